@@ -1,0 +1,1 @@
+"""minidist: compact distributed GNN training in pure PyTorch."""

@@ -1,0 +1,59 @@
+"""PartitionBook: which part owns which node.
+
+Nodes are relabelled so that part p owns the contiguous ids ``offsets[p]:offsets[p + 1]``;
+ownership is then a binary search over P + 1 numbers and needs no table of N entries.
+
+N nodes, P parts; ids are global (relabelled) unless they say ``local_``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PartitionBook:
+    """Contiguous id ranges of P parts.
+
+    offsets: int64 [P + 1], ascending from 0; part p owns ids ``offsets[p]:offsets[p + 1]``.
+    """
+
+    offsets: Ids
+
+    def __post_init__(self) -> None:
+        offsets = self.offsets
+        if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError(
+                f"a partition book needs ascending offsets that start at 0, got {offsets!r}"
+            )
+
+    @property
+    def num_parts(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_nodes(self) -> int:
+        return int(self.offsets[-1])
+
+    def range_of(self, part: int) -> tuple[int, int]:
+        """First id of the part and one past its last."""
+        return int(self.offsets[part]), int(self.offsets[part + 1])
+
+    def size_of(self, part: int) -> int:
+        first, last = self.range_of(part)
+        return last - first
+
+    def owner(self, ids: Ids) -> Ids:
+        """Part that owns each id, int64 of the same shape. ids must lie in ``[0, N)``."""
+        return np.searchsorted(self.offsets, ids, side="right").astype(np.int64) - 1
+
+    def check(self, ids: Ids) -> None:
+        """Raise ValueError naming the first id outside ``[0, N)``."""
+        if len(ids) and (ids.min() < 0 or ids.max() >= self.num_nodes):
+            bad = ids[(ids < 0) | (ids >= self.num_nodes)][0]
+            raise ValueError(
+                f"node id {bad} is out of range: the graph has ids 0 to {self.num_nodes - 1}"
+            )

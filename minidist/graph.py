@@ -1,0 +1,197 @@
+"""Graph: one node-classification problem in memory, edges as a CSR of in-edges.
+
+N nodes, E directed edges, D features, C classes.
+
+An edge u -> v carries a message from u to v, so sampling and aggregation at v read v's in-edges:
+``indices[indptr[v]:indptr[v + 1]]`` are the sources u, ascending, without duplicates or self loops.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """A graph with features, labels and splits; checked on construction.
+
+    name: what people call it.
+    indptr: int64 [N + 1].   indices: int32 [E] (int64 where N needs it), sources of in-edges.
+    x: float32 [N, D]; may be memory-mapped.
+    y: int64 [N], -1 where unlabelled; or uint8 [N, C] of 0/1 for multi-label tasks.
+    train_mask, val_mask, test_mask: bool [N], disjoint; training nodes must be labelled.
+    num_classes: C.
+
+    Raises ValueError that names the array, what it holds and what was expected.
+    """
+
+    name: str
+    indptr: NDArray[np.int64]
+    indices: Array
+    x: NDArray[np.float32]
+    y: Array
+    train_mask: NDArray[np.bool_]
+    val_mask: NDArray[np.bool_]
+    test_mask: NDArray[np.bool_]
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        n = self.num_nodes
+        if n < 1:
+            raise ValueError(f"graph {self.name!r} has no nodes")
+        if self.indptr[0] != 0 or self.indptr[-1] != len(self.indices):
+            raise ValueError(
+                f"graph {self.name!r}: indptr ends at {self.indptr[-1]}, but there are "
+                f"{len(self.indices)} edges"
+            )
+        if self.x.ndim != 2 or len(self.x) != n or self.x.dtype != np.float32:
+            raise ValueError(
+                f"graph {self.name!r}: features must be float32 of shape ({n}, D), "
+                f"got {self.x.dtype} {self.x.shape}"
+            )
+        self._check_labels(n)
+        for split in ("train", "val", "test"):
+            mask = getattr(self, f"{split}_mask")
+            if mask.shape != (n,) or mask.dtype != np.bool_:
+                raise ValueError(
+                    f"graph {self.name!r}: {split}_mask must be bool of shape ({n},), "
+                    f"got {mask.dtype} {mask.shape}"
+                )
+        if not self.train_mask.any():
+            raise ValueError(f"graph {self.name!r} has no training nodes: train_mask is all False")
+
+    def _check_labels(self, n: int) -> None:
+        if self.multilabel:
+            if self.y.shape != (n, self.num_classes) or self.y.dtype != np.uint8:
+                raise ValueError(
+                    f"graph {self.name!r}: multi-label y must be uint8 of shape "
+                    f"({n}, {self.num_classes}), got {self.y.dtype} {self.y.shape}"
+                )
+            if self.y.size and self.y.max() > 1:
+                raise ValueError(
+                    f"graph {self.name!r}: multi-label y must be 0 or 1, got {self.y.max()}"
+                )
+            return
+        if self.y.shape != (n,) or self.y.dtype != np.int64:
+            raise ValueError(
+                f"graph {self.name!r}: labels must be int64 of shape ({n},), "
+                f"got {self.y.dtype} {self.y.shape}"
+            )
+        low, high = int(self.y.min()), int(self.y.max())
+        if low < -1 or high >= self.num_classes:
+            raise ValueError(
+                f"graph {self.name!r}: label {low if low < -1 else high} is out of range: "
+                f"expected 0 to {self.num_classes - 1}, or -1 for an unlabelled node"
+            )
+        for split in ("train", "val", "test"):
+            mask = getattr(self, f"{split}_mask")
+            if mask.shape == self.y.shape and (self.y[mask] < 0).any():
+                node = int(np.flatnonzero(mask & (self.y < 0))[0])
+                raise ValueError(
+                    f"graph {self.name!r}: node {node} is in the {split} split "
+                    "but has no label (-1)"
+                )
+
+    @property
+    def num_nodes(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def num_edges(self) -> int:
+        return len(self.indices)
+
+    @property
+    def num_features(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def multilabel(self) -> bool:
+        return self.y.ndim == 2
+
+
+def check_finite(name: str, x: NDArray[np.float32], rows: int = 1 << 16) -> None:
+    """Raise ValueError naming the first node whose features hold a NaN or infinity; x is [N, D]."""
+    for start in range(0, len(x), rows):
+        finite = np.isfinite(x[start : start + rows]).all(axis=1)
+        if not finite.all():
+            node = start + int(np.flatnonzero(~finite)[0])
+            raise ValueError(f"graph {name!r}: the features of node {node} hold NaN or infinity")
+
+
+def in_edges(
+    name: str, src: Array, dst: Array, num_nodes: int, *, warn: bool = True
+) -> tuple[NDArray[np.int64], Array]:
+    """CSR of in-edges (indptr int64 [N + 1], indices [E]) of the edges ``src[i] -> dst[i]``.
+
+    Sources are sorted within a row. Self loops and duplicate edges are dropped, and isolated nodes
+    are kept; a UserWarning counts each. Raises ValueError on ids outside ``[0, num_nodes)``.
+    """
+    if src.shape != dst.shape or src.ndim != 1:
+        raise ValueError(
+            f"graph {name!r}: edge ends must be two vectors of one length, "
+            f"got {src.shape} and {dst.shape}"
+        )
+    for ends in (src, dst):
+        if len(ends) and (int(ends.min()) < 0 or int(ends.max()) >= num_nodes):
+            bad = int(ends.min()) if int(ends.min()) < 0 else int(ends.max())
+            raise ValueError(
+                f"graph {name!r}: edge id {bad} is out of range: "
+                f"the graph has nodes 0 to {num_nodes - 1}"
+            )
+    dtype = np.int32 if num_nodes <= np.iinfo(np.int32).max else np.int64
+    indptr, indices, num_loops, num_duplicates = _sorted_rows(
+        np.ascontiguousarray(src), np.ascontiguousarray(dst), num_nodes, np.zeros(0, dtype)
+    )
+    if warn:
+        touched = np.diff(indptr) > 0
+        touched[indices] = True
+        num_isolated = int(num_nodes - touched.sum())
+        for count, what in (
+            (num_loops, "self loops dropped"),
+            (num_duplicates, "duplicate edges dropped"),
+            (num_isolated, "isolated nodes kept: they are classified from their own features"),
+        ):
+            if count:
+                warnings.warn(f"graph {name!r}: {count} {what}", UserWarning, stacklevel=2)
+    return indptr, indices
+
+
+@njit(cache=True, nogil=True)
+def _sorted_rows(src, dst, num_nodes, like):  # type: ignore[no-untyped-def]
+    """Counting sort by dst, then sort and unique each row, in place."""
+    indptr = np.zeros(num_nodes + 1, np.int64)
+    num_loops = 0
+    for i in range(len(src)):
+        if src[i] == dst[i]:
+            num_loops += 1
+        else:
+            indptr[dst[i] + 1] += 1
+    for v in range(num_nodes):
+        indptr[v + 1] += indptr[v]
+    indices = np.empty(indptr[num_nodes], like.dtype)
+    cursor = indptr[:-1].copy()
+    for i in range(len(src)):
+        if src[i] != dst[i]:
+            indices[cursor[dst[i]]] = src[i]
+            cursor[dst[i]] += 1
+    end = 0
+    for v in range(num_nodes):
+        start, stop = indptr[v], indptr[v + 1]
+        row = indices[start:stop]
+        row.sort()
+        indptr[v] = end
+        last = -1
+        for i in range(start, stop):
+            if indices[i] != last:
+                last = indices[i]
+                indices[end] = last
+                end += 1
+    num_duplicates = indptr[num_nodes] - end
+    indptr[num_nodes] = end
+    return indptr, indices[:end].copy() if num_duplicates else indices, num_loops, num_duplicates
