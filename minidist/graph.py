@@ -108,7 +108,7 @@ class Graph:
 
     @property
     def num_features(self) -> int:
-        return self.x.shape[1]
+        return int(self.x.shape[1])
 
     @property
     def multilabel(self) -> bool:

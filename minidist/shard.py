@@ -20,7 +20,7 @@ class Shard:
     """One part of a partitioned graph.
 
     indptr int64 [n + 1], indices int32/int64 [e]: in-edges of owned nodes, sources as global ids,
-    in the order in which the original graph's row names them (ascending original id).
+    ascending within a row.
     x float32 [n, D]; y int64 [n] (-1 unlabelled) or uint8 [n, C].
     train_ids, val_ids, test_ids: int64 global ids of owned nodes, ascending.
     node_ids: int64 [n], the original id of each owned node.
