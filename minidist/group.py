@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from minidist.transport.base import Moment, PeerTimeout
+from minidist.transport.base import OUTSIDE, Moment, PeerTimeout
 
 T = TypeVar("T")
 
@@ -28,10 +28,10 @@ class Group(ABC):
         """Sum the tensor over all ranks, in place. Raises PeerTimeout."""
 
     @abstractmethod
-    def all_gather(self, value: T, operation: str, moment: Moment = Moment()) -> list[T]:
+    def all_gather(self, value: T, operation: str, moment: Moment = OUTSIDE) -> list[T]:
         """Every rank's value, in rank order. Raises PeerTimeout."""
 
-    def barrier(self, operation: str, moment: Moment = Moment()) -> None:
+    def barrier(self, operation: str, moment: Moment = OUTSIDE) -> None:
         """Wait for every rank. Raises PeerTimeout."""
         self.all_gather(None, operation, moment)
 
@@ -100,7 +100,7 @@ class LocalGroup(Group):
             total += part
         tensor.copy_(total)
 
-    def all_gather(self, value: T, operation: str, moment: Moment = Moment()) -> list[T]:
+    def all_gather(self, value: T, operation: str, moment: Moment = OUTSIDE) -> list[T]:
         hall = self._hall
         results: list[T] = hall.meet(self.rank, value, operation, moment, hall.timeout)
         return results
@@ -113,10 +113,14 @@ class LocalGroup(Group):
             except Exception as error:
                 outcome = (None, error)
         forever = threading.TIMEOUT_MAX
-        result, error = self._hall.meet(self.rank, outcome, operation, Moment(), forever)[0]
-        if error is not None:
-            raise error
-        return result  # type: ignore[no-any-return]
+        outcome = self._hall.meet(self.rank, outcome, operation, OUTSIDE, forever)[0]
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]  # type: ignore[return-value]
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the other threads that this rank died."""
+        self._hall.fail(error)
 
     def close(self) -> None:
         """Nothing is held."""

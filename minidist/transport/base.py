@@ -39,6 +39,9 @@ class Moment(NamedTuple):
         return f"epoch {self.epoch}" + (f", step {self.step}" if self.step >= 0 else "")
 
 
+OUTSIDE = Moment()
+
+
 class PeerTimeout(TimeoutError):
     """A peer did not answer in time: says who waited for whom, for what, where and how long."""
 
