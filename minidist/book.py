@@ -9,6 +9,7 @@ N nodes, P parts; ids are global (relabelled) unless they say ``local_``.
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
@@ -57,3 +58,35 @@ class PartitionBook:
             raise ValueError(
                 f"node id {bad} is out of range: the graph has ids 0 to {self.num_nodes - 1}"
             )
+
+    def by_owner(self, ids: Ids) -> tuple[Ids, Ids]:
+        """Positions of ids grouped by owner: (order int64 [n], bounds int64 [P + 1]).
+
+        ``order[bounds[p]:bounds[p + 1]]`` are the positions of the ids that part p owns, ascending.
+        """
+        return _by_owner(ids, self.offsets)  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def _by_owner(ids, offsets):  # type: ignore[no-untyped-def]
+    num_parts = len(offsets) - 1
+    owners = np.empty(len(ids), np.int32)
+    bounds = np.zeros(num_parts + 1, np.int64)
+    for i in range(len(ids)):
+        low, high = 0, num_parts
+        while high - low > 1:
+            middle = (low + high) >> 1
+            if ids[i] >= offsets[middle]:
+                low = middle
+            else:
+                high = middle
+        owners[i] = low
+        bounds[low + 1] += 1
+    for part in range(num_parts):
+        bounds[part + 1] += bounds[part]
+    cursor = bounds[:-1].copy()
+    order = np.empty(len(ids), np.int64)
+    for i in range(len(ids)):
+        order[cursor[owners[i]]] = i
+        cursor[owners[i]] += 1
+    return order, bounds

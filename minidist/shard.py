@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidist.book import Ids, PartitionBook
+from minidist.graph import Graph
 
 Array = NDArray[Any]
 
@@ -60,3 +61,28 @@ class Shard:
     @property
     def multilabel(self) -> bool:
         return self.y.ndim == 2
+
+
+def whole(graph: Graph) -> Shard:
+    """The graph as the only part of itself: what one process trains on, and the reference."""
+    empty = np.zeros(0, np.int64)
+    return Shard(
+        name=graph.name,
+        book=PartitionBook(np.array([0, graph.num_nodes])),
+        part=0,
+        num_classes=graph.num_classes,
+        halo_hops=0,
+        indptr=graph.indptr,
+        indices=graph.indices,
+        x=graph.x,
+        y=graph.y,
+        train_ids=np.flatnonzero(graph.train_mask),
+        val_ids=np.flatnonzero(graph.val_mask),
+        test_ids=np.flatnonzero(graph.test_mask),
+        node_ids=np.arange(graph.num_nodes),
+        halo=empty,
+        halo_degrees=empty,
+        far_ids=empty,
+        far_indptr=np.zeros(1, np.int64),
+        far_indices=graph.indices[:0],
+    )

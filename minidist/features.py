@@ -1,0 +1,178 @@
+"""DistFeatures: the exact feature rows of any nodes, wherever they are.
+
+    ids --by owner--> our part: gather
+                      a peer on this host: gather from its memory-mapped file
+                      a peer elsewhere: one request, its server gathers, we place the reply
+
+Every path copies ``x[id]`` bit for bit into its place of one output. Only a float16 wire, which a
+user must ask for, rounds the rows that cross hosts.
+
+R rows asked for, D features, P parts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from minidist.book import Ids, PartitionBook
+from minidist.transport.base import Allocate, Array, Call, Moment, Op, Transport
+
+WIRE_TYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+@dataclass(kw_only=True)
+class RowCounts:
+    """Remote rows by what became of them.
+
+    remote: distinct remote rows that minibatches needed = hits + misses.
+    replacements: rows moved for a buffer that no minibatch asked for then; rows moved between
+    partitions = misses + replacements.
+    """
+
+    remote: int = 0
+    hits: int = 0
+    misses: int = 0
+    replacements: int = 0
+
+    def __iadd__(self, other: "RowCounts") -> "RowCounts":
+        self.remote += other.remote
+        self.hits += other.hits
+        self.misses += other.misses
+        self.replacements += other.replacements
+        return self
+
+
+class RemoteRows(Protocol):
+    """What brings the rows of remote nodes: ``OwnersRows``, or a buffer in front of it."""
+
+    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> RowCounts:
+        """Write the row of ``ids[i]``, distinct and remote, to ``out[positions[i]]``."""
+        ...
+
+
+@njit(cache=True, nogil=True)
+def copy_rows(table, rows, out, positions):  # type: ignore[no-untyped-def]
+    """``out[positions[i]] = table[rows[i]]``: one pass, no temporary. table [n, D], out [R, D]."""
+    for i in range(len(rows)):
+        row, position = rows[i], positions[i]
+        for column in range(table.shape[1]):
+            out[position, column] = table[row, column]
+
+
+class RowServer:
+    """Answers peers' requests for rows of our part: table 0 holds the features.
+
+    ``publish`` adds tables for as long as peers need them (layer-wise inference does).
+    """
+
+    def __init__(self, transport: Transport, book: PartitionBook, features: Array) -> None:
+        self._book, self._part = book, transport.rank
+        self._tables: dict[int, Array] = {0: np.asarray(features)}
+        transport.serve(Op.ROWS, self._answer)
+
+    def publish(self, table: int, rows: Array) -> None:
+        """Serve ``rows`` [n, D] of our n nodes as this table, in place of what it held."""
+        self._tables[table] = rows
+
+    def withdraw(self, table: int) -> None:
+        """Stop serving a table; its memory is free to go."""
+        del self._tables[table]
+
+    def _answer(self, header: tuple[int, int], ids: Ids, allocate: Allocate) -> NDArray[Any]:
+        """Reply to (table, wire type): the rows of ids, flat, in the wire type.
+
+        Raises ValueError on ids that are not ours: a gather would read past the table's end.
+        """
+        first, last = self._book.range_of(self._part)
+        if len(ids) and (ids.min() < first or ids.max() >= last):
+            raise ValueError(
+                f"rows were asked of nodes {ids.min()} to {ids.max()}, "
+                f"but part {self._part} owns {first} to {last - 1}"
+            )
+        table = self._tables[header[0]]
+        reply = allocate(len(ids) * table.shape[1], WIRE_TYPES[header[1]])
+        rows = reply.reshape(len(ids), table.shape[1])
+        copy_rows(table, ids - first, rows, np.arange(len(ids)))
+        return reply
+
+
+class OwnersRows:
+    """Fetches rows of one table from their owners, without any buffer in between.
+
+    mapped: for each part the array [n, D] of its rows where this host has it mapped, else None.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        book: PartitionBook,
+        mapped: Sequence[Array | None],
+        *,
+        table: int = 0,
+        wire_type: str = "float32",
+        lane: str = "fetch",
+    ) -> None:
+        self._transport, self._book = transport, book
+        self._mapped = [None if rows is None else np.asarray(rows) for rows in mapped]
+        self._asks_owners = any(rows is None for rows in mapped)
+        self._wire_type = np.dtype(wire_type)
+        self._header = (table, WIRE_TYPES.index(self._wire_type))
+        self._lane = lane
+
+    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> RowCounts:
+        """Write the row of ``ids[i]`` to ``out[positions[i]]``; ids distinct, none of them ours."""
+        width = out.shape[1]
+        order, bounds = self._book.by_owner(ids)
+        calls: list[Call] = []
+        places: list[Ids] = []
+        for part, mapped in enumerate(self._mapped):
+            chosen = order[bounds[part] : bounds[part + 1]]
+            if len(chosen) == 0:
+                continue
+            if mapped is not None:
+                rows = ids[chosen] - self._book.range_of(part)[0]
+                copy_rows(mapped, rows, out, positions[chosen])
+                self._transport.traffic.mapped[Op.ROWS, part] += len(chosen) * width * 4
+                continue
+            reply = np.empty(len(chosen) * width, self._wire_type)
+            calls.append(
+                Call(
+                    peer=part,
+                    header=self._header,
+                    ids=ids[chosen],
+                    reply=reply,
+                    items_per_id=width,
+                )
+            )
+            places.append(positions[chosen])
+        if self._asks_owners:
+            # With or without calls: see Transport.exchange.
+            self._transport.exchange(Op.ROWS, calls, moment, self._lane)
+        for call, place in zip(calls, places, strict=True):
+            rows = call.reply.reshape(len(place), width)
+            copy_rows(rows, np.arange(len(place)), out, place)
+        return RowCounts(remote=len(ids), misses=len(ids))
+
+
+class DistFeatures:
+    """The rows of any nodes: ours by a gather, the others through ``remote``."""
+
+    def __init__(self, book: PartitionBook, part: int, own: Array, remote: RemoteRows) -> None:
+        self._first, self._last = book.range_of(part)
+        self._book, self._own, self._remote = book, np.asarray(own), remote
+
+    def fetch(self, ids: Ids, moment: Moment) -> tuple[NDArray[np.float32], RowCounts]:
+        """(rows float32 [R, D], counts) of distinct global ids int64 [R], in their order.
+
+        Raises ValueError on an id outside the graph, PeerTimeout when an owner does not answer.
+        """
+        self._book.check(ids)
+        out = np.empty((len(ids), self._own.shape[1]), np.float32)
+        is_own = (ids >= self._first) & (ids < self._last)
+        own, remote = np.flatnonzero(is_own), np.flatnonzero(~is_own)
+        copy_rows(self._own, ids[own] - self._first, out, own)
+        return out, self._remote.fetch_into(ids[remote], out, remote, moment)
