@@ -1,0 +1,49 @@
+"""Datasets by name: ``load_dataset("ogbn-products")``, ``"npz:PATH"``, ``"synthetic:PRESET"``.
+
+ogbn-products, ogbn-arxiv, ogbn-papers100M   Open Graph Benchmark (extra ``ogb``)
+reddit, yelp                                 PyTorch Geometric; yelp is multi-label
+com-orkut, com-friendster                    SNAP edge lists and communities
+npz:PATH                                     one archive, see ``npz``
+synthetic:PRESET                             generated, see ``synthetic``; needs no file
+"""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from minidist.graph import Graph
+from minidist.npz import load_npz
+from minidist.synthetic import PRESETS, generate
+
+Loader = Callable[[str, Path, int, bool], Graph]
+
+
+def load_dataset(
+    name: str, *, root: str | Path = "data", seed: int = 0, progress: bool = False
+) -> Graph:
+    """Load or generate a graph.
+
+    name: one of the names above. root: folder that holds one folder per named dataset.
+    seed: of generated graphs, and of the splits and embeddings of SNAP's. progress: show bars.
+
+    Raises ValueError for a name that is not known (naming the close ones), for a file that is
+    missing or damaged (naming it, and where to get it), and for arrays that make no graph.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "npz" and rest:
+        return load_npz(rest)
+    if kind == "synthetic" and rest in PRESETS:
+        return generate(PRESETS[rest], seed, name)
+    raise ValueError(_unknown(name))
+
+
+def known_names() -> list[str]:
+    """Every name ``load_dataset`` takes, ``npz:PATH`` standing for any file."""
+    return [*(f"synthetic:{preset}" for preset in PRESETS), "npz:PATH"]
+
+
+def _unknown(name: str) -> str:
+    known = known_names()
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "known are " + ", ".join(known)
+    return f"unknown dataset {name!r}: {hint}"
