@@ -1,0 +1,1 @@
+"""rudder: a prefetch buffer for remote feature rows, steered while training goes on."""
