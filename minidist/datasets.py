@@ -8,14 +8,16 @@ synthetic:PRESET                             generated, see ``synthetic``; needs
 """
 
 import difflib
-from collections.abc import Callable
 from pathlib import Path
 
 from minidist.graph import Graph
 from minidist.npz import load_npz
+from minidist.ogb import SOURCES, load_ogb
+from minidist.pyg import FILES, from_pyg, load_pyg
+from minidist.snap import EMBEDDINGS, load_snap
 from minidist.synthetic import PRESETS, generate
 
-Loader = Callable[[str, Path, int, bool], Graph]
+__all__ = ["from_pyg", "known_names", "load_dataset"]
 
 
 def load_dataset(
@@ -34,12 +36,20 @@ def load_dataset(
         return load_npz(rest)
     if kind == "synthetic" and rest in PRESETS:
         return generate(PRESETS[rest], seed, name)
+    root = Path(root)
+    if name in SOURCES:
+        return load_ogb(name, root, progress)
+    if name in FILES:
+        return load_pyg(name, root, progress)
+    if name in EMBEDDINGS:
+        return load_snap(name, root, seed, progress)
     raise ValueError(_unknown(name))
 
 
 def known_names() -> list[str]:
     """Every name ``load_dataset`` takes, ``npz:PATH`` standing for any file."""
-    return [*(f"synthetic:{preset}" for preset in PRESETS), "npz:PATH"]
+    named = (*SOURCES, *FILES, *EMBEDDINGS)
+    return [*named, *(f"synthetic:{preset}" for preset in PRESETS), "npz:PATH"]
 
 
 def _unknown(name: str) -> str:

@@ -125,12 +125,20 @@ def check_finite(name: str, x: NDArray[np.float32], rows: int = 1 << 16) -> None
 
 
 def in_edges(
-    name: str, src: Array, dst: Array, num_nodes: int, *, warn: bool = True
+    name: str,
+    src: Array,
+    dst: Array,
+    num_nodes: int,
+    *,
+    undirected: bool = False,
+    warn: bool = True,
 ) -> tuple[NDArray[np.int64], Array]:
     """CSR of in-edges (indptr int64 [N + 1], indices [E]) of the edges ``src[i] -> dst[i]``.
 
     Sources are sorted within a row. Self loops and duplicate edges are dropped, and isolated nodes
     are kept; a UserWarning counts each. Raises ValueError on ids outside ``[0, num_nodes)``.
+    undirected: also add each edge's reverse, in place, at no cost in memory for a longer list; an
+    edge that was given in both directions is then no duplicate worth a warning.
     """
     if src.shape != dst.shape or src.ndim != 1:
         raise ValueError(
@@ -146,7 +154,7 @@ def in_edges(
             )
     dtype = np.int32 if num_nodes <= np.iinfo(np.int32).max else np.int64
     indptr, indices, num_loops, num_duplicates = _sorted_rows(
-        np.ascontiguousarray(src), np.ascontiguousarray(dst), num_nodes, np.zeros(0, dtype)
+        np.asarray(src), np.asarray(dst), num_nodes, undirected, np.zeros(0, dtype)
     )
     if warn:
         touched = np.diff(indptr) > 0
@@ -154,7 +162,7 @@ def in_edges(
         num_isolated = int(num_nodes - touched.sum())
         for count, what in (
             (num_loops, "self loops dropped"),
-            (num_duplicates, "duplicate edges dropped"),
+            (0 if undirected else num_duplicates, "duplicate edges dropped"),
             (num_isolated, "isolated nodes kept: they are classified from their own features"),
         ):
             if count:
@@ -163,23 +171,29 @@ def in_edges(
 
 
 @njit(cache=True, nogil=True)
-def _sorted_rows(src, dst, num_nodes, like):  # type: ignore[no-untyped-def]
+def _sorted_rows(src, dst, num_nodes, undirected, like):  # type: ignore[no-untyped-def]
     """Counting sort by dst, then sort and unique each row, in place."""
     indptr = np.zeros(num_nodes + 1, np.int64)
     num_loops = 0
     for i in range(len(src)):
         if src[i] == dst[i]:
             num_loops += 1
-        else:
-            indptr[dst[i] + 1] += 1
+            continue
+        indptr[dst[i] + 1] += 1
+        if undirected:
+            indptr[src[i] + 1] += 1
     for v in range(num_nodes):
         indptr[v + 1] += indptr[v]
     indices = np.empty(indptr[num_nodes], like.dtype)
     cursor = indptr[:-1].copy()
     for i in range(len(src)):
-        if src[i] != dst[i]:
-            indices[cursor[dst[i]]] = src[i]
-            cursor[dst[i]] += 1
+        if src[i] == dst[i]:
+            continue
+        indices[cursor[dst[i]]] = src[i]
+        cursor[dst[i]] += 1
+        if undirected:
+            indices[cursor[src[i]]] = dst[i]
+            cursor[src[i]] += 1
     end = 0
     for v in range(num_nodes):
         start, stop = indptr[v], indptr[v + 1]
@@ -195,3 +209,16 @@ def _sorted_rows(src, dst, num_nodes, like):  # type: ignore[no-untyped-def]
     num_duplicates = indptr[num_nodes] - end
     indptr[num_nodes] = end
     return indptr, indices[:end].copy() if num_duplicates else indices, num_loops, num_duplicates
+
+
+def in_edges_plain(
+    src: list[int], dst: list[int], num_nodes: int, undirected: bool = False
+) -> list[list[int]]:
+    """Plain twin of ``in_edges``: the row of sources of each node."""
+    rows: list[set[int]] = [set() for _ in range(num_nodes)]
+    for u, v in zip(src, dst, strict=True):
+        if u != v:
+            rows[v].add(u)
+            if undirected:
+                rows[u].add(v)
+    return [sorted(row) for row in rows]

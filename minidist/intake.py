@@ -22,13 +22,16 @@ def take_in(
     y: Array,
     masks: Mapping[str, Array],
     num_classes: int | None = None,
+    *,
+    undirected: bool = False,
 ) -> Graph:
     """Check and convert the arrays of one graph.
 
-    edge_index: integer [2, E], sources over destinations; used as directed as given.
+    edge_index: integer [2, E], sources over destinations.
     x: numbers [N, D], finite, made float32.
     y: whole numbers [N], -1 or NaN where unlabelled, made int64; or 0/1 [N, C], made uint8.
     masks: bool [N] for each of train_mask, val_mask, test_mask.
+    undirected: add the reverse of each edge; else edges are taken as directed as given.
     num_classes: C where the labels present may not tell; else the largest label + 1.
 
     Self loops and duplicate edges are dropped and isolated nodes kept, with a warning for each.
@@ -50,7 +53,7 @@ def take_in(
             f"destinations, got {edge_index.dtype} {edge_index.shape}"
             + ("; transpose it" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else "")
         )
-    indptr, indices = in_edges(name, edge_index[0], edge_index[1], num_nodes)
+    indptr, indices = in_edges(name, edge_index[0], edge_index[1], num_nodes, undirected=undirected)
     return Graph(
         name=name,
         indptr=indptr,

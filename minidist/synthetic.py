@@ -101,12 +101,8 @@ def generate(spec: SyntheticSpec, seed: int = 0, name: str = "synthetic") -> Gra
     others = node_ids[model.draw(owners)]
     owners = node_ids[owners]
     indptr, indices = in_edges(
-        name,
-        np.concatenate((owners, others)),
-        np.concatenate((others, owners)),
-        spec.num_nodes,
-        warn=False,  # duplicates are part of the model
-    )
+        name, owners, others, spec.num_nodes, undirected=True, warn=False
+    )  # some stubs draw the same edge: that is the model's, and worth no warning
     del owners, others
     classes = classes[position]
     x = _features(spec, classes, rng)
