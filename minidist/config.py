@@ -105,6 +105,8 @@ def fail(error: Exception) -> NoReturn:
 # Set by torchrun, MPICH's and Open MPI's mpiexec, and srun, in the order in which they are trusted.
 RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
 
+METHODS = ("metis", "random", "stream")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionConfig:
@@ -113,7 +115,7 @@ class PartitionConfig:
     dataset: str = flag("synthetic:small", "dataset name, npz:PATH or synthetic:PRESET")
     data_root: str = flag("data", "folder where datasets are kept")
     parts: int = flag(2, "number of parts")
-    method: str = flag("metis", "how nodes are assigned to parts", ("metis", "random", "stream"))
+    method: str = flag("metis", "how nodes are assigned to parts", METHODS)
     halo_hops: int = flag(0, "also store the in-edges of nodes up to this many hops away")
     seed: int = flag(0, "seed of the generated graph and of the partitioner")
     out: str = flag("parts", "directory to write")
@@ -124,3 +126,62 @@ class PartitionConfig:
         require(self.parts >= 1, "parts", self.parts, "at least 1")
         require(self.halo_hops >= 0, "halo_hops", self.halo_hops, "0 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of ``python -m minidist.train``."""
+
+    dataset: str | None = flag(None, "dataset to partition (default: synthetic:small)")
+    data_root: str = flag("data", "folder where datasets are kept")
+    parts: str | None = flag(None, "partition directory; made from --dataset where missing")
+    method: str = flag("metis", "partitioner for a directory made here", METHODS)
+    ranks: int | None = flag(None, "ranks to start where no launcher did (default: 2)")
+    model: str = flag("sage", "sage, gat, or a conv of torch_geometric.nn such as GATv2Conv")
+    fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop, nearest the seeds first")
+    layers: int | None = flag(None, "layers of the model (default: one per fanout)")
+    hidden: int = flag(256, "hidden units of each layer")
+    batch_size: int = flag(2000, "most seed nodes of a rank in a step")
+    epochs: int = flag(10, "epochs to train")
+    lr: float = flag(0.003, "learning rate of Adam")
+    dropout: float = flag(0.5, "dropout between layers")
+    seed: int = flag(0, "seed of everything random")
+    eval_every: int = flag(5, "evaluate every so many epochs; 0: after the last one only")
+    out: str | None = flag(None, "folder for the event log, checkpoint, summary and partition")
+    checkpoint_every: int = flag(0, "also checkpoint every so many steps, not just every epoch")
+    resume: str | None = flag(None, "folder of the run to continue")
+    json: str | None = flag(None, "write the summary to this file")
+    prefetch: str = flag("overlap", "none: fetch when needed; overlap: ahead", ("none", "overlap"))
+    transport: str = flag(
+        "auto", "what carries rows between ranks", ("auto", "local", "mpi", "collective")
+    )
+    topology: str = flag("partitioned", "in-edges on a host", ("partitioned", "replicated"))
+    halo_hops: int | None = flag(None, "hops of remote in-edges kept with a part (default: 0)")
+    wire_dtype: str = flag("float32", "type of rows between hosts", ("float32", "float16"))
+    fetch_timeout: float = flag(60.0, "seconds after which a silent peer ends the run")
+    device: str = flag("auto", "where to train", ("auto", "cpu", "cuda"))
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "batch_size", "epochs"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("seed", "eval_every", "checkpoint_every"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1")
+        require(
+            self.halo_hops is None or self.halo_hops >= 0, "halo_hops", self.halo_hops, "0 or more"
+        )
+        require(
+            bool(self.fanout) and min(self.fanout) >= 1,
+            "fanout",
+            self.fanout,
+            "numbers of at least 1",
+        )
+        require(self.lr > 0, "lr", self.lr, "more than 0")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and less than 1")
+        require(self.fetch_timeout > 0, "fetch_timeout", self.fetch_timeout, "more than 0 seconds")
+        require(
+            self.layers is None or self.layers == len(self.fanout),
+            "layers",
+            self.layers,
+            f"as many as --fanout has numbers ({len(self.fanout)})",
+        )

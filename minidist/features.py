@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 
@@ -47,11 +48,21 @@ class RowCounts:
 
 
 class RemoteRows(Protocol):
-    """What brings the rows of remote nodes: ``OwnersRows``, or a buffer in front of it."""
+    """What brings the rows of remote nodes: ``OwnersRows``, or a buffer in front of it.
+
+    For one minibatch: ``plan``, ``fetch_into``, and ``finish`` once its rows are on the device.
+    """
+
+    def plan(self, ids: Ids, moment: Moment) -> int:
+        """Look at the distinct remote ids; returns the spare rows that ``fetch_into`` needs."""
+        ...
 
     def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> RowCounts:
-        """Write the row of ``ids[i]``, distinct and remote, to ``out[positions[i]]``."""
+        """Write the row of ``ids[i]`` to ``out[positions[i]]``; spare rows end ``out``."""
         ...
+
+    def finish(self, x: torch.Tensor) -> None:
+        """Fill in the rows of x [R, D] that were on the device already."""
 
 
 @njit(cache=True, nogil=True)
@@ -73,6 +84,7 @@ class RowServer:
         self._book, self._part = book, transport.rank
         self._tables: dict[int, Array] = {0: np.asarray(features)}
         transport.serve(Op.ROWS, self._answer)
+        transport.serve(Op.LAYER_ROWS, self._answer)
 
     def publish(self, table: int, rows: Array) -> None:
         """Serve ``rows`` [n, D] of our n nodes as this table, in place of what it held."""
@@ -96,7 +108,10 @@ class RowServer:
         table = self._tables[header[0]]
         reply = allocate(len(ids) * table.shape[1], WIRE_TYPES[header[1]])
         rows = reply.reshape(len(ids), table.shape[1])
-        copy_rows(table, ids - first, rows, np.arange(len(ids)))
+        if reply.dtype == table.dtype:
+            copy_rows(table, ids - first, rows, np.arange(len(ids)))
+        else:
+            rows[:] = table[ids - first]  # numba has no float16 on CPUs
         return reply
 
 
@@ -114,6 +129,7 @@ class OwnersRows:
         *,
         table: int = 0,
         wire_type: str = "float32",
+        op: Op = Op.ROWS,
         lane: str = "fetch",
     ) -> None:
         self._transport, self._book = transport, book
@@ -121,7 +137,14 @@ class OwnersRows:
         self._asks_owners = any(rows is None for rows in mapped)
         self._wire_type = np.dtype(wire_type)
         self._header = (table, WIRE_TYPES.index(self._wire_type))
-        self._lane = lane
+        self._op, self._lane = op, lane
+
+    def plan(self, ids: Ids, moment: Moment) -> int:
+        """Nothing to prepare, no spare rows needed."""
+        return 0
+
+    def finish(self, x: torch.Tensor) -> None:
+        """Every row came by the host."""
 
     def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> RowCounts:
         """Write the row of ``ids[i]`` to ``out[positions[i]]``; ids distinct, none of them ours."""
@@ -136,7 +159,7 @@ class OwnersRows:
             if mapped is not None:
                 rows = ids[chosen] - self._book.range_of(part)[0]
                 copy_rows(mapped, rows, out, positions[chosen])
-                self._transport.traffic.mapped[Op.ROWS, part] += len(chosen) * width * 4
+                self._transport.traffic.mapped[self._op, part] += len(chosen) * width * 4
                 continue
             reply = np.empty(len(chosen) * width, self._wire_type)
             calls.append(
@@ -151,10 +174,9 @@ class OwnersRows:
             places.append(positions[chosen])
         if self._asks_owners:
             # With or without calls: see Transport.exchange.
-            self._transport.exchange(Op.ROWS, calls, moment, self._lane)
+            self._transport.exchange(self._op, calls, moment, self._lane)
         for call, place in zip(calls, places, strict=True):
-            rows = call.reply.reshape(len(place), width)
-            copy_rows(rows, np.arange(len(place)), out, place)
+            out[place] = call.reply.reshape(len(place), width)
         return RowCounts(remote=len(ids), misses=len(ids))
 
 
@@ -171,8 +193,11 @@ class DistFeatures:
         Raises ValueError on an id outside the graph, PeerTimeout when an owner does not answer.
         """
         self._book.check(ids)
-        out = np.empty((len(ids), self._own.shape[1]), np.float32)
         is_own = (ids >= self._first) & (ids < self._last)
         own, remote = np.flatnonzero(is_own), np.flatnonzero(~is_own)
+        remote_ids = ids[remote]
+        num_spare = self._remote.plan(remote_ids, moment)
+        out = np.empty((len(ids) + num_spare, self._own.shape[1]), np.float32)
         copy_rows(self._own, ids[own] - self._first, out, own)
-        return out, self._remote.fetch_into(ids[remote], out, remote, moment)
+        counts = self._remote.fetch_into(remote_ids, out, remote, moment)
+        return out[: len(ids)], counts

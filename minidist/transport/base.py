@@ -25,6 +25,7 @@ class Op(enum.IntEnum):
 
     ROWS = 0  # header (table, 0); reply: one row of the table per id
     NEIGHBORS = 1  # header (key, fanout); reply: a count per id, then the neighbours
+    LAYER_ROWS = 2  # as ROWS, for evaluation, so that the traffic of training stays apart
 
 
 class Moment(NamedTuple):

@@ -1,0 +1,203 @@
+"""Loader: minibatches, prepared ahead of the training loop by bounded stages.
+
+    ahead = 0     sample 1, fetch 1, TRAIN 1, sample 2, fetch 2, TRAIN 2, ...       (one thread)
+
+    ahead = 2     sample  1 2 3 4 ...
+                  fetch     1 2 3 ...       each stage a thread, at most ``ahead`` minibatches
+                  TRAIN       1 2 ...       in front of the next
+
+The stages run across epoch boundaries, so that short epochs overlap too.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from minidist.batch import MiniBatch
+from minidist.features import DistFeatures, OwnersRows, RemoteRows, RowCounts, RowServer
+from minidist.sampler import NeighborSampler, Sample, serve_neighbors
+from minidist.seeds import SeedSchedule
+from minidist.shard import Shard
+from minidist.transport.base import Moment
+from minidist.world import World
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+# How often a stage that waits looks whether the others are still there.
+_LOOK_S = 0.1
+# How long leaving the loop waits for stages; one that waits for a peer ends at its own deadline.
+_JOIN_S = 2.0
+_BEGIN = Moment(0, 0)
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """A minibatch, what it cost, and what its rows were."""
+
+    batch: MiniBatch
+    rows: RowCounts
+    sample_s: float
+    fetch_s: float
+    wait_s: float = 0.0
+
+
+@dataclass
+class _Failure:
+    error: BaseException
+
+
+@dataclass
+class _Stage:
+    """A thread that feeds a bounded queue from an iterator, and stops when told to."""
+
+    name: str
+    source: Iterator[Any]
+    size: int
+    stop: threading.Event
+    output: "queue.Queue[Any]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.output = queue.Queue(self.size)
+        self.thread = threading.Thread(target=self._run, name=f"minidist-{self.name}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            for item in self.source:
+                self._put(item)
+                if self.stop.is_set():
+                    return
+            self._put(None)
+        except BaseException as error:
+            self._put(_Failure(error))
+
+    def _put(self, item: Any) -> None:
+        while not self.stop.is_set():
+            try:
+                self.output.put(item, timeout=_LOOK_S)
+                return
+            except queue.Full:
+                continue
+
+    def __iter__(self) -> Iterator[Any]:
+        while not self.stop.is_set():
+            try:
+                item = self.output.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+
+
+class Loader:
+    """Minibatches of one rank: ``for prepared in loader.run(num_epochs)``.
+
+    shards: for each part the Shard that this host has mapped, or None (see ``Parts.at_hand``).
+    topology: the same for in-edges alone, where the whole topology is replicated on every host.
+    fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
+    ahead: minibatches that each stage may be in front of the next; 0 prepares each when asked.
+    wrap_remote: puts something between us and the owners' rows, such as a buffer.
+    Raises ValueError when no rank has training nodes.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        shards: Sequence[Shard | None],
+        *,
+        fanouts: Sequence[int],
+        batch_size: int,
+        seed: int = 0,
+        ahead: int = 2,
+        wire_type: str = "float32",
+        topology: Sequence[Shard | None] | None = None,
+        wrap_remote: Callable[[OwnersRows], RemoteRows] = lambda rows: rows,
+    ) -> None:
+        shard = shards[world.rank]
+        assert shard is not None
+        self.shard, self._device, self._ahead = shard, world.device, ahead
+        self.rows = RowServer(world.transport, shard.book, shard.x)
+        serve_neighbors(world.transport, shard)
+        self._sampler = NeighborSampler(
+            shard,
+            shards if topology is None else topology,
+            fanouts=fanouts,
+            seed=seed,
+            rank=world.rank,
+            transport=world.transport,
+        )
+        mapped = [None if peer is None else peer.x for peer in shards]
+        owners = OwnersRows(world.transport, shard.book, mapped, wire_type=wire_type)
+        self._remote = wrap_remote(owners)
+        self._features = DistFeatures(shard.book, world.rank, shard.x, self._remote)
+        num_train = world.group.all_gather(len(shard.train_ids), "agreeing on the steps")
+        if sum(num_train) == 0:
+            raise ValueError(f"{shard.name}: no part holds a training node")
+        self.schedule = SeedSchedule(shard.train_ids, num_train, world.rank, batch_size, seed)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an epoch, the same on every rank."""
+        return self.schedule.num_steps
+
+    def run(self, num_epochs: int, start: Moment = _BEGIN) -> Iterator[Prepared]:
+        """Every minibatch from ``start`` to the end of epoch ``num_epochs - 1``.
+
+        An error in a stage is raised here. Leaving the loop stops the stages.
+        """
+        moments = self.schedule.moments(num_epochs, start)
+        if self._ahead == 0:
+            for prepared in map(self._fetch, map(self._sample, moments)):
+                prepared.wait_s = prepared.sample_s + prepared.fetch_s
+                yield prepared
+            return
+        stop = threading.Event()
+        samples = _Stage("sample", map(self._sample, moments), self._ahead, stop)
+        fetched = _Stage("fetch", map(self._fetch, iter(samples)), self._ahead, stop)
+        try:
+            began = time.perf_counter()
+            for prepared in fetched:
+                prepared.wait_s = time.perf_counter() - began
+                yield prepared
+                began = time.perf_counter()
+        finally:
+            stop.set()
+            for stage in (samples, fetched):
+                stage.thread.join(_JOIN_S)
+
+    def _sample(self, moment: Moment) -> tuple[Sample, float]:
+        began = time.perf_counter()
+        sample = self._sampler.sample(self.schedule.seeds(moment), moment)
+        return sample, time.perf_counter() - began
+
+    def _fetch(self, sampled: tuple[Sample, float]) -> Prepared:
+        sample, sample_s = sampled
+        began = time.perf_counter()
+        x, rows = self._features.fetch(sample.node_ids, sample.moment)
+        first = self.shard.book.range_of(self.shard.part)[0]
+        y = torch.from_numpy(np.asarray(self.shard.y)[sample.node_ids[: sample.num_seeds] - first])
+        batch = MiniBatch(
+            moment=sample.moment,
+            n_id=torch.from_numpy(sample.node_ids),
+            x=torch.from_numpy(x),
+            y=y.float() if self.shard.multilabel else y,
+            indptr=torch.from_numpy(sample.indptr),
+            sources=torch.from_numpy(sample.sources).long(),
+            num_sampled_nodes=sample.nodes_per_hop,
+            num_sampled_edges=sample.edges_per_hop,
+            num_global_seeds=self.schedule.num_global_seeds(sample.moment.step),
+        ).to(self._device)
+        self._remote.finish(batch.x)
+        return Prepared(
+            batch=batch, rows=rows, sample_s=sample_s, fetch_s=time.perf_counter() - began
+        )
