@@ -31,6 +31,8 @@ def load_dataset(
     Raises ValueError for a name that is not known (naming the close ones), for a file that is
     missing or damaged (naming it, and where to get it), and for arrays that make no graph.
     """
+    if seed < 0:
+        raise ValueError(f"seed {seed}: expected 0 or more")
     kind, _, rest = name.partition(":")
     if kind == "npz" and rest:
         return load_npz(rest)
@@ -54,6 +56,8 @@ def known_names() -> list[str]:
 
 def _unknown(name: str) -> str:
     known = known_names()
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    lowered = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+    close = [lowered[match] for match in found]
     hint = f"did you mean {' or '.join(close)}?" if close else "known are " + ", ".join(known)
     return f"unknown dataset {name!r}: {hint}"

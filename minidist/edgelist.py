@@ -34,7 +34,7 @@ def open_text(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def read_edge_list(path: Path, progress: bool = False) -> EdgeList:
+def read_edge_list(path: Path, progress: bool = False, chunk_bytes: int = CHUNK_BYTES) -> EdgeList:
     """Parse once into ``edges.npy`` and ``ids.npy`` beside the text; later calls map those.
 
     Lines that start with # are comments; ids keep their order and lose their gaps.
@@ -42,18 +42,20 @@ def read_edge_list(path: Path, progress: bool = False) -> EdgeList:
     """
     edges_path, ids_path = path.parent / "edges.npy", path.parent / "ids.npy"
     if not edges_path.exists() or edges_path.stat().st_mtime < path.stat().st_mtime:
-        _convert(path, edges_path, ids_path, progress)
+        _convert(path, edges_path, ids_path, progress, chunk_bytes)
     return EdgeList(edges=np.load(edges_path, mmap_mode="r"), ids=np.load(ids_path))
 
 
-def _convert(path: Path, edges_path: Path, ids_path: Path, progress: bool) -> None:
+def _convert(
+    path: Path, edges_path: Path, ids_path: Path, progress: bool, chunk_bytes: int
+) -> None:
     """Raw ids to a scratch file first: only when all are known can they be renumbered."""
     scratch = edges_path.with_suffix(f".{os.getpid()}.tmp")
     half_done = edges_path.with_suffix(f".{os.getpid()}.half")
     ids_half_done = ids_path.with_suffix(f".{os.getpid()}.half")
     try:
         with scratch.open("wb") as out:
-            seen = _parse_into(out, path, progress)
+            seen = _parse_into(out, path, progress, chunk_bytes)
         if not len(seen):
             raise ValueError(f"{path}: holds no edges")
         ids = np.flatnonzero(seen).astype(np.int32)
@@ -72,7 +74,7 @@ def _convert(path: Path, edges_path: Path, ids_path: Path, progress: bool) -> No
             path_left.unlink(missing_ok=True)
 
 
-def _parse_into(out: IO[bytes], path: Path, progress: bool) -> NDArray[np.bool_]:
+def _parse_into(out: IO[bytes], path: Path, progress: bool, chunk_bytes: int) -> NDArray[np.bool_]:
     """Write int32 pairs to ``out``; returns which ids occur, bool [largest id + 1]."""
     seen = np.zeros(0, np.bool_)
     rows = np.empty((0, 2), np.int32)
@@ -80,7 +82,7 @@ def _parse_into(out: IO[bytes], path: Path, progress: bool) -> NDArray[np.bool_]
     with open_text(path) as text, tqdm(desc=path.name, unit=" edges", disable=not progress) as bar:
         while True:
             try:
-                chunk = text.read(CHUNK_BYTES)
+                chunk = text.read(chunk_bytes)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise ValueError(f"{path}: cut short or damaged ({error})") from error
             data = rest + (chunk or b"\n")

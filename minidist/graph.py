@@ -63,6 +63,13 @@ class Graph:
                     f"graph {self.name!r}: {split}_mask must be bool of shape ({n},), "
                     f"got {mask.dtype} {mask.shape}"
                 )
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            both = np.flatnonzero(getattr(self, f"{one}_mask") & getattr(self, f"{other}_mask"))
+            if len(both):
+                raise ValueError(
+                    f"graph {self.name!r}: node {both[0]} is in both the {one} and the {other} "
+                    "split"
+                )
         if not self.train_mask.any():
             raise ValueError(f"graph {self.name!r} has no training nodes: train_mask is all False")
 

@@ -83,14 +83,14 @@ PRESETS = {
     "small": _preset(15_000, 18, 64, 10, 3_000, 1_500),
     "medium": _preset(200_000, 23, 100, 20, 20_000, 10_000),
     "large": _preset(1_000_000, 31, 100, 40, 90_000, 20_000),
-    "products": _preset(2_449_029, 52, 100, 47, 196_615, 39_323),
+    "products": _preset(2_449_029, 53.5, 100, 47, 196_615, 39_323),
 }
 
 
 def generate(spec: SyntheticSpec, seed: int = 0, name: str = "synthetic") -> Graph:
     """The graph of a spec: undirected (both directions present), no self loops, no isolated nodes.
 
-    Raises ValueError if seed is negative.
+    seed: 0 or more.
     """
     rng = np.random.default_rng([seed, spec.num_nodes])
     classes, model = _blocks(spec, rng)
