@@ -53,7 +53,9 @@ def take_in(
             f"destinations, got {edge_index.dtype} {edge_index.shape}"
             + ("; transpose it" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else "")
         )
-    indptr, indices = in_edges(name, edge_index[0], edge_index[1], num_nodes, undirected=undirected)
+    # A file's byte order may be foreign, and numba reads only ours.
+    src, dst = edge_index.astype(edge_index.dtype.newbyteorder("="), copy=False)
+    indptr, indices = in_edges(name, src, dst, num_nodes, undirected=undirected)
     return Graph(
         name=name,
         indptr=indptr,

@@ -101,7 +101,7 @@ def _dense(path: Path, data: Array, indices: Array, indptr: Array, shape: Array)
         f"x_indices must lie between 0 and {num_columns - 1}",
     )
     x = np.zeros((num_rows, num_columns), np.float32)
-    _scatter(data, indices, indptr, x)
+    _scatter(data.astype(np.float32), indices.astype(np.int64), indptr.astype(np.int64), x)
     return x
 
 

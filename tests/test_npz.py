@@ -61,6 +61,15 @@ def test_csr_features_equal_dense_ones(tmp_path: Path) -> None:
     assert graph.x.dtype == np.float32
 
 
+def test_foreign_byte_order_and_half_precision_are_read(tmp_path: Path) -> None:
+    edges = arrays()["edge_index"].astype(">i8")
+    graph = load_dataset(save(tmp_path, edge_index=edges, x=arrays()["x"].astype(">f2")))
+    assert graph.num_edges == 12
+    assert np.array_equal(graph.x, arrays()["x"])
+    half = {**CSR, "x_data": np.ones(2, np.float16)}
+    assert load_dataset(save(tmp_path, x=None, **half)).x.sum() == 2
+
+
 def test_zero_one_columns_are_labels_of_a_multilabel_task(tmp_path: Path) -> None:
     y = np.eye(6, 4, dtype=np.int64)
     graph = load_dataset(save(tmp_path, y=y))
