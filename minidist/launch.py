@@ -1,0 +1,83 @@
+"""Launch: is a launcher around us, and if not, ranks of our own under mpiexec."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import FrameType
+
+# Tells rank 0 that the terminal behind mpiexec's pipe can show a progress bar.
+_TERMINAL = "MINIDIST_TTY"
+_PR_SET_PDEATHSIG = 1
+_MPI_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+
+
+def launcher() -> str | None:
+    """``torchrun``, ``mpi`` (mpiexec or srun), or None where no launcher started us."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return "torchrun"
+    if any(name in os.environ for name in _MPI_RANKS):
+        return "mpi"
+    # The shell of salloc is a step of one task too; only more than one are ranks.
+    if "SLURM_STEP_ID" in os.environ and expected_size() > 1:
+        return "mpi"
+    return None
+
+
+def expected_size() -> int:
+    """How many ranks the launcher says it started; 1 where it does not say."""
+    in_step = "SLURM_STEP_ID" in os.environ
+    names = [name for name in _SIZES if in_step or not name.startswith("SLURM")]
+    return max((int(os.environ[name]) for name in names if name in os.environ), default=1)
+
+
+def under_launcher() -> bool:
+    """Whether mpiexec, srun or torchrun started this process."""
+    return launcher() is not None
+
+
+def shows_progress() -> bool:
+    """Whether somebody watches this rank's stderr on a terminal."""
+    return _TERMINAL in os.environ or sys.stderr.isatty()
+
+
+def launch_ranks(module: str, argv: list[str], ranks: int) -> int:
+    """Run ``python -m module argv...`` on local ranks under mpiexec; returns its exit code.
+
+    Ctrl-C and SIGTERM end the ranks, and so does our own death. Raises ValueError without mpiexec.
+    """
+    command = [_mpiexec(), "-n", str(ranks), sys.executable, "-m", module, *argv]
+    environment = dict(os.environ)
+    if sys.stderr.isatty():
+        environment[_TERMINAL] = "1"
+    process = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _mpiexec() -> str:
+    """The mpiexec of this Python's own MPI, else the first on PATH."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        raise ValueError(
+            "there is no mpiexec to start ranks with: pip install minidist[mpi], load your "
+            "cluster's MPI module, or run under srun, torchrun, or --transport local"
+        )
+    return found
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

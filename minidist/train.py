@@ -1,0 +1,197 @@
+"""Train a GNN on several ranks, evaluate it exactly, and say where the time went.
+
+python -m minidist.train                                        2 ranks on this machine
+mpiexec -n 4 python -m minidist.train --dataset ogbn-products   4 MPI ranks
+srun -n 4 -K1 --mpi=pmi2 python -m minidist.train --parts DIR   on a Slurm cluster
+torchrun --nproc-per-node 4 -m minidist.train --parts DIR       without MPI
+python -m minidist.train --transport local --ranks 3            3 threads, for debugging
+
+--dataset -> load_dataset -> partition -> --parts DIR           once, by rank 0
+                                             |
+     +---------------------------------------+----- each rank maps its part
+     v
+SeedSchedule -> NeighborSampler -> DistFeatures -> GNN -> GradientSum -> Adam
+     (seeds)      hop by hop         rows          |       over all ranks
+                     |                 |           +-> every --eval-every epochs:
+                     +--- Transport ---+               LayerwiseInference over all nodes
+                          to owners
+"""
+
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from minidist import partition
+from minidist.config import PartitionConfig, TrainConfig, fail, parse
+from minidist.events import EventLog
+from minidist.group import LocalGroup
+from minidist.launch import launch_ranks, under_launcher
+from minidist.parts import Parts
+from minidist.shard import Shard
+from minidist.table import render
+from minidist.trainer import Trainer
+from minidist.world import World, local_worlds, open_world
+
+
+def main() -> None:
+    """The command line."""
+    config = parse(TrainConfig, __doc__)
+    try:
+        raise SystemExit(start(config))
+    except ValueError as error:
+        fail(error)
+
+
+def start(config: TrainConfig) -> int:
+    """Find or start the ranks, and train. Returns the exit code."""
+    if config.transport == "local":
+        train_in_threads(config)
+        return 0
+    ranks = 2 if config.ranks is None else config.ranks
+    if not under_launcher() and ranks > 1:
+        return launch_ranks("minidist.train", sys.argv[1:], ranks)
+    with open_world(
+        transport=config.transport, device=config.device, fetch_timeout=config.fetch_timeout
+    ) as world:
+        if config.ranks not in (None, world.size):
+            raise ValueError(f"--ranks {config.ranks}: the launcher started {world.size}")
+        train(config, world)
+    return 0
+
+
+def train_in_threads(config: TrainConfig) -> dict[str, Any]:
+    """Train with all ranks as threads of this process; returns the summary."""
+    worlds = local_worlds(config.ranks or 2, config.fetch_timeout)
+    summaries: list[dict[str, Any]] = []
+    failures: list[BaseException] = []
+
+    def run(world: World) -> None:
+        try:
+            summaries.append(train(config, world))
+        except BaseException as error:
+            failures.append(error)
+            assert isinstance(world.group, LocalGroup)
+            world.group.fail(error)
+
+    threads = [threading.Thread(target=run, args=(world,)) for world in worlds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return summaries[0]
+
+
+def train(config: TrainConfig, world: World) -> dict[str, Any]:
+    """Train on this rank; every rank of the world must call it. Returns the summary.
+
+    Raises ValueError on bad input, PeerTimeout when a rank stops answering.
+    """
+    folder = config.out or config.resume
+    out = Path(folder) if folder else None
+    if world.rank == 0 and out is not None:
+        _make_folder(out)
+    with tempfile.TemporaryDirectory(prefix="minidist-") as scratch:
+        home = out if out is not None else Path(scratch)
+        path = world.group.first(lambda: _find_parts(config, world, home), "partitioning")
+        parts, shards, topology = _map_shards(config, world, path)
+        # Our maps outlive the files: what was made for this run alone can go now.
+        world.group.barrier("mapping the parts")
+    with EventLog(out, world.rank) as events:
+        summary = Trainer(config, world, parts, shards, topology, out, events).run()
+    if world.rank == 0:
+        print(f"\n{summary_table(summary)}", flush=True)
+    return summary
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot be written: {error.strerror}") from None
+
+
+def _find_parts(config: TrainConfig, world: World, home: Path) -> Path:
+    """The partition directory to train on, made now if there is none."""
+    path = Path(config.parts) if config.parts else home / "parts"
+    if not path.exists():
+        shared = all(world.transport.shares_host(peer) for peer in range(world.size))
+        if config.parts is None and config.out is None and not shared:
+            raise ValueError(
+                "--parts: the ranks run on several hosts; name a partition directory on a file "
+                "system that all of them see (it is made if it does not exist)"
+            )
+        partition.run(
+            PartitionConfig(
+                dataset=config.dataset or "synthetic:small",
+                data_root=config.data_root,
+                parts=world.size,
+                method=config.method,
+                halo_hops=config.halo_hops or 0,
+                seed=config.seed,
+                out=str(path),
+            )
+        )
+    parts = Parts.open(path)
+    if parts.num_parts != world.size:
+        raise ValueError(
+            f"{path} has {parts.num_parts} parts, but {world.size} ranks are running: start "
+            f"{parts.num_parts} ranks, or partition into {world.size}"
+        )
+    if config.dataset is not None and config.dataset != parts.name:
+        raise ValueError(f"--dataset {config.dataset}: {path} holds {parts.name}")
+    if config.halo_hops not in (None, parts.halo_hops):
+        raise ValueError(f"--halo-hops {config.halo_hops}: {path} keeps {parts.halo_hops}")
+    return path
+
+
+def _map_shards(
+    config: TrainConfig, world: World, path: Path
+) -> tuple[Parts, list[Shard | None], list[Shard | None]]:
+    """Our part, checked byte for byte, and what else this host has of the others.
+
+    Returns the directory, the shards whose rows we may read directly, and those whose in-edges.
+    """
+    parts = Parts.open(path)
+    own = parts.shard(world.rank)
+    # Each peer checks its own part, so every byte is read once.
+    everyone = [
+        own if part == world.rank else parts.shard(part, verify=False)
+        for part in range(parts.num_parts)
+    ]
+    at_hand = [shard if world.transport.shares_host(shard.part) else None for shard in everyone]
+    return parts, at_hand, list(everyone) if config.topology == "replicated" else at_hand
+
+
+def summary_table(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    rows, metric = summary["rows"], summary["metric"].replace("_", "-")
+    moved = summary["bytes_moved"] / 2**20
+    needed = f"{rows['remote']:,} needed, {rows['hits']:,} hits, {rows['misses']:,} misses"
+    lines = [
+        (
+            "dataset",
+            f"{summary['dataset']}: {summary['num_nodes']:,} nodes, {summary['num_edges']:,} edges",
+        ),
+        ("ranks", f"{summary['world_size']} ({summary['transport']}, {summary['device']})"),
+        ("epoch", f"{summary['epoch_time_s']:.3f} s, {summary['steps_per_epoch']} steps"),
+        ("  the loop", f"train {summary['train_s']:.3f} s, wait {summary['wait_s']:.3f} s"),
+        ("  its stages", f"sample {summary['sample_s']:.3f} s, fetch {summary['fetch_s']:.3f} s"),
+        ("remote rows", f"{needed}, {rows['replacements']:,} replacements; {moved:,.1f} MiB moved"),
+        ("peak memory", f"{summary['peak_memory_mb']:,.0f} MiB a rank"),
+        ("loss", f"{summary['losses'][-1]:.4f} (sha256 {summary['losses_sha256'][:12]})"),
+        (
+            metric,
+            f"test {summary['test_accuracy']:.4f}, val {summary['val_accuracy']:.4f} "
+            f"(after epoch {summary['best_epoch'] + 1} of {summary['config']['epochs']})",
+        ),
+    ]
+    return render(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""MpiTransport: requests and replies over MPI; one server thread a rank answers its peers.
+
+    caller  Irecv reply, Isend ids ............... nap, test, nap, test: rows are in place
+    server         nap, Improbe: ids -> handler gathers into a pooled buffer -> Isend
+
+Measured (8192 rows x 100 float32 between two processes of one machine): 1.3-2.0 ms with these naps,
+8 ms with a server that polls without pause, 8-16 ms with one that blocks in MPI, whose wait burns
+the core the trainer needs. Requests and replies have a communicator each: on a shared one the
+server's wildcard probe stole replies in 4 of 15 runs on three ranks.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minidist.host import Host
+from minidist.transport.base import (
+    OUTSIDE,
+    Call,
+    Handler,
+    Ids,
+    Moment,
+    Op,
+    PeerTimeout,
+    Transport,
+)
+from minidist.transport.failure import PeerFailed
+from minidist.transport.piece import Piece, cut
+from minidist.transport.server import HEAD, NAP_S, Server
+
+# Pieces of one exchange under way at once, a peer: enough that the server always has the next.
+_WINDOW = 8
+# A server whose main thread computes in pure Python answers in 24 ms at the default of 5 ms, and
+# in 6 ms at this.
+_SWITCH_INTERVAL_S = 5e-4
+
+
+def load_mpi() -> Any:
+    """mpi4py's MPI, initialized. Raises ValueError where it cannot serve us."""
+    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # we say why ourselves
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"mpi4py finds no MPI library ({error}): load your cluster's MPI module, or "
+            "pip install minidist[mpi]"
+        ) from None
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise ValueError(
+            f"{MPI.Get_library_version().splitlines()[0]} has no MPI_THREAD_MULTIPLE, which the "
+            "fetch threads need: use an MPI built with it, or pip install minidist[mpi]"
+        )
+    return MPI
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A piece under way. Its arrays are MPI's until both requests are done."""
+
+    piece: Piece
+    tag: int
+    words: Ids
+    receive: Any
+    send: Any
+    posted: float
+    num_bytes: int = 0
+
+
+class MpiTransport(Transport):
+    """A rank's client and server. Made and closed by all ranks of ``comm`` together.
+
+    hosts: the host of each rank.   timeout: seconds without a sign of a peer we wait for.
+    An empty reply is followed by a message that says why: the text of the handler's error, or
+    nothing where the answer is just empty.
+    """
+
+    def __init__(self, comm: Any, hosts: Sequence[Host], timeout: float) -> None:
+        super().__init__(comm.Get_rank(), comm.Get_size())
+        self.mpi = load_mpi()
+        self._hosts, self._timeout = hosts, timeout
+        self.requests, self.replies = comm.Dup(), comm.Dup()
+        self._num_tags = comm.Get_attr(self.mpi.TAG_UB)
+        self._next_tag = 0
+        self._turn = threading.Lock()
+        self._abandoned: list[_Flight] = []
+        self._switch_interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._switch_interval, _SWITCH_INTERVAL_S))
+        self._server = Server(self)
+
+    def shares_host(self, peer: int) -> bool:
+        return self._hosts[peer] == self._hosts[self.rank]
+
+    def handler(self, op: Op) -> Handler:
+        """What answers requests for ``op`` here."""
+        if op not in self._handlers:
+            raise ValueError(f"rank {self.rank} does not serve {op.name}")
+        return self._handlers[op]
+
+    def exchange(self, op: Op, calls: Sequence[Call], moment: Moment, lane: str) -> list[int]:
+        counts = [0] * len(calls)
+        waiting = deque(cut(calls))
+        window = _WINDOW * len({call.peer for call in calls})
+        flying: list[_Flight] = []
+        heard: dict[int, float] = {}
+        failure: Exception | None = None
+        while waiting or flying:
+            while waiting and len(flying) < window:
+                flying.append(self._launch(op, waiting.popleft()))
+            landed = [flight for flight in flying if self._has_landed(flight)]
+            for flight in landed:
+                flying.remove(flight)
+                heard[flight.piece.peer] = time.monotonic()
+                try:
+                    counts[flight.piece.call] += self._unpack(op, flight, moment)
+                except PeerFailed as error:  # raised when nothing is under way any more
+                    failure = failure or error
+                    waiting.clear()
+            if not landed:
+                self._check_deadlines(flying, heard, op, moment)
+                time.sleep(NAP_S)
+        if failure is not None:
+            raise failure
+        return counts
+
+    def _launch(self, op: Op, piece: Piece) -> _Flight:
+        with self._turn:
+            tag, self._next_tag = self._next_tag, (self._next_tag + 1) % self._num_tags
+        words = np.empty(HEAD + len(piece.ids), np.int64)
+        words[:HEAD] = op, *piece.header, tag, piece.reply.nbytes
+        words[HEAD:] = piece.ids
+        receive = self.replies.Irecv([piece.reply, self.mpi.BYTE], piece.peer, tag)
+        send = self.requests.Isend([words, self.mpi.INT64_T], piece.peer, 0)
+        return _Flight(piece, tag, words, receive, send, time.monotonic())
+
+    def _has_landed(self, flight: _Flight) -> bool:
+        status = self.mpi.Status()
+        if not flight.receive.Test(status):
+            return False
+        # A reply means that the request arrived, so this takes no longer than its completion.
+        while not flight.send.Test():
+            pass
+        flight.num_bytes = status.Get_count(self.mpi.BYTE)
+        return True
+
+    def _unpack(self, op: Op, flight: _Flight, moment: Moment) -> int:
+        """Count what landed; raises PeerFailed where the server said why it has no answer."""
+        piece = flight.piece
+        if flight.num_bytes == 0:
+            reason = self._reason(flight, op, moment)
+            if reason:
+                raise PeerFailed(self.rank, piece.peer, op, moment, reason)
+        if piece.exact and flight.num_bytes != piece.reply.nbytes:
+            reason = f"{flight.num_bytes} bytes came, expected {piece.reply.nbytes}"
+            raise PeerFailed(self.rank, piece.peer, op, moment, reason)
+        with self._turn:
+            self.traffic.received[op, piece.peer] += flight.num_bytes
+        return flight.num_bytes // piece.reply.itemsize
+
+    def _reason(self, flight: _Flight, op: Op, moment: Moment) -> str:
+        """The text that follows an empty reply."""
+        began = time.monotonic()
+        status = self.mpi.Status()
+        while True:
+            message = self.replies.Improbe(flight.piece.peer, flight.tag, status)
+            if message is not None:
+                text = np.empty(status.Get_count(self.mpi.BYTE), np.uint8)
+                message.Recv([text, self.mpi.BYTE])
+                return text.tobytes().decode()
+            self._check_deadlines([flight], {flight.piece.peer: began}, op, moment)
+            time.sleep(NAP_S)
+
+    def _check_deadlines(
+        self, flying: list[_Flight], heard: dict[int, float], op: Op, moment: Moment
+    ) -> None:
+        """Raise PeerTimeout for the first peer of which nothing was heard for too long."""
+        now = time.monotonic()
+        for flight in flying:
+            peer = flight.piece.peer
+            silent = now - max(flight.posted, heard.get(peer, 0.0))
+            if silent > self._timeout:
+                # MPI may still write into their arrays, so they must outlive the error.
+                self._abandoned.extend(flying)
+                raise PeerTimeout(self.rank, peer, op.name, moment, silent)
+
+    def close(self) -> None:
+        """Serve until every rank closes, then stop. Raises PeerTimeout when one does not come."""
+        everyone = self.requests.Ibarrier()
+        began = time.monotonic()
+        while not everyone.Test():
+            waited = time.monotonic() - began
+            if waited > self._timeout:
+                raise PeerTimeout(
+                    self.rank, "of some peer", "closing the transport", OUTSIDE, waited
+                )
+            time.sleep(NAP_S)
+        self._server.close()
+        self.requests.Free()
+        self.replies.Free()
+        sys.setswitchinterval(self._switch_interval)
