@@ -1,0 +1,89 @@
+"""Adjacency: a graph's edges without their direction, as partitioners want them.
+
+N nodes, E directed edges.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from minidist.graph import Graph
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Adjacency:
+    """Undirected neighbours: ``adjacent[starts[v]:starts[v + 1]]``; int64 [N + 1] and ids."""
+
+    starts: NDArray[np.int64]
+    adjacent: Array
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Adjacency":
+        """The graph's own arrays where every edge has its reverse; else the union of both."""
+        if _is_symmetric(graph.indptr, graph.indices):
+            return cls(graph.indptr, graph.indices)
+        return cls(*_symmetrized(graph.indptr, graph.indices))
+
+
+def edge_cut(adjacency: Adjacency, assignment: Array) -> int:
+    """Undirected edges whose ends lie in different parts."""
+    return int(count_cut(adjacency.starts, adjacency.adjacent, assignment)) // 2
+
+
+@njit(cache=True, nogil=True)
+def _is_symmetric(indptr, indices):  # type: ignore[no-untyped-def]
+    """Rows are sorted, so v ascends through the rows of its sources if every edge is mirrored."""
+    cursor = indptr[:-1].copy()
+    for v in range(len(indptr) - 1):
+        for i in range(indptr[v], indptr[v + 1]):
+            u = indices[i]
+            if cursor[u] == indptr[u + 1] or indices[cursor[u]] != v:
+                return False
+            cursor[u] += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _symmetrized(indptr, indices):  # type: ignore[no-untyped-def]
+    num_nodes = len(indptr) - 1
+    starts = np.zeros(num_nodes + 1, np.int64)
+    for v in range(num_nodes):
+        starts[v + 1] += indptr[v + 1] - indptr[v]
+        for i in range(indptr[v], indptr[v + 1]):
+            starts[indices[i] + 1] += 1
+    for v in range(num_nodes):
+        starts[v + 1] += starts[v]
+    both = np.empty(starts[-1], indices.dtype)
+    cursor = starts[:-1].copy()
+    for v in range(num_nodes):
+        for i in range(indptr[v], indptr[v + 1]):
+            u = indices[i]
+            both[cursor[v]] = u
+            cursor[v] += 1
+            both[cursor[u]] = v
+            cursor[u] += 1
+    end = 0
+    for v in range(num_nodes):
+        first, last = starts[v], starts[v + 1]
+        both[first:last].sort()
+        starts[v] = end
+        for i in range(first, last):
+            if i == first or both[i] != both[end - 1]:
+                both[end] = both[i]
+                end += 1
+    starts[num_nodes] = end
+    return starts, both[:end].copy()
+
+
+@njit(cache=True, nogil=True)
+def count_cut(starts, adjacent, part):  # type: ignore[no-untyped-def]
+    num_cut = 0
+    for v in range(len(starts) - 1):
+        for i in range(starts[v], starts[v + 1]):
+            num_cut += part[adjacent[i]] != part[v]
+    return num_cut

@@ -1,0 +1,57 @@
+"""Bounds: how much of each load a part may hold.
+
+N nodes, P parts, K = 3 loads: nodes, in-edges of owned nodes, training nodes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidist.graph import Graph
+
+Array = NDArray[Any]
+
+LOADS = ("nodes", "edges", "training nodes")
+# Largest part over the mean.
+NODE_TOLERANCE = 1.15
+EDGE_TOLERANCE = 1.15
+TRAIN_TOLERANCE = 1.05
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """The least and the most of each load that a part may hold, int64 [K] each."""
+
+    least: NDArray[np.int64]
+    most: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, graph: Graph, num_parts: int, edge_tolerance: float = EDGE_TOLERANCE) -> "Bounds":
+        """Training nodes are bounded on both sides, and no part is empty or without them.
+
+        Where a mean is small a part may hold the mean rounded up, and any part may hold one hub.
+        """
+        totals = np.array([graph.num_nodes, graph.num_edges, graph.train_mask.sum()], np.int64)
+        means = totals / num_parts
+        largest = np.array([1, np.diff(graph.indptr).max(), 1])
+        tolerances = np.array([NODE_TOLERANCE, edge_tolerance, TRAIN_TOLERANCE])
+        most = np.maximum(np.maximum(means * tolerances, np.ceil(means)), largest)
+        least_train = min(np.ceil(means[2] * (2 - TRAIN_TOLERANCE)), totals[2] // num_parts)
+        return cls(np.array([1, 0, max(1, least_train)], np.int64), most.astype(np.int64))
+
+    def excess(self, loads: Array) -> float:
+        """How far [P, K] loads are out of bounds, in units of the bound; 0 where all hold."""
+        over, under = np.maximum(loads - self.most, 0), np.maximum(self.least - loads, 0)
+        return float(((over + under) / self.most).sum())
+
+
+def part_loads(graph: Graph, assignment: Array, num_parts: int) -> NDArray[np.int64]:
+    """int64 [P, K]: nodes, in-edges and training nodes of each part."""
+    loads = (
+        np.bincount(assignment, minlength=num_parts),
+        np.bincount(assignment, np.diff(graph.indptr), num_parts),
+        np.bincount(assignment, graph.train_mask, num_parts),
+    )
+    return np.stack(loads, axis=1).astype(np.int64)
