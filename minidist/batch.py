@@ -35,12 +35,12 @@ class LayerEdges:
     num_dst: int
     num_src: int
 
-    def csr(self) -> Tensor:
+    def csr(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[num_dst, num_src] sparse CSR of ones: PyG convs aggregate it 3x faster on CPUs."""
         return torch.sparse_csr_tensor(
             self.indptr,
             self.sources,
-            torch.ones(len(self.sources), device=self.sources.device),
+            torch.ones(len(self.sources), dtype=dtype, device=self.sources.device),
             size=(self.num_dst, self.num_src),
             check_invariants=False,
         )

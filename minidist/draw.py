@@ -16,35 +16,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from minidist.splitmix import GOLDEN, MASK, mix, mix_plain
+
 Array = NDArray[Any]
 
-_MASK = (1 << 64) - 1
-_GOLDEN, _MIX_A, _MIX_B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 # numba promotes int64 with uint64 to float64, so every constant of the kernels is a uint64.
-_U_GOLDEN, _U_MIX_A, _U_MIX_B = np.uint64(_GOLDEN), np.uint64(_MIX_A), np.uint64(_MIX_B)
-_U27, _U30, _U31, _U32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
-
-
-def mix(z: int) -> int:
-    """SplitMix64's output function on a 64-bit counter."""
-    z = ((z ^ (z >> 30)) * _MIX_A) & _MASK
-    z = ((z ^ (z >> 27)) * _MIX_B) & _MASK
-    return z ^ (z >> 31)
+_U_GOLDEN, _U32 = np.uint64(GOLDEN), np.uint64(32)
 
 
 def hop_key(seed: int, epoch: int, step: int, rank: int, hop: int) -> int:
     """The 64-bit key of one hop of one minibatch; as a signed int64, so that it travels in one."""
     key = 0
     for part in (seed, epoch, step, rank, hop):
-        key = mix((key + _GOLDEN + part) & _MASK)
+        key = mix_plain((key + part) & MASK)
     return key - (1 << 64) if key >> 63 else key
-
-
-@njit(inline="always")
-def _mix(z):  # type: ignore[no-untyped-def]
-    z = (z ^ (z >> _U30)) * _U_MIX_A
-    z = (z ^ (z >> _U27)) * _U_MIX_B
-    return z ^ (z >> _U31)
 
 
 @njit(cache=True, nogil=True)
@@ -75,13 +60,13 @@ def draw_neighbors(  # type: ignore[no-untyped-def]
             for j in range(degree):
                 out[at + j] = indices[first + j]
             continue
-        counter = _mix(np.uint64(key) + np.uint64(nodes[i]) * _U_GOLDEN)
+        counter = mix(np.uint64(key) + np.uint64(nodes[i]) * _U_GOLDEN)
         stamp += 1
         for j in range(fanout):
             top = degree - fanout + j
-            counter += _U_GOLDEN
             # The high half times the range, shifted: biased by less than range / 2^32.
-            slot = np.int64(((_mix(counter) >> _U32) * np.uint64(top + 1)) >> _U32)
+            slot = np.int64(((mix(counter) >> _U32) * np.uint64(top + 1)) >> _U32)
+            counter += _U_GOLDEN
             slot = top if taken[slot] == stamp else slot
             taken[slot] = stamp
             out[at + j] = indices[first + slot]
@@ -93,11 +78,11 @@ def draw_neighbors_plain(row: Array, node: int, key: int, fanout: int) -> list[i
     degree = len(row)
     if degree <= fanout:
         return [int(source) for source in row]
-    counter = mix((key + node * _GOLDEN) & _MASK)
+    counter = mix_plain((key + node * GOLDEN) & MASK)
     slots: list[int] = []
     for top in range(degree - fanout, degree):
-        counter = (counter + _GOLDEN) & _MASK
-        slot = ((mix(counter) >> 32) * (top + 1)) >> 32
+        slot = ((mix_plain(counter) >> 32) * (top + 1)) >> 32
+        counter = (counter + GOLDEN) & MASK
         slots.append(top if slot in slots else slot)
     return [int(row[slot]) for slot in slots]
 

@@ -49,7 +49,7 @@ class GNN(nn.Module):
         conv = self.convs[number]
         # PyG's fused convs aggregate a CSR matrix in one call; on GPUs its scatter path is as good.
         fused = getattr(conv, "fuse", False) and h.device.type == "cpu"
-        adjacency = edges.csr() if fused else edges.edge_index()
+        adjacency = edges.csr(h.dtype) if fused else edges.edge_index()
         h = conv((h, h[: edges.num_dst]), adjacency)
         if number + 1 < len(self.convs):
             h = self._drop(h.relu())

@@ -21,6 +21,7 @@ N nodes, P parts, n owned nodes, e their in-edges, h halo nodes, f far nodes, D 
 """
 
 import os
+import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ __all__ = ["Parts", "check_writable", "write_parts"]
 
 Array = NDArray[Any]
 
+# np.load parses headers with ast, which CPython 3.11 cannot do in two threads at once: one of them
+# gets "AST constructor recursion depth mismatch". Ranks may be threads.
+_PARSING = threading.Lock()
 ARRAYS = (
     *("indptr", "indices", "x", "y", "train_ids", "val_ids", "test_ids", "node_ids"),
     *("halo", "halo_degrees", "far_ids", "far_indptr", "far_indices"),
@@ -166,7 +170,8 @@ class Parts:
                     f"{file} is damaged: checksum {found:08x}, expected {expected.crc32:08x}; "
                     f"{REMAKE}"
                 )
-            array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+            with _PARSING:
+                array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
         except OSError as error:
             raise ValueError(f"{file} cannot be read: {error.strerror}; {REMAKE}") from None
         if array.dtype.str != expected.dtype or array.shape != expected.shape:

@@ -91,7 +91,7 @@ class NeighborSampler:
         self._node_ids[:num_nodes] = seeds
         self._places[seeds] = np.arange(num_nodes, dtype=np.int32)
         nodes_per_hop, neighbors_per_hop, all_starts = [num_nodes], [], [np.zeros(1, np.int64)]
-        start = 0
+        start = num_edges = 0
         for hop, fanout in enumerate(self._fanouts):
             frontier = self._node_ids[start:num_nodes]
             key = hop_key(self._seed, moment.epoch, moment.step, self._rank, hop)
@@ -100,7 +100,8 @@ class NeighborSampler:
             start = num_nodes
             num_nodes = place_nodes(neighbors, self._places, self._node_ids, num_nodes)
             nodes_per_hop.append(num_nodes - start)
-            all_starts.append(starts[1:] + all_starts[-1][-1])
+            all_starts.append(starts[1:] + num_edges)
+            num_edges += len(neighbors)
             neighbors_per_hop.append(neighbors)
         node_ids = self._node_ids[:num_nodes].copy()
         forget_nodes(self._places, node_ids)

@@ -142,7 +142,9 @@ def _find_parts(config: TrainConfig, world: World, home: Path) -> Path:
             f"{path} has {parts.num_parts} parts, but {world.size} ranks are running: start "
             f"{parts.num_parts} ranks, or partition into {world.size}"
         )
-    if config.dataset is not None and config.dataset != parts.name:
+    # An archive's graph is called by the name of its file.
+    asked = config.dataset and (config.dataset, Path(config.dataset.removeprefix("npz:")).stem)
+    if asked and parts.name not in asked:
         raise ValueError(f"--dataset {config.dataset}: {path} holds {parts.name}")
     if config.halo_hops not in (None, parts.halo_hops):
         raise ValueError(f"--halo-hops {config.halo_hops}: {path} keeps {parts.halo_hops}")

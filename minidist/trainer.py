@@ -1,5 +1,6 @@
 """Trainer: one rank's training loop, from the first minibatch to the summary."""
 
+import copy
 import json
 import time
 from dataclasses import asdict, dataclass, field
@@ -104,9 +105,10 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train, evaluate, and return the summary (the same on every rank)."""
-        config, progress = self._config, self._progress
+        config = self._config
         if config.resume is not None:
             self._resume(Path(config.resume))
+        progress = self._progress
         self._events.write("started", rank=self._world.rank, config=asdict(config))
         bar = tqdm(
             total=config.epochs * self._loader.num_steps,
@@ -222,7 +224,8 @@ class Trainer:
         group, settings = self._world.group, self._settings()
         saved = group.first(lambda: Checkpoint.load(folder, settings), "reading the checkpoint")
         self._model.load_state_dict(saved.model)
-        self._adam.load_state_dict(saved.optimizer)
+        # A copy: ranks that are threads of one process are handed the same tensors.
+        self._adam.load_state_dict(copy.deepcopy(saved.optimizer))
         self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores))
 
     def _summary(self) -> dict[str, Any]:

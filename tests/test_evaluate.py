@@ -1,0 +1,101 @@
+"""Exact evaluation: distributed and layer by layer equals PyG on the whole graph."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.nn import GATConv, SAGEConv
+
+from minidist.evaluate import LayerwiseInference, evaluate
+from minidist.features import RowServer
+from minidist.graph import Graph
+from minidist.models import GNN, build_model
+from minidist.synthetic import PRESETS, generate
+from minidist.world import World
+from tests.parts import at_hand, split_graph
+from tests.world import run_world
+
+MakeGraph = Callable[..., Graph]
+
+
+def full_forward(model: GNN, graph: Graph) -> torch.Tensor:
+    """PyG's own convs, with the model's weights, on the whole graph's edge_index."""
+    sources = torch.from_numpy(graph.indices.astype(np.int64))
+    targets = torch.arange(graph.num_nodes).repeat_interleave(
+        torch.from_numpy(np.diff(graph.indptr))
+    )
+    edge_index, h = torch.stack([sources, targets]), torch.from_numpy(graph.x)
+    with torch.no_grad():
+        for number, conv in enumerate(model.convs):
+            h = conv(h, edge_index)
+            h = h.relu() if number + 1 < len(model.convs) else h
+    return h
+
+
+@pytest.mark.parametrize("chunk_items", [1, 400, 1 << 24])
+@pytest.mark.parametrize("share_hosts", [True, False])
+@pytest.mark.parametrize(("size", "name"), [(1, "sage"), (2, "sage"), (3, "sage"), (2, "gat")])
+def test_equals_full_forward(
+    power_law_graph: MakeGraph,
+    tmp_path: Path,
+    size: int,
+    name: str,
+    share_hosts: bool,
+    chunk_items: int,
+) -> None:
+    parts = split_graph(power_law_graph(150, 1500), size, tmp_path / "p")
+    graph = parts.graph()
+
+    def infer(world: World) -> None:
+        shard = parts.shard(world.rank)
+        rows = RowServer(world.transport, shard.book, shard.x)
+        model = world.group.first(
+            lambda: build_model(
+                name, num_features=8, hidden=8, num_classes=4, num_layers=3, dropout=0.5
+            ),
+            "building",
+        )
+        inference = LayerwiseInference(world, rows, at_hand(parts, world), chunk_items)
+        logits = torch.cat([chunk for _, chunk in inference.run(model)])
+        first, last = shard.book.range_of(world.rank)
+        expected = full_forward(model, graph)[first:last]
+        assert torch.allclose(logits, expected, atol=1e-5, rtol=1e-5)
+
+    run_world(infer, size, share_hosts=share_hosts)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny-multilabel"])
+def test_scores_equal_those_of_the_whole_graph(tmp_path: Path, preset: str) -> None:
+    parts = split_graph(generate(PRESETS[preset], 0), 2, tmp_path / "p")
+    graph = parts.graph()
+
+    def score(world: World) -> None:
+        shard = parts.shard(world.rank)
+        rows = RowServer(world.transport, shard.book, shard.x)
+        widths = {"num_features": graph.num_features, "num_classes": graph.num_classes}
+        model = world.group.first(
+            lambda: build_model("sage", hidden=8, num_layers=2, dropout=0.0, **widths), "building"
+        )
+        inference = LayerwiseInference(world, rows, at_hand(parts, world))
+        scores = evaluate(inference, model, world, shard)
+        logits = full_forward(model, graph).numpy()
+        for split in ("train", "val", "test"):
+            mask = getattr(graph, f"{split}_mask")
+            if graph.multilabel:
+                predicted, truth = logits[mask] > 0, graph.y[mask] > 0
+                expected = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+            else:
+                expected = (logits[mask].argmax(axis=1) == graph.y[mask]).mean()
+            assert getattr(scores, split) == pytest.approx(expected, abs=0.01)
+        assert scores.metric == ("micro_f1" if graph.multilabel else "accuracy")
+
+    run_world(score, 2)
+
+
+def test_convs_are_pygs_own() -> None:
+    widths = {"num_features": 5, "hidden": 8, "num_classes": 3, "num_layers": 2, "dropout": 0.5}
+    assert all(isinstance(conv, SAGEConv) for conv in build_model("sage", **widths).convs)
+    assert all(isinstance(conv, GATConv) for conv in build_model("gat", **widths).convs)
+    assert build_model("GATv2Conv", **widths).widths == (5, 8, 3)

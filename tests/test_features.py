@@ -1,0 +1,103 @@
+"""Contract 2: a fetch is exact; contract 4: its traffic adds up."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minidist.features import DistFeatures, OwnersRows, RowServer, copy_rows
+from minidist.graph import Graph
+from minidist.transport.base import Moment, Op
+from minidist.world import World
+from tests.parts import at_hand, split_graph
+from tests.world import run_world
+
+MakeGraph = Callable[..., Graph]
+
+
+@pytest.mark.parametrize("share_hosts", [True, False])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_are_exact_and_add_up(
+    power_law_graph: MakeGraph, tmp_path: Path, size: int, share_hosts: bool
+) -> None:
+    parts = split_graph(power_law_graph(300, 2000), size, tmp_path / "p")
+    graph = parts.graph()
+
+    def fetch(world: World) -> tuple[int, int, int, int]:
+        shard = parts.shard(world.rank)
+        RowServer(world.transport, shard.book, shard.x)
+        mapped = [None if s is None else s.x for s in at_hand(parts, world)]
+        owners = OwnersRows(world.transport, shard.book, mapped)
+        features = DistFeatures(shard.book, world.rank, shard.x, owners)
+        world.group.barrier("serving")
+        counted = 0
+        for step in range(4):
+            rng = np.random.default_rng(10 * world.rank + step)
+            ids = rng.permutation(graph.num_nodes)[: 60 * step]
+            rows, counts = features.fetch(ids, Moment(0, step))
+            assert np.array_equal(rows.view(np.int32), graph.x[ids].view(np.int32))
+            first, last = shard.book.range_of(world.rank)
+            assert counts.remote == counts.misses == ((ids < first) | (ids >= last)).sum()
+            counted += counts.misses
+        world.group.barrier("done")
+        traffic = world.transport.traffic
+        return counted, *(
+            int(table[Op.ROWS].sum())
+            for table in (traffic.received, traffic.mapped, traffic.served)
+        )
+
+    results = np.array(run_world(fetch, size, share_hosts=share_hosts))
+    counted, received, mapped, served = results.sum(axis=0)
+    assert received == served
+    assert received + mapped == counted * graph.num_features * 4
+    assert (mapped == 0) if not share_hosts else (received == 0)
+
+
+def test_float16_wire_rounds_only_what_crosses_hosts(
+    power_law_graph: MakeGraph, tmp_path: Path
+) -> None:
+    parts = split_graph(power_law_graph(100, 500), 2, tmp_path / "p")
+    graph = parts.graph()
+
+    def fetch(world: World) -> None:
+        shard = parts.shard(world.rank)
+        RowServer(world.transport, shard.book, shard.x)
+        mapped = [None if s is None else s.x for s in at_hand(parts, world)]
+        owners = OwnersRows(world.transport, shard.book, mapped, wire_type="float16")
+        world.group.barrier("serving")
+        ids = np.arange(graph.num_nodes)
+        rows, _ = DistFeatures(shard.book, world.rank, shard.x, owners).fetch(ids, Moment(0, 0))
+        is_own = shard.book.owner(ids) == world.rank
+        rounded = graph.x.astype(np.float16).astype(np.float32)
+        assert np.array_equal(rows, np.where(is_own[:, None], graph.x, rounded))
+
+    run_world(fetch, 2, share_hosts=False)
+
+
+def test_ids_outside_the_graph_are_named(graph12: Graph, tmp_path: Path) -> None:
+    parts = split_graph(graph12, 2, tmp_path / "p")
+
+    def fetch(world: World) -> None:
+        shard = parts.shard(world.rank)
+        server = RowServer(world.transport, shard.book, shard.x)
+        owners = OwnersRows(world.transport, shard.book, [s.x for s in at_hand(parts, world) if s])
+        features = DistFeatures(shard.book, world.rank, shard.x, owners)
+        with pytest.raises(
+            ValueError, match="node id 12 is out of range: the graph has ids 0 to 11"
+        ):
+            features.fetch(np.array([3, 12]), Moment(0, 0))
+        with pytest.raises(ValueError, match=f"but part {world.rank} owns"):
+            server._answer((0, 0), np.array([0, 11]), np.empty)
+
+    run_world(fetch, 2)
+
+
+def test_copy_rows_equals_indexing() -> None:
+    rng = np.random.default_rng(0)
+    table, out = rng.random((50, 7), np.float32), np.zeros((30, 7), np.float32)
+    rows, positions = rng.integers(50, size=20), rng.permutation(30)[:20]
+    copy_rows(table, rows, out, positions)
+    expected = np.zeros_like(out)
+    expected[positions] = table[rows]
+    assert np.array_equal(out, expected)

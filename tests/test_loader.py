@@ -1,0 +1,124 @@
+"""The loader: every seed once an epoch, PyG's fields, stages that end when they should."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.nn import GraphSAGE
+
+from minidist.graph import Graph
+from minidist.loader import Loader, Prepared
+from minidist.seeds import SeedSchedule
+from minidist.transport.base import Moment
+from minidist.world import World
+from tests.parts import at_hand, split_graph
+from tests.world import run_world
+
+MakeGraph = Callable[..., Graph]
+
+
+def test_schedule_takes_each_training_node_once_and_every_step() -> None:
+    num_train = [10, 3, 7]
+    schedules = [
+        SeedSchedule(np.arange(100 * rank, 100 * rank + count), num_train, rank, 3, seed=1)
+        for rank, count in enumerate(num_train)
+    ]
+    assert {schedule.num_steps for schedule in schedules} == {4}
+    for rank, schedule in enumerate(schedules):
+        for epoch in range(2):
+            moments = [Moment(epoch, step) for step in range(4)]
+            seeds = np.concatenate([schedule.seeds(moment) for moment in moments])
+            assert sorted(seeds) == list(range(100 * rank, 100 * rank + num_train[rank]))
+        assert max(len(schedule.seeds(Moment(0, step))) for step in range(4)) <= 3
+    for step in range(4):
+        taken = sum(len(schedule.seeds(Moment(0, step))) for schedule in schedules)
+        assert taken == schedules[0].num_global_seeds(step)
+    assert schedules[0].seeds(Moment(0, 0)).tolist() != schedules[0].seeds(Moment(1, 0)).tolist()
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("size", [1, 2])
+def test_minibatches_do_not_depend_on_the_stages(
+    power_law_graph: MakeGraph, tmp_path: Path, size: int, ahead: int
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), size, tmp_path / "p")
+    graph = parts.graph()
+
+    def load(world: World) -> None:
+        loaders = [
+            Loader(world, at_hand(parts, world), fanouts=(3, 2), batch_size=8, seed=5, ahead=depth)
+            for depth in (0, ahead)
+        ]
+        plain, staged = (list(loader.run(2, Moment(0, 1))) for loader in loaders)
+        assert len(plain) == len(staged) == 2 * loaders[0].num_steps - 1
+        for one, other in zip(plain, staged, strict=True):
+            assert one.batch.moment == other.batch.moment
+            assert torch.equal(one.batch.n_id, other.batch.n_id)
+            assert torch.equal(one.batch.x, other.batch.x)
+            assert torch.equal(one.batch.sources, other.batch.sources)
+            assert np.array_equal(one.batch.x.numpy(), graph.x[one.batch.n_id.numpy()])
+            seeds = one.batch.n_id[: one.batch.batch_size].numpy()
+            assert one.batch.y.tolist() == graph.y[seeds].tolist()
+
+    run_world(load, size)
+
+
+def test_pyg_data_has_neighbor_loaders_fields(power_law_graph: MakeGraph, tmp_path: Path) -> None:
+    """A PyG model gives the same seeds' output with and without trimming to each layer."""
+    parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
+
+    def load(world: World) -> None:
+        loader = Loader(world, at_hand(parts, world), fanouts=(4, 3), batch_size=16)
+        data = next(loader.run(1)).batch.to_data()
+        assert data.num_nodes == sum(data.num_sampled_nodes) == len(data.n_id)
+        assert data.edge_index.shape == (2, sum(data.num_sampled_edges))
+        torch.manual_seed(0)
+        model = GraphSAGE(8, 16, num_layers=2, out_channels=4).eval()
+        full = model(data.x, data.edge_index)[: data.batch_size]
+        trimmed = model(
+            data.x,
+            data.edge_index,
+            num_sampled_nodes_per_hop=data.num_sampled_nodes,
+            num_sampled_edges_per_hop=data.num_sampled_edges,
+        )[: data.batch_size]
+        assert torch.allclose(full, trimmed, atol=1e-6)
+
+    run_world(load, 1)
+
+
+def test_leaving_the_loop_stops_the_stages(power_law_graph: MakeGraph, tmp_path: Path) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
+
+    def load(world: World) -> None:
+        loader = Loader(world, at_hand(parts, world), fanouts=(3,), batch_size=4)
+        batches = loader.run(50)
+        next(batches)
+        batches.close()  # type: ignore[attr-defined]
+
+    run_world(load, 1)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("minidist-sample", "minidist-fetch"))]
+
+
+def test_a_failing_stage_is_raised_in_the_loop(graph12: Graph, tmp_path: Path) -> None:
+    parts = split_graph(graph12, 1, tmp_path / "p")
+
+    class Broken:
+        def plan(self, ids: np.ndarray, moment: Moment) -> int:
+            raise OSError("the wire is cut")
+
+    def load(world: World) -> list[Prepared]:
+        loader = Loader(
+            world,
+            at_hand(parts, world),
+            fanouts=(2,),
+            batch_size=2,
+            wrap_remote=lambda rows: Broken(),  # type: ignore[arg-type, return-value]
+        )
+        return list(loader.run(1))
+
+    with pytest.raises(OSError, match="the wire is cut"):
+        run_world(load, 1)

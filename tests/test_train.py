@@ -1,0 +1,214 @@
+"""Training as users run it, in threads of one process: summaries, resume, bad input."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidist.config import TrainConfig, from_args
+from minidist.meter import losses_sha256
+from minidist.train import summary_table, train_in_threads
+
+TINY = TrainConfig(
+    dataset="synthetic:tiny",
+    transport="local",
+    method="random",
+    ranks=2,
+    fanout=(5, 5),
+    hidden=16,
+    batch_size=40,
+    epochs=4,
+    eval_every=2,
+)
+KEYS = (
+    *("epoch_time_s", "sample_s", "fetch_s", "wait_s", "train_s", "test_accuracy", "val_accuracy"),
+    *("rows", "bytes_moved", "peak_memory_mb", "losses", "losses_sha256"),
+)
+
+
+def test_summary_json_and_event_log(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    summary = train_in_threads(replace(TINY, json=str(file), out=str(tmp_path / "run")))
+    written = json.loads(file.read_text())
+    assert set(KEYS) <= set(written)
+    assert written["losses_sha256"] == losses_sha256(summary["losses"])
+    assert len(written["losses"]) == 4 * written["steps_per_epoch"]
+    assert set(written["rows"]) == {"remote", "hits", "misses", "replacements"}
+    assert written["rows"]["misses"] * written["row_bytes"] == written["bytes_moved"]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == written
+    for rank in range(2):
+        lines = (tmp_path / "run" / f"events-rank{rank}.jsonl").read_text().splitlines()
+        events = [json.loads(line)["event"] for line in lines]
+        assert events[0] == "started"
+        assert events[-1] == "finished"
+        assert events.count("step") == len(written["losses"])
+        assert events.count("evaluated") == 2
+    assert "accuracy" in summary_table(summary)
+
+
+def test_it_learns() -> None:
+    summary = train_in_threads(replace(TINY, hidden=64, epochs=15, lr=0.01, batch_size=50))
+    assert summary["losses"][-1] < 0.7 * summary["losses"][0]
+    assert summary["test_accuracy"] > 0.75
+
+
+def test_multilabel_reports_micro_f1() -> None:
+    config = replace(TINY, dataset="synthetic:tiny-multilabel", epochs=20, hidden=64, lr=0.01)
+    summary = train_in_threads(config)
+    assert summary["metric"] == "micro_f1"
+    assert summary["test_accuracy"] > 0.6
+    assert "micro-f1" in summary_table(summary)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_losses_repeat_and_do_not_depend_on_the_pipeline(ranks: int) -> None:
+    """Contract 3, for the two ways of fetching without a buffer."""
+    config = replace(TINY, ranks=ranks, epochs=2)
+    hashes = {
+        train_in_threads(replace(config, prefetch=prefetch))["losses_sha256"]
+        for prefetch in ("none", "overlap", "overlap")
+    }
+    assert len(hashes) == 1
+    assert train_in_threads(replace(config, seed=1))["losses_sha256"] not in hashes
+
+
+@pytest.mark.parametrize("topology", ["partitioned", "replicated"])
+def test_topology_and_halo_hops_change_nothing(topology: str) -> None:
+    config = replace(TINY, epochs=1)
+    expected = train_in_threads(config)["losses_sha256"]
+    other = replace(config, topology=topology, halo_hops=1)
+    assert train_in_threads(other)["losses_sha256"] == expected
+
+
+def test_gat_and_convs_by_name_train() -> None:
+    for model in ("gat", "GraphConv"):
+        summary = train_in_threads(replace(TINY, model=model, epochs=6))
+        assert summary["losses"][-1] < summary["losses"][0]
+
+
+@pytest.mark.parametrize("stop", [(2, 0), (1, 3)], ids=["after an epoch", "within an epoch"])
+def test_resumed_losses_equal_uninterrupted_ones(tmp_path: Path, stop: tuple[int, int]) -> None:
+    parts = str(tmp_path / "parts")
+    config = replace(TINY, parts=parts, method="random")
+    whole = train_in_threads(replace(config, out=str(tmp_path / "whole")))
+    first = replace(config, out=str(tmp_path / "run"), epochs=stop[0] + bool(stop[1]))
+    if stop[1]:
+        # The last checkpoint within the epoch stands where the run was cut off.
+        steps = stop[0] * whole["steps_per_epoch"] + stop[1]
+        train_in_threads(replace(first, checkpoint_every=steps))
+        rewind(tmp_path / "run", config, steps)
+    else:
+        train_in_threads(first)
+    resumed = train_in_threads(replace(config, resume=str(tmp_path / "run")))
+    assert resumed["losses"] == whole["losses"]
+    assert resumed["losses_sha256"] == whole["losses_sha256"]
+    assert resumed["test_accuracy"] == whole["test_accuracy"]
+
+
+def rewind(run: Path, config: TrainConfig, steps: int) -> None:
+    """Leave in ``run`` the checkpoint of a run that was killed just after ``steps`` steps."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    for file in run.glob("checkpoint*"):
+        file.unlink()
+    command = [sys.executable, "-m", "minidist.train", "--transport", "local", "--ranks", "2"]
+    command += ["--parts", str(config.parts), "--fanout", "5,5", "--hidden", "16"]
+    command += ["--batch-size", "40", "--epochs", "1000", "--checkpoint-every", str(steps)]
+    command += ["--eval-every", "2", "--out", str(run)]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not (run / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def bad(**changes: Any) -> str:
+    """The message of the ValueError that these settings raise."""
+    with pytest.raises(ValueError, match=".") as raised:
+        train_in_threads(replace(TINY, **changes))
+    return str(raised.value)
+
+
+def test_bad_settings_are_named(tmp_path: Path) -> None:
+    assert "unknown dataset 'synthetic:tyni': did you mean synthetic:tiny" in bad(
+        dataset="synthetic:tyni"
+    )
+    assert "--model sagee: expected sage, gat or a conv" in bad(model="sagee")
+    assert "--model GCNConv: this conv cannot read some nodes and write others" in bad(
+        model="GCNConv"
+    )
+    assert "--hidden 10: expected a multiple of 4, gat's heads" in bad(model="gat", hidden=10)
+    assert "has only" in bad(ranks=2000) or "expected 1 to 1000" in bad(ranks=2000)
+    file = tmp_path / "file"
+    file.touch()
+    assert "cannot be written" in bad(out=str(file / "run"))
+    assert "there is no checkpoint.pt in it" in bad(resume=str(tmp_path / "nothing"))
+
+
+def test_partition_directory_must_fit(tmp_path: Path) -> None:
+    parts = str(tmp_path / "parts")
+    train_in_threads(replace(TINY, parts=parts, epochs=1))
+    assert "has 2 parts, but 3 ranks are running" in bad(parts=parts, ranks=3)
+    assert "holds synthetic:tiny" in bad(parts=parts, dataset="synthetic:small")
+    assert "--halo-hops 2:" in bad(parts=parts, halo_hops=2)
+    indices = tmp_path / "parts" / "part1" / "indices.npy"
+    data = bytearray(indices.read_bytes())
+    data[-3] ^= 1
+    indices.write_bytes(data)
+    assert "part1/indices.npy" in bad(parts=parts)
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    train_in_threads(replace(TINY, out=run, epochs=1))
+    message = bad(resume=run, hidden=32, lr=0.1)
+    assert "the checkpoint is of another run" in message
+    assert "hidden was 16, is 32" in message
+    assert "lr was 0.003, is 0.1" in message
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"half")
+    assert "checkpoint.pt cannot be read" in bad(resume=run)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--epochs 0", "--epochs 0: expected at least 1"),
+        ("--batch-size -5", "--batch-size -5: expected at least 1"),
+        ("--hidden many", "--hidden many: expected a whole number"),
+        ("--lr 0", "--lr 0.0: expected more than 0"),
+        ("--dropout 1", "--dropout 1.0: expected at least 0 and less than 1"),
+        ("--fanout 10,x", "--fanout 10,x: expected whole numbers with commas between"),
+        ("--fanout 10,0", "expected numbers of at least 1"),
+        ("--fanout 10,25 --layers 3", "--layers 3: expected as many as --fanout has numbers (2)"),
+        ("--transport tcp", "--transport tcp: expected one of auto, local, mpi, collective"),
+        ("--fetch-timeout 0", "--fetch-timeout 0.0: expected more than 0 seconds"),
+        ("--ranks 0", "--ranks 0: expected at least 1"),
+        ("--hiden 5", "unrecognized arguments: --hiden 5"),
+        ("--eval-every -1", "--eval-every -1: expected 0 or more"),
+    ],
+)
+def test_bad_flags_are_named(words: str, message: str) -> None:
+    with pytest.raises(ValueError, match=".") as raised:
+        from_args(TrainConfig, words.split())
+    assert message in str(raised.value)
+
+
+def test_flags_are_read() -> None:
+    config = from_args(TrainConfig, ["--fanout", "3,4,5", "--lr", "0.1", "--out", "x", "--seed", "9"])
+    assert (config.fanout, config.lr, config.out, config.seed) == ((3, 4, 5), 0.1, "x", 9)
+
+
+def test_losses_hash_is_of_float32_bytes() -> None:
+    import hashlib
+
+    losses = [0.1, 2.5]
+    expected = hashlib.sha256(np.array(losses, np.float32).tobytes()).hexdigest()
+    assert losses_sha256(losses) == expected
