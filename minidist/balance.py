@@ -4,7 +4,7 @@ METIS balances one weight a node. Here three loads are bounded at once: nodes, i
 nodes of each part. Correction moves nodes out of overloaded parts, cheapest first; refinement is
 Fiduccia-Mattheyses with rollback [FM 1982] that never makes a bound worse.
 
-N nodes, E edges, P parts, K = 3 loads. A node's weight is (1, in-degree, is it a training node).
+N nodes, P parts, K = 3 loads. A node's weights are (1, in-degree, is it a training node).
 The adjacency is undirected: both directions of each edge are stored.
 """
 
@@ -15,28 +15,30 @@ from numba import njit
 from numpy.typing import NDArray
 
 from minidist.adjacency import Adjacency
-from minidist.bounds import Array, Bounds, part_loads
-from minidist.graph import Graph
+from minidist.bounds import Array, Bounds
 
 MAX_PASSES = 8
 
 
 def balance(
-    graph: Graph, adjacency: Adjacency, assignment: Array, num_parts: int, bounds: Bounds
+    adjacency: Adjacency, weights: NDArray[np.int64], assignment: Array, bounds: Bounds
 ) -> NDArray[np.int32]:
     """A copy of ``assignment`` that keeps to the bounds where it can, with a low edge cut.
 
+    weights: int64 [N, K], what each node adds to the loads of its part.
     Takes 4 P bytes a node. The same input always gives the same output.
     """
     part = assignment.astype(np.int32)
-    loads = part_loads(graph, part, num_parts)
-    links = np.zeros((graph.num_nodes, num_parts), np.int32)
+    num_parts = bounds.num_parts
+    loads = np.zeros((num_parts, weights.shape[1]), np.int64)
+    np.add.at(loads, part, weights)
+    links = np.zeros((len(part), num_parts), np.int32)
     _count_links(adjacency.starts, adjacency.adjacent, part, links)
     state = (
-        *(adjacency.starts, adjacency.adjacent, graph.indptr, graph.train_mask),
+        *(adjacency.starts, adjacency.adjacent, weights),
         *(part, links, loads, bounds.least, bounds.most),
     )
-    patience = max(64, graph.num_nodes // 50)
+    patience = max(64, len(part) // 50)
     for _ in range(MAX_PASSES):
         num_moved = _correct(*state)
         if _refine(*state, patience) == 0 and num_moved == 0:
@@ -58,11 +60,11 @@ def _outside(load, least, most):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _relief(v, p, q, indptr, train, loads, least, most):  # type: ignore[no-untyped-def]
+def _relief(v, p, q, weights, loads, least, most):  # type: ignore[no-untyped-def]
     """By how much moving v from p to q lowers ``Bounds.excess``."""
     relief = 0.0
-    for k in range(3):
-        weight = 1 if k == 0 else (indptr[v + 1] - indptr[v] if k == 1 else np.int64(train[v]))
+    for k in range(weights.shape[1]):
+        weight = weights[v, k]
         relief += _outside(loads[p, k], least[k], most[k])
         relief += _outside(loads[q, k], least[k], most[k])
         relief -= _outside(loads[p, k] - weight, least[k], most[k])
@@ -71,28 +73,24 @@ def _relief(v, p, q, indptr, train, loads, least, most):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _move(v, q, starts, adjacent, indptr, train, part, links, loads):  # type: ignore[no-untyped-def]
+def _move(v, q, starts, adjacent, weights, part, links, loads):  # type: ignore[no-untyped-def]
     p = part[v]
     for i in range(starts[v], starts[v + 1]):
         links[adjacent[i], p] -= 1
         links[adjacent[i], q] += 1
-    degree = indptr[v + 1] - indptr[v]
-    loads[p, 0] -= 1
-    loads[q, 0] += 1
-    loads[p, 1] -= degree
-    loads[q, 1] += degree
-    loads[p, 2] -= train[v]
-    loads[q, 2] += train[v]
+    for k in range(weights.shape[1]):
+        loads[p, k] -= weights[v, k]
+        loads[q, k] += weights[v, k]
     part[v] = q
 
 
 @njit(cache=True, nogil=True)
-def _cheapest(v, indptr, train, part, links, loads, least, most):  # type: ignore[no-untyped-def]
+def _cheapest(v, weights, part, links, loads, least, most):  # type: ignore[no-untyped-def]
     """Cost per relief of moving v to its best part, and that part; (inf, -1) if none relieves."""
     p, best, target = part[v], np.inf, -1
     for q in range(loads.shape[0]):
         if q != p:
-            relief = _relief(v, p, q, indptr, train, loads, least, most)
+            relief = _relief(v, p, q, weights, loads, least, most)
             if relief > 1e-12:
                 # Moves that also lower the cut come first, the largest fall first.
                 cost = float(links[v, p] - links[v, q])
@@ -103,11 +101,11 @@ def _cheapest(v, indptr, train, part, links, loads, least, most):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def _correct(starts, adjacent, indptr, train, part, links, loads, least, most):  # type: ignore[no-untyped-def]
+def _correct(starts, adjacent, weights, part, links, loads, least, most):  # type: ignore[no-untyped-def]
     """Move nodes out of overloaded parts, the least cut per relief first; returns how many."""
     heap = [(np.float64(0), np.int64(0)) for _ in range(0)]
     for v in np.arange(len(part)):
-        cost, target = _cheapest(v, indptr, train, part, links, loads, least, most)
+        cost, target = _cheapest(v, weights, part, links, loads, least, most)
         if target >= 0:
             heap.append((cost, v))
     heapify(heap)
@@ -115,41 +113,41 @@ def _correct(starts, adjacent, indptr, train, part, links, loads, least, most): 
     # Each move lowers the excess, but costs change as loads do: stale entries are put back.
     while heap:
         old_cost, v = heappop(heap)
-        cost, target = _cheapest(v, indptr, train, part, links, loads, least, most)
+        cost, target = _cheapest(v, weights, part, links, loads, least, most)
         if target < 0:
             continue
         if cost > old_cost + 1e-9:
             heappush(heap, (cost, v))
             continue
-        _move(v, target, starts, adjacent, indptr, train, part, links, loads)
+        _move(v, target, starts, adjacent, weights, part, links, loads)
         num_moved += 1
         for i in range(starts[v], starts[v + 1]):
             u = np.int64(adjacent[i])
-            cost, target = _cheapest(u, indptr, train, part, links, loads, least, most)
+            cost, target = _cheapest(u, weights, part, links, loads, least, most)
             if target >= 0:
                 heappush(heap, (cost, u))
     return num_moved
 
 
 @njit(cache=True, nogil=True)
-def _best_gain(v, indptr, train, part, links, loads, least, most):  # type: ignore[no-untyped-def]
+def _best_gain(v, weights, part, links, loads, least, most):  # type: ignore[no-untyped-def]
     """Largest fall of the cut from moving v without more excess, and where to; -1 if nowhere."""
     p, best, target = part[v], -(1 << 60), -1
     for q in range(loads.shape[0]):
         if q != p and links[v, q] > 0:
             gain = links[v, q] - links[v, p]
-            if gain > best and _relief(v, p, q, indptr, train, loads, least, most) > -1e-12:
+            if gain > best and _relief(v, p, q, weights, loads, least, most) > -1e-12:
                 best, target = gain, q
     return best, target
 
 
 @njit(cache=True, nogil=True)
-def _refine(starts, adjacent, indptr, train, part, links, loads, least, most, patience):  # type: ignore[no-untyped-def]
+def _refine(starts, adjacent, weights, part, links, loads, least, most, patience):  # type: ignore[no-untyped-def]
     """One Fiduccia-Mattheyses pass; returns by how many edges the cut fell."""
     heap = [(np.int64(0), np.int64(0)) for _ in range(0)]
     for v in np.arange(len(part)):
         if links[v, part[v]] < starts[v + 1] - starts[v]:
-            gain, target = _best_gain(v, indptr, train, part, links, loads, least, most)
+            gain, target = _best_gain(v, weights, part, links, loads, least, most)
             if target >= 0:
                 heap.append((-np.int64(gain), v))
     heapify(heap)
@@ -160,14 +158,14 @@ def _refine(starts, adjacent, indptr, train, part, links, loads, least, most, pa
         negative, v = heappop(heap)
         if locked[v]:
             continue
-        gain, target = _best_gain(v, indptr, train, part, links, loads, least, most)
+        gain, target = _best_gain(v, weights, part, links, loads, least, most)
         if target < 0:
             continue
         if gain < -negative:
             heappush(heap, (-np.int64(gain), v))
             continue
         moved.append((v, np.int64(part[v])))
-        _move(v, target, starts, adjacent, indptr, train, part, links, loads)
+        _move(v, target, starts, adjacent, weights, part, links, loads)
         locked[v] = True
         total += gain
         if total > best:
@@ -175,10 +173,10 @@ def _refine(starts, adjacent, indptr, train, part, links, loads, least, most, pa
         for i in range(starts[v], starts[v + 1]):
             u = np.int64(adjacent[i])
             if not locked[u]:
-                gain, target = _best_gain(u, indptr, train, part, links, loads, least, most)
+                gain, target = _best_gain(u, weights, part, links, loads, least, most)
                 if target >= 0:
                     heappush(heap, (-np.int64(gain), u))
     for i in range(len(moved) - 1, num_kept - 1, -1):
         v, p = moved[i]
-        _move(v, p, starts, adjacent, indptr, train, part, links, loads)
+        _move(v, p, starts, adjacent, weights, part, links, loads)
     return best
