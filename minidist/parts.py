@@ -23,6 +23,7 @@ N nodes, P parts, n owned nodes, e their in-edges, h halo nodes, f far nodes, D 
 import os
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,16 @@ class Parts:
             halo_hops=self.halo_hops,
             **arrays,
         )
+
+    def at_hand(self, rank: int, shares_host: Callable[[int], bool]) -> list[Shard | None]:
+        """Rank ``rank``'s own part, checked, and those that this host has too; None for the rest.
+
+        Each peer checks its own part, so every byte is read once.
+        """
+        return [
+            self.shard(part, verify=part == rank) if shares_host(part) else None
+            for part in range(self.num_parts)
+        ]
 
     def graph(self) -> Graph:
         """The whole relabelled graph in memory: node i is row i of part ``book.owner(i)``."""

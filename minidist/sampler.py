@@ -80,53 +80,53 @@ class NeighborSampler:
         longest = max(rows.max_degree() for rows in [*self._rows, self._far] if rows is not None)
         self._taken, self._stamp = np.zeros(longest + 1, np.int64), 0
         self._places = np.full(shard.book.num_nodes, -1, np.int32)
-        self._node_ids = np.empty(1, np.int64)
-        # On the wire and in the CSR, ids take the type that the parts' files use.
+        # On the wire and while drawn, ids take the type that the parts' files use.
         self._wire_type = shard.indices.dtype
+        # Kept from minibatch to minibatch: fresh memory costs a page fault every 4 KiB.
+        self._node_ids = np.empty(1, np.int64)
+        self._neighbors = np.empty(1, self._wire_type)
 
     def sample(self, seeds: Ids, moment: Moment) -> Sample:
         """The minibatch of these distinct seeds (int64 [B]) at this epoch and step."""
-        num_nodes = len(seeds)
-        self._reserve(num_nodes + 1, 0)
+        start, num_nodes, num_edges = 0, len(seeds), 0
+        self._node_ids = _grown(self._node_ids, num_nodes + 1, 0)
         self._node_ids[:num_nodes] = seeds
         self._places[seeds] = np.arange(num_nodes, dtype=np.int32)
-        nodes_per_hop, neighbors_per_hop, all_starts = [num_nodes], [], [np.zeros(1, np.int64)]
-        start = num_edges = 0
+        nodes_per_hop, edges_per_hop, starts = [num_nodes], [], [np.zeros(1, np.int64)]
         for hop, fanout in enumerate(self._fanouts):
             frontier = self._node_ids[start:num_nodes]
             key = hop_key(self._seed, moment.epoch, moment.step, self._rank, hop)
-            starts, neighbors = self._draw_hop(frontier, hop, key, fanout, moment)
-            self._reserve(num_nodes + len(neighbors) + 1, num_nodes)
+            hop_starts = self._draw_hop(frontier, hop, key, fanout, moment, num_edges)
+            num_drawn = int(hop_starts[-1]) - num_edges
+            neighbors = self._neighbors[num_edges : num_edges + num_drawn]
+            self._node_ids = _grown(self._node_ids, num_nodes + num_drawn + 1, num_nodes)
             start = num_nodes
             num_nodes = place_nodes(neighbors, self._places, self._node_ids, num_nodes)
+            num_edges += num_drawn
             nodes_per_hop.append(num_nodes - start)
-            all_starts.append(starts[1:] + num_edges)
-            num_edges += len(neighbors)
-            neighbors_per_hop.append(neighbors)
+            edges_per_hop.append(num_drawn)
+            starts.append(hop_starts[1:])
         node_ids = self._node_ids[:num_nodes].copy()
         forget_nodes(self._places, node_ids)
         return Sample(
             moment=moment,
             node_ids=node_ids,
-            indptr=np.concatenate(all_starts),
-            sources=np.concatenate(neighbors_per_hop).astype(np.int32, copy=False),
+            indptr=np.concatenate(starts),
+            sources=self._neighbors[:num_edges].astype(np.int32),
             nodes_per_hop=tuple(nodes_per_hop),
-            edges_per_hop=tuple(len(neighbors) for neighbors in neighbors_per_hop),
+            edges_per_hop=tuple(edges_per_hop),
         )
 
-    def _reserve(self, capacity: int, used: int) -> None:
-        if len(self._node_ids) < capacity:
-            grown = np.empty(2 * capacity, np.int64)
-            grown[:used] = self._node_ids[:used]
-            self._node_ids = grown
-
     def _draw_hop(
-        self, frontier: Ids, hop: int, key: int, fanout: int, moment: Moment
-    ) -> tuple[Ids, Array]:
-        """(starts int64 [f + 1], neighbours [starts[-1]] as global ids) of f frontier nodes."""
+        self, frontier: Ids, hop: int, key: int, fanout: int, moment: Moment, num_edges: int
+    ) -> Ids:
+        """Draw for the f frontier nodes, behind the ``num_edges`` neighbours drawn so far.
+
+        Returns starts, int64 [f + 1]: where in ``self._neighbors`` each node's neighbours begin.
+        """
         at_hand, calls, asked = self._locate(frontier, key, fanout)
         counts = np.empty(len(frontier), np.int64)
-        answers: list[tuple[Array, Array]] = []
+        answers: list[tuple[Ids, Array]] = []
         if self._asks_owners and hop > self._halo_hops:
             # Every rank makes this exchange, with or without calls: see Transport.exchange.
             assert self._transport is not None
@@ -139,17 +139,19 @@ class NeighborSampler:
             assert not calls
         for rows, positions, places in at_hand:
             count_neighbors(rows.indptr, places, positions, fanout, counts)
-        starts = np.zeros(len(frontier) + 1, np.int64)
+        starts = np.empty(len(frontier) + 1, np.int64)
+        starts[0] = num_edges
         np.cumsum(counts, out=starts[1:])
-        neighbors = np.empty(starts[-1], self._wire_type)
+        starts[1:] += num_edges
+        self._neighbors = _grown(self._neighbors, int(starts[-1]), num_edges)
         for rows, positions, places in at_hand:
             self._stamp = draw_neighbors(
                 rows.indptr, rows.indices, frontier, places, positions, key, fanout, starts,
-                neighbors, self._taken, self._stamp,
+                self._neighbors, self._taken, self._stamp,
             )  # fmt: skip
         for positions, drawn in answers:
-            neighbors[_spans(starts[positions], counts[positions])] = drawn
-        return starts, neighbors
+            self._neighbors[_spans(starts[positions], counts[positions])] = drawn
+        return starts
 
     def _locate(
         self, frontier: Ids, key: int, fanout: int
@@ -199,6 +201,15 @@ class _Rows:
 
     def max_degree(self) -> int:
         return int(np.diff(self.indptr).max(initial=0))
+
+
+def _grown(array: Array, capacity: int, used: int) -> Array:
+    """The array itself, or one with more room that starts with its first ``used`` entries."""
+    if len(array) >= capacity:
+        return array
+    grown = np.empty(2 * capacity, array.dtype)
+    grown[:used] = array[:used]
+    return grown
 
 
 def _spans(starts: Ids, counts: Ids) -> Ids:

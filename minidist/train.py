@@ -159,14 +159,11 @@ def _map_shards(
     Returns the directory, the shards whose rows we may read directly, and those whose in-edges.
     """
     parts = Parts.open(path)
-    own = parts.shard(world.rank)
-    # Each peer checks its own part, so every byte is read once.
-    everyone = [
-        own if part == world.rank else parts.shard(part, verify=False)
-        for part in range(parts.num_parts)
-    ]
-    at_hand = [shard if world.transport.shares_host(shard.part) else None for shard in everyone]
-    return parts, at_hand, list(everyone) if config.topology == "replicated" else at_hand
+    at_hand = parts.at_hand(world.rank, world.transport.shares_host)
+    if config.topology == "partitioned":
+        return parts, at_hand, at_hand
+    everyone = [shard or parts.shard(part, verify=False) for part, shard in enumerate(at_hand)]
+    return parts, at_hand, list(everyone)
 
 
 def summary_table(summary: dict[str, Any]) -> str:

@@ -12,13 +12,20 @@ from minidist.writer import write_parts
 
 
 def split_graph(
-    graph: Graph, num_parts: int, folder: Path, *, halo_hops: int = 0, seed: int = 0
+    graph: Graph,
+    num_parts: int,
+    folder: Path,
+    *,
+    halo_hops: int = 0,
+    seed: int = 0,
+    even: bool = True,
 ) -> Parts:
-    """The graph in ``num_parts`` random parts, training nodes dealt out evenly."""
+    """The graph in random parts; each holds half the training nodes of the last, unless even."""
     rng = np.random.default_rng(seed)
     part = rng.integers(num_parts, size=graph.num_nodes)
     train = np.flatnonzero(graph.train_mask)
-    part[train] = rng.permutation(len(train)) % num_parts
+    deal = rng.permutation(len(train))
+    part[train] = deal % num_parts if even else np.log2(len(train) / (deal + 1)) % num_parts
     write_parts(
         folder,
         graph,

@@ -29,16 +29,16 @@ def make_model(graph_features: int = 8) -> GNN:
 def test_sum_is_the_mean_over_the_joint_batch(
     power_law_graph: Callable[..., Graph], tmp_path: Path, size: int
 ) -> None:
-    """Ranks take batches of different sizes, one of them an empty one in some step."""
+    """Ranks take batches of different sizes."""
     graph = power_law_graph(300, 3000)
-    parts = split_graph(graph, size, tmp_path / "p")
+    parts = split_graph(graph, size, tmp_path / "p", even=False)
     model = make_model()
 
     def step(world: World) -> list[tuple[torch.Tensor, list[torch.Tensor], object]]:
         shards = at_hand(parts, world)
         own = copy.deepcopy(model)
         gradients = GradientSum(own, world.group)
-        loader = Loader(world, shards, fanouts=(3, 2), batch_size=5 + world.rank)
+        loader = Loader(world, shards, fanouts=(3, 2), batch_size=5)
         steps = []
         for prepared in loader.run(1):
             batch = prepared.batch

@@ -1,0 +1,162 @@
+"""Rows a second from another rank, on one host and between hosts.
+
+    python -m benchmarks.fetch
+
+8192 random rows of 100 float32 (3.3 MB) of another rank, medians in one run:
+
+    map     our fetch from a same-host peer: its file, mapped      against the gather limit
+    rpc     our fetch by request, on one host
+    wire    our fetch by request between two namespaces at 1 Gbit/s, against the raw link: the same
+            bytes, contiguous, over one TCP connection
+
+The gather limit is the same scalar copy of the same rows from an ordinary array.
+"""
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from benchmarks.hosts import missing, two_hosts
+from minidist.book import PartitionBook
+from minidist.features import OwnersRows, RowServer
+from minidist.host import reachable_address
+from minidist.transport.base import Moment
+from minidist.world import World, open_world
+
+NUM_ROWS, WIDTH, NUM_NODES = 8192, 100, 200_000
+RATE = "1gbit"
+_REPEATS = 40
+
+
+@njit(nogil=True)
+def _gather(table, ids, out):  # type: ignore[no-untyped-def]
+    for i in range(len(ids)):
+        for column in range(table.shape[1]):
+            out[i, column] = table[ids[i], column]
+
+
+def _median_ms(
+    work: dict[str, Callable[[Any], object]], make: Callable[[int], Any]
+) -> dict[str, float]:
+    """Medians of works done in turn, each on the same fresh input."""
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(_REPEATS + 3):
+        given = make(repeat)
+        for name, do in work.items():
+            began = time.perf_counter()
+            do(given)
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(spent[3:]) for name, spent in times.items()}
+
+
+def _measure(world: World, folder: Path) -> dict[str, float]:
+    """Rank 0 fetches rows of rank 1, which has nothing else to do."""
+    book = PartitionBook(np.array([0, NUM_NODES, 2 * NUM_NODES]))
+    rng = np.random.default_rng(world.rank)
+    file = folder / f"rows{world.rank}.npy"
+    np.save(file, rng.random((NUM_NODES, WIDTH), np.float32))
+    RowServer(world.transport, book, np.load(file, mmap_mode="r"))
+    addresses = world.group.all_gather(
+        (reachable_address(), _serve_raw() if world.rank else 0), "meeting"
+    )
+    found: dict[str, float] = {}
+    if world.rank == 0:
+        out, everyone = np.empty((NUM_ROWS, WIDTH), np.float32), np.arange(NUM_ROWS)
+        own = np.load(file)
+        by_call = OwnersRows(world.transport, book, [own, None])
+        raw = socket.create_connection(addresses[1], timeout=60)
+
+        def ask(ids: Any) -> None:
+            raw.sendall(b"1")
+            view = memoryview(out).cast("B")
+            while len(view):
+                view = view[raw.recv_into(view) :]
+
+        moment = Moment(0, 0)
+        work: dict[str, Callable[[Any], object]] = {
+            "memcpy": lambda ids: np.copyto(out, own[:NUM_ROWS]),
+            "gather": lambda ids: _gather(own, ids - NUM_NODES, out),
+            "rpc": lambda ids: by_call.fetch_into(ids, out, everyone, moment),
+            "raw": ask,
+        }
+        if world.transport.shares_host(1):
+            mapped = OwnersRows(world.transport, book, [own, np.load(folder / "rows1.npy", "r")])
+            work["map"] = lambda ids: mapped.fetch_into(ids, out, everyone, moment)
+        found = _median_ms(
+            work, lambda r: NUM_NODES + np.random.default_rng(r).permutation(NUM_NODES)[:NUM_ROWS]
+        )
+        raw.close()
+    world.group.barrier("measuring")
+    return found
+
+
+def _serve_raw() -> int:
+    """Answer each byte with the rows' bytes, contiguous, until the caller hangs up; the port."""
+    listener = socket.create_server(("0.0.0.0", 0))
+    payload = np.zeros(NUM_ROWS * WIDTH, np.float32).tobytes()
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as caller:
+            while caller.recv(1):
+                caller.sendall(payload)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def _run(words: list[str], folder: str) -> dict[str, float]:
+    words = [*words, sys.executable, "-m", "benchmarks.fetch", "--folder", folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": _path()}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)} failed:\n{done.stderr}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _path() -> str:
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def main() -> None:
+    """Measure, and print one JSON line."""
+    if "--folder" in sys.argv:
+        with open_world(transport="mpi", device="cpu") as world:
+            found = _measure(world, Path(sys.argv[-1]))
+            if world.rank == 0:
+                print(json.dumps(found), flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        host = _run([str(Path(sys.executable).parent / "mpiexec"), "-n", "2"], folder)
+        report: dict[str, Any] = {
+            "benchmark": "fetch",
+            **{f"{name}_ms": value for name, value in host.items()},
+            "map_rows_per_s": 1e3 * NUM_ROWS / host["map"],
+            "map_to_gather_limit": host["gather"] / host["map"],
+            "map_to_memcpy": host["memcpy"] / host["map"],
+            "rpc_rows_per_s": 1e3 * NUM_ROWS / host["rpc"],
+        }
+        if missing():
+            report["wire"] = f"not measured: {missing()} is missing"
+        else:
+            with two_hosts(RATE) as words:
+                apart = _run(words, folder)
+            report["wire_ms"], report["wire_raw_ms"] = apart["rpc"], apart["raw"]
+            report["wire_rows_per_s"] = 1e3 * NUM_ROWS / apart["rpc"]
+            report["wire_to_raw_link"] = apart["raw"] / apart["rpc"]
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

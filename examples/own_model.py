@@ -1,0 +1,30 @@
+"""A PyG model of your own on minidist's loader.
+
+python -m minidist.partition --dataset synthetic:small --parts 2 --out parts
+mpiexec -n 2 python examples/own_model.py parts
+"""
+
+import sys
+
+import torch
+import torch.nn.functional as F
+from torch_geometric.nn import GraphSAGE
+
+from minidist import GradientSum, Loader, Parts, open_world
+
+with open_world() as world:
+    parts = Parts.open(sys.argv[1])
+    shards = parts.at_hand(world.rank, world.transport.shares_host)
+    loader = Loader(world, shards, fanouts=(10, 25), batch_size=500)
+    model = GraphSAGE(parts.num_features, 128, num_layers=2, out_channels=parts.num_classes)
+    gradients = GradientSum(model, world.group)
+    adam = torch.optim.Adam(model.parameters(), lr=0.003)
+    for prepared in loader.run(num_epochs=5):
+        batch = prepared.batch
+        data = batch.to_data()
+        logits = model(data.x, data.edge_index)[: data.batch_size]
+        loss = F.cross_entropy(logits, data.y, reduction="sum") / batch.num_global_seeds
+        total = gradients.backward(loss, batch.moment)
+        adam.step()
+        if world.rank == 0 and batch.moment.step == loader.num_steps - 1:
+            print(f"epoch {batch.moment.epoch}: loss {total:.4f}")
