@@ -1,4 +1,4 @@
-"""Real graphs: distributed training reaches what one process with PyG reaches on the whole graph."""
+"""Real graphs: distributed training reaches what PyG reaches on the whole graph."""
 
 import json
 import subprocess

@@ -74,9 +74,16 @@ def test_scores_equal_those_of_the_whole_graph(tmp_path: Path, preset: str) -> N
     def score(world: World) -> None:
         shard = parts.shard(world.rank)
         rows = RowServer(world.transport, shard.book, shard.x)
-        widths = {"num_features": graph.num_features, "num_classes": graph.num_classes}
         model = world.group.first(
-            lambda: build_model("sage", hidden=8, num_layers=2, dropout=0.0, **widths), "building"
+            lambda: build_model(
+                "sage",
+                num_features=graph.num_features,
+                hidden=8,
+                num_classes=graph.num_classes,
+                num_layers=2,
+                dropout=0.0,
+            ),
+            "building",
         )
         inference = LayerwiseInference(world, rows, at_hand(parts, world))
         scores = evaluate(inference, model, world, shard)
@@ -95,7 +102,9 @@ def test_scores_equal_those_of_the_whole_graph(tmp_path: Path, preset: str) -> N
 
 
 def test_convs_are_pygs_own() -> None:
-    widths = {"num_features": 5, "hidden": 8, "num_classes": 3, "num_layers": 2, "dropout": 0.5}
-    assert all(isinstance(conv, SAGEConv) for conv in build_model("sage", **widths).convs)
-    assert all(isinstance(conv, GATConv) for conv in build_model("gat", **widths).convs)
-    assert build_model("GATv2Conv", **widths).widths == (5, 8, 3)
+    def build(name: str) -> GNN:
+        return build_model(name, num_features=5, hidden=8, num_classes=3, num_layers=2, dropout=0.5)
+
+    assert all(isinstance(conv, SAGEConv) for conv in build("sage").convs)
+    assert all(isinstance(conv, GATConv) for conv in build("gat").convs)
+    assert build("GATv2Conv").widths == (5, 8, 3)

@@ -42,10 +42,11 @@ def test_rows_are_exact_and_add_up(
             counted += counts.misses
         world.group.barrier("done")
         traffic = world.transport.traffic
-        return counted, *(
+        received, mapped, served = (
             int(table[Op.ROWS].sum())
             for table in (traffic.received, traffic.mapped, traffic.served)
         )
+        return counted, received, mapped, served
 
     results = np.array(run_world(fetch, size, share_hosts=share_hosts))
     counted, received, mapped, served = results.sum(axis=0)

@@ -195,7 +195,7 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--method", "magic"], "--method magic: expected one of metis, random, stream"),
         (["--out", "/proc/nowhere/parts"], "--out /proc/nowhere/parts: cannot write in"),
         (["--json", "/proc/nowhere.json"], "--json /proc/nowhere.json: cannot write"),
-        (["--part", "2"], "--part 2"),
+        (["--colour", "red"], "--colour red"),
     ],
 )
 def test_bad_flags_end_with_one_line(
