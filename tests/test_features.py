@@ -42,11 +42,11 @@ def test_rows_are_exact_and_add_up(
             counted += counts.misses
         world.group.barrier("done")
         traffic = world.transport.traffic
-        received, mapped, served = (
+        moved, read, sent = (
             int(table[Op.ROWS].sum())
             for table in (traffic.received, traffic.mapped, traffic.served)
         )
-        return counted, received, mapped, served
+        return counted, moved, read, sent
 
     results = np.array(run_world(fetch, size, share_hosts=share_hosts))
     counted, received, mapped, served = results.sum(axis=0)
@@ -94,11 +94,16 @@ def test_ids_outside_the_graph_are_named(graph12: Graph, tmp_path: Path) -> None
     run_world(fetch, 2)
 
 
-def test_copy_rows_equals_indexing() -> None:
+@pytest.mark.parametrize("width", [1, 7, 8, 100])
+def test_copy_rows_equals_indexing(width: int) -> None:
     rng = np.random.default_rng(0)
-    table, out = rng.random((50, 7), np.float32), np.zeros((30, 7), np.float32)
-    rows, positions = rng.integers(50, size=20), rng.permutation(30)[:20]
+    table, out = rng.random((50, width), np.float32), np.zeros((30, width), np.float32)
+    rows, positions = rng.integers(1, 50, size=20), rng.permutation(30)[:20]
     copy_rows(table, rows, out, positions)
     expected = np.zeros_like(out)
     expected[positions] = table[rows]
+    assert np.array_equal(out, expected)
+    picked = np.array([3, 5, 11])
+    copy_rows(table, rows + 4, out, positions, 5, picked)
+    expected[positions[picked]] = table[rows[picked] - 1]
     assert np.array_equal(out, expected)

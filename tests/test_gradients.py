@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,12 +35,12 @@ def test_sum_is_the_mean_over_the_joint_batch(
     parts = split_graph(graph, size, tmp_path / "p", even=False)
     model = make_model()
 
-    def step(world: World) -> list[tuple[torch.Tensor, list[torch.Tensor], object]]:
+    def step(world: World) -> list[tuple[torch.Tensor, list[torch.Tensor], Any]]:
         shards = at_hand(parts, world)
         own = copy.deepcopy(model)
         gradients = GradientSum(own, world.group)
         loader = Loader(world, shards, fanouts=(3, 2), batch_size=5)
-        steps = []
+        steps: list[tuple[torch.Tensor, list[torch.Tensor], Any]] = []
         for prepared in loader.run(1):
             batch = prepared.batch
             data = copy.copy(batch)
@@ -58,7 +59,8 @@ def test_sum_is_the_mean_over_the_joint_batch(
         for total, gradients, _ in parallel:
             assert float(total) == pytest.approx(float(mean), abs=1e-9)
             for mine, parameter in zip(gradients, joint.parameters(), strict=True):
-                assert torch.allclose(mine, parameter.grad, atol=1e-9)
+                assert parameter.grad is not None
+            assert torch.allclose(mine, parameter.grad, atol=1e-9)
 
 
 def test_every_rank_takes_rank_0s_parameters() -> None:
