@@ -25,9 +25,14 @@ class Adjacency:
     @classmethod
     def of(cls, graph: Graph) -> "Adjacency":
         """The graph's own arrays where every edge has its reverse; else the union of both."""
-        if _is_symmetric(graph.indptr, graph.indices):
+        if is_symmetric(graph):
             return cls(graph.indptr, graph.indices)
         return cls(*_symmetrized(graph.indptr, graph.indices))
+
+
+def is_symmetric(graph: Graph) -> bool:
+    """Whether every edge has its reverse."""
+    return bool(_is_symmetric(graph.indptr, graph.indices))
 
 
 def edge_cut(adjacency: Adjacency, assignment: Array) -> int:

@@ -18,6 +18,7 @@ from minidist.adjacency import Adjacency
 from minidist.bounds import Array, Bounds
 
 MAX_PASSES = 8
+NOWHERE = -(1 << 60)  # the gain of a node that no part can take
 
 
 def balance(
@@ -104,16 +105,19 @@ def _cheapest(v, weights, part, links, loads, least, most):  # type: ignore[no-u
 def _correct(starts, adjacent, weights, part, links, loads, least, most):  # type: ignore[no-untyped-def]
     """Move nodes out of overloaded parts, the least cut per relief first; returns how many."""
     heap = [(np.float64(0), np.int64(0)) for _ in range(0)]
+    noted = np.full(len(part), np.inf)  # the last cost in the heap of each node
     for v in np.arange(len(part)):
         cost, target = _cheapest(v, weights, part, links, loads, least, most)
         if target >= 0:
             heap.append((cost, v))
+            noted[v] = cost
     heapify(heap)
     num_moved = 0
     # Each move lowers the excess, but costs change as loads do: stale entries are put back.
     while heap:
         old_cost, v = heappop(heap)
         cost, target = _cheapest(v, weights, part, links, loads, least, most)
+        noted[v] = cost
         if target < 0:
             continue
         if cost > old_cost + 1e-9:
@@ -121,10 +125,12 @@ def _correct(starts, adjacent, weights, part, links, loads, least, most):  # typ
             continue
         _move(v, target, starts, adjacent, weights, part, links, loads)
         num_moved += 1
+        noted[v] = np.inf
         for i in range(starts[v], starts[v + 1]):
             u = np.int64(adjacent[i])
             cost, target = _cheapest(u, weights, part, links, loads, least, most)
-            if target >= 0:
+            if cost < noted[u]:
+                noted[u] = cost
                 heappush(heap, (cost, u))
     return num_moved
 
@@ -132,7 +138,7 @@ def _correct(starts, adjacent, weights, part, links, loads, least, most):  # typ
 @njit(cache=True, nogil=True)
 def _best_gain(v, weights, part, links, loads, least, most):  # type: ignore[no-untyped-def]
     """Largest fall of the cut from moving v without more excess, and where to; -1 if nowhere."""
-    p, best, target = part[v], -(1 << 60), -1
+    p, best, target = part[v], NOWHERE, -1
     for q in range(loads.shape[0]):
         if q != p and links[v, q] > 0:
             gain = links[v, q] - links[v, p]
@@ -145,11 +151,13 @@ def _best_gain(v, weights, part, links, loads, least, most):  # type: ignore[no-
 def _refine(starts, adjacent, weights, part, links, loads, least, most, patience):  # type: ignore[no-untyped-def]
     """One Fiduccia-Mattheyses pass; returns by how many edges the cut fell."""
     heap = [(np.int64(0), np.int64(0)) for _ in range(0)]
+    noted = np.full(len(part), NOWHERE)  # the last gain in the heap of each node
     for v in np.arange(len(part)):
         if links[v, part[v]] < starts[v + 1] - starts[v]:
             gain, target = _best_gain(v, weights, part, links, loads, least, most)
             if target >= 0:
                 heap.append((-np.int64(gain), v))
+                noted[v] = gain
     heapify(heap)
     locked = np.zeros(len(part), np.bool_)
     moved = [(np.int64(0), np.int64(0)) for _ in range(0)]
@@ -159,6 +167,7 @@ def _refine(starts, adjacent, weights, part, links, loads, least, most, patience
         if locked[v]:
             continue
         gain, target = _best_gain(v, weights, part, links, loads, least, most)
+        noted[v] = gain
         if target < 0:
             continue
         if gain < -negative:
@@ -174,7 +183,8 @@ def _refine(starts, adjacent, weights, part, links, loads, least, most, patience
             u = np.int64(adjacent[i])
             if not locked[u]:
                 gain, target = _best_gain(u, weights, part, links, loads, least, most)
-                if target >= 0:
+                if gain > noted[u]:
+                    noted[u] = gain
                     heappush(heap, (-np.int64(gain), u))
     for i in range(len(moved) - 1, num_kept - 1, -1):
         v, p = moved[i]

@@ -43,7 +43,7 @@ from minidist.tighten import tighten
 from minidist.writer import check_writable, write_parts
 
 # Graphs of fewer edges are started from many METIS runs, up to this many edges in all.
-SEARCH_EDGES = 24_000_000
+SEARCH_EDGES = 16_000_000
 MAX_STARTS = 64
 # Weight of a node: shares of the nodes, of the in-edges and of the training nodes.
 BLENDS = ((1, 2, 0), (1, 1, 0), (1, 1, 1), (2, 1, 0))
@@ -149,20 +149,6 @@ def _metis(
     return np.asarray(part).astype(np.int32)
 
 
-def _print_estimate(graph: Graph, num_parts: int, method: str) -> None:
-    mib = 1 << 20
-    needed, free = memory.partition_bytes(graph, num_parts, method), memory.available_bytes()
-    print(
-        f"{graph.name}: {graph.num_nodes:,} nodes, {graph.num_edges:,} edges, "
-        f"{memory.graph_bytes(graph) / mib:,.0f} MiB in memory"
-    )
-    shown = "" if free is None else f", {free / mib:,.0f} MiB available"
-    print(f"memory estimate for {method} into {num_parts} parts: {needed / mib:,.0f} MiB{shown}")
-    if free is not None and needed > free:
-        advice = "; --method stream needs less" if method == "metis" else ""
-        print(f"warning: this is more memory than there is and may be killed{advice}")
-
-
 def _print_report(assignment: Assignment, seconds: float) -> None:
     print(assignment.quality.table())
     tolerances = (NODE_TOLERANCE, EDGE_TOLERANCE, TRAIN_TOLERANCE)
@@ -180,9 +166,10 @@ def _print_report(assignment: Assignment, seconds: float) -> None:
     print(f"assigned in {seconds:.1f} s")
 
 
-def _write_report(file: Path, report: dict[str, Any]) -> None:
+def _check_report(file: Path) -> None:
+    """Raise ValueError now rather than after the long work."""
     try:
-        file.write_text(json.dumps(report, indent=1) + "\n")
+        file.open("a").close()
     except OSError as error:
         raise ValueError(f"--json {file}: cannot write: {error.strerror}") from None
 
@@ -191,10 +178,12 @@ def run(settings: PartitionConfig) -> None:
     """Load, assign, report, write. Raises ValueError on bad input."""
     out = Path(settings.out)
     check_writable(out, settings.overwrite)
+    if settings.json is not None:
+        _check_report(Path(settings.json))
     graph = load_dataset(
         settings.dataset, root=settings.data_root, seed=settings.seed, progress=True
     )
-    _print_estimate(graph, settings.parts, settings.method)
+    print(memory.describe(graph, settings.parts, settings.method, memory.available_bytes()))
     start = time.perf_counter()
     assignment = assign(graph, settings.parts, settings.method, settings.seed, progress=True)
     seconds = time.perf_counter() - start
@@ -214,7 +203,8 @@ def run(settings: PartitionConfig) -> None:
     print(f"wrote {out}")
     if settings.json is not None:
         report = {"config": vars(settings), "seconds": round(seconds, 3)}
-        _write_report(Path(settings.json), {**report, **assignment.quality.statistics()})
+        text = json.dumps({**report, **assignment.quality.statistics()}, indent=1)
+        Path(settings.json).write_text(text + "\n")
 
 
 def main() -> None:

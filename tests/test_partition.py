@@ -14,6 +14,7 @@ from minidist.bounds import Bounds, node_loads, part_loads
 from minidist.config import PartitionConfig
 from minidist.datasets import load_dataset
 from minidist.graph import Graph
+from minidist.memory import available_bytes, describe, partition_bytes
 from minidist.partition import assign, main, plain_metis, run
 from minidist.parts import Parts
 from minidist.quality import Quality
@@ -148,6 +149,20 @@ def test_stream_pass_equals_its_plain_twin(power_law_graph: GraphFactory) -> Non
             plain[v] = max(range(3), key=score)
         assert part.tolist() == plain
     assert np.array_equal(loads, part_loads(graph, part, 3))
+
+
+def test_memory_estimate(power_law_graph: GraphFactory) -> None:
+    graph = power_law_graph(2000, 100_000)
+    assert "warning" not in describe(graph, 4, "metis", 1 << 40)
+    assert "warning" not in describe(graph, 4, "metis", None)
+    told = describe(graph, 4, "metis", 1 << 20)
+    assert "memory estimate for metis into 4 parts" in told
+    assert "1 MiB available" in told
+    assert "more than there is, and may be killed for it; --method stream needs far less" in told
+    assert "--method" not in describe(graph, 4, "stream", 1 << 20)
+    large = power_law_graph(20_000, 1_000_000)
+    assert partition_bytes(large, 4, "stream") < partition_bytes(large, 4, "metis")
+    assert (available_bytes() or 1) > 0
 
 
 def test_bad_requests(graph12: Graph) -> None:
