@@ -110,9 +110,11 @@ def _starts(
 ) -> Iterator[NDArray[np.int32]]:
     """Plain METIS, then METIS with blended weights, more often the smaller the graph."""
     wide = _wide(adjacency)
-    yield _metis(wide, num_parts)
     num_starts = min(MAX_STARTS, max(1, SEARCH_EDGES // max(1, graph.num_edges)))
-    for i in tqdm(range(num_starts), "METIS", disable=not progress):
+    for i in tqdm(range(-1, num_starts), "METIS", disable=not progress):
+        if i < 0:
+            yield _metis(wide, num_parts)
+            continue
         weights = blended_weights(graph, BLENDS[i % len(BLENDS)])
         options = pymetis.Options(seed=seed + i, ufactor=(50, 100)[i // len(BLENDS) % 2])
         # Recursive bisection gave the lower cut after correction on most real graphs.
