@@ -11,8 +11,8 @@ from minidist.adjacency import is_symmetric
 from minidist.graph import Graph
 
 # METIS with 64-bit integers holds adjacency and edge weights at every level of coarsening. Measured
-# beside the graph, on power-law graphs of 0.1 to 2.4 million nodes and 4 to 122 million edges: 73 to
-# 113 bytes an edge (13.6 GB for the largest), the least where the mean degree is highest.
+# beside the graph, on power-law graphs of 0.1 to 2.4 million nodes and 4 to 122 million edges: 73
+# to 113 bytes an edge (13.6 GB for the largest), the least where the mean degree is highest.
 METIS_BYTES_PER_EDGE = 115
 METIS_BYTES_PER_NODE = 200
 MIB = 1 << 20
