@@ -59,6 +59,8 @@ class Meter:
         Times are medians over the epochs after the first (which compiles and warms up) of the
         slowest rank's seconds. Rows and bytes are sums over ranks and epochs.
         """
+        # Peers may still be asking for rows when we are done with ours.
+        world.group.barrier("adding up the summary")
         mine = (self.epochs, self.rows, _rows_traffic(world.transport.traffic), peak_memory_mb())
         ranks = world.group.all_gather(mine, "adding up the summary")
         summary: dict[str, Any] = {

@@ -23,7 +23,7 @@ from minidist.torch_group import TorchGroup
 from minidist.transport.base import OUTSIDE, PeerTimeout, Transport
 from minidist.transport.collective import CollectiveTransport
 from minidist.transport.local import LocalHub, LocalTransport
-from minidist.transport.mpi import MpiTransport, load_mpi
+from minidist.transport.mpi import MpiTransport, load_mpi, unlink_segments
 
 # Ranks that all meet the same bad input let rank 0 say so before they end the job.
 _HEAD_START_S = 0.3
@@ -114,6 +114,7 @@ def _end_job(error: BaseException, rank: int, mpi: Any) -> None:
         sys.stderr.flush()
     sys.stdout.flush()
     if mpi is not None:
+        unlink_segments()
         mpi.COMM_WORLD.Abort(code)
     # Stages and servers may sit in a collective that no peer will ever join.
     os._exit(code)
@@ -165,6 +166,8 @@ def _mpi_world(mpi: Any, transport: str, device: str, timeout: float) -> World:
         carrier = CollectiveTransport(hosts, heartbeats, where, timeout)
     else:
         carrier = MpiTransport(comm, hosts, timeout)
+    group.barrier("meeting")
+    unlink_segments()
     return _world(rank, hosts, where, group, carrier)
 
 

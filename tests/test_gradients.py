@@ -60,7 +60,7 @@ def test_sum_is_the_mean_over_the_joint_batch(
             assert float(total) == pytest.approx(float(mean), abs=1e-9)
             for mine, parameter in zip(gradients, joint.parameters(), strict=True):
                 assert parameter.grad is not None
-            assert torch.allclose(mine, parameter.grad, atol=1e-9)
+                assert torch.allclose(mine, parameter.grad, atol=1e-9)
 
 
 def test_every_rank_takes_rank_0s_parameters() -> None:

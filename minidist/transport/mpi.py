@@ -9,6 +9,7 @@ the core the trainer needs. Requests and replies have a communicator each: on a 
 server's wildcard probe stole replies in 4 of 15 runs on three ranks.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,18 @@ def load_mpi() -> Any:
             "fetch threads need: use an MPI built with it, or pip install minidist[mpi]"
         )
     return MPI
+
+
+def unlink_segments() -> None:
+    """Unlink the shared-memory files MPICH has mapped, once all ranks of the host have them.
+
+    The maps stay; without this, a job that is aborted or killed leaves the files behind.
+    """
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if path.startswith("/dev/shm/mpich_shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 @dataclass(eq=False)

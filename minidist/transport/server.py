@@ -87,10 +87,11 @@ class Server:
             self._send(peer, tag, np.empty(0, np.uint8), self.pool.taken())
             self._send(peer, tag, np.frombuffer(reason_of(error).encode(), np.uint8), [])
             return True
+        # Counted before it leaves: whoever has the reply may compare the books.
+        owner.traffic.served[op, peer] += reply.nbytes
         self._send(peer, tag, reply, self.pool.taken())
         if reply.nbytes == 0:
             self._send(peer, tag, np.empty(0, np.uint8), [])
-        owner.traffic.served[op, peer] += reply.nbytes
         return True
 
     def _send(self, peer: int, tag: int, reply: Any, buffers: list[Bytes]) -> None:

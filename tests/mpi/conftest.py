@@ -1,0 +1,42 @@
+"""Fixtures of tests with real ranks."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minidist.config import PartitionConfig
+from minidist.partition import run
+from tests.mpi import slurm as cluster
+from tests.mpi.jobs import left_behind
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[dict[str, str]]:
+    """Environment of a running Slurm."""
+    if cluster.missing():
+        pytest.skip(f"Slurm cannot run here: {cluster.missing()} is missing")
+    # Unix sockets have short names, which pytest's own folders are too deep for.
+    with tempfile.TemporaryDirectory() as folder, cluster.slurm(Path(folder)) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+    """``synthetic:tiny`` in 2 and 3 parts."""
+    folder = tmp_path_factory.mktemp("parts")
+    found = {}
+    for num_parts in (2, 3):
+        out = str(folder / str(num_parts))
+        run(PartitionConfig(dataset="synthetic:tiny", parts=num_parts, out=out, method="random"))
+        found[num_parts] = out
+    return found
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """The test must leave no shared memory and no temporary folder."""
+    before = left_behind()
+    yield
+    assert left_behind() <= before

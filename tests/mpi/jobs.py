@@ -1,0 +1,94 @@
+"""Jobs of real ranks, and what they may leave behind: nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON = sys.executable
+MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
+# A job that hangs is a failed test, soon.
+LIMIT_S = 90.0
+
+
+def mpiexec(ranks: int) -> list[str]:
+    return [MPIEXEC, "-n", str(ranks), PYTHON]
+
+
+def torchrun(ranks: int) -> list[str]:
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    return [PYTHON, *words]
+
+
+@dataclass
+class Job:
+    """A started job and its output so far."""
+
+    process: "subprocess.Popen[str]"
+
+    def finish(self, limit: float = LIMIT_S) -> tuple[int, str]:
+        """(exit code, stdout and stderr together). A job past its limit is killed and fails."""
+        try:
+            output, _ = self.process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            output, _ = self.process.communicate()
+            raise AssertionError(f"still running after {limit} s:\n{output[-3000:]}") from None
+        return self.process.returncode, output
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
+    """Start a job in a session of its own, one thread a rank."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(extra or {})}
+    environment["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{environment['PATH']}"
+    process = subprocess.Popen(
+        list(words),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    return Job(process)
+
+
+def run(words: Sequence[str], extra: dict[str, str] | None = None) -> str:
+    """Run a job to its end; returns its output. It must exit with 0."""
+    code, output = start(words, extra).finish()
+    assert code == 0, output[-3000:]
+    return output
+
+
+def ranks_of(marker: str) -> list[int]:
+    """Process ids of the Python ranks whose command line holds the marker, oldest first."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_text().split("\0")
+        except OSError:  # gone meanwhile
+            continue
+        is_rank = words[0] == PYTHON and "torch.distributed.run" not in words
+        if is_rank and any(marker in word for word in words):
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def left_behind() -> set[str]:
+    """Shared memory, and temporary folders of ours."""
+    shared = {str(path) for path in Path("/dev/shm").iterdir()}
+    return shared | {str(path) for path in Path("/tmp").glob("minidist-*")}
+
+
+def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
+    """Wait until the condition holds; fails after ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

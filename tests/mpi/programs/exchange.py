@@ -1,0 +1,117 @@
+"""Each rank asks its peers for rows and neighbours in every way, and checks the answers."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from minidist.transport.base import Call, Moment, Op
+from minidist.transport.failure import PeerFailed
+from minidist.world import World, open_world
+
+WIDTH, NUM_ROWS = 50, 40_000
+
+
+def table(rank: int) -> np.ndarray:
+    return np.random.default_rng(rank).random((NUM_ROWS, WIDTH), np.float32)
+
+
+def serve(world: World) -> None:
+    own = table(world.rank)
+
+    def rows(
+        header: tuple[int, int], ids: np.ndarray, allocate: Callable[..., np.ndarray]
+    ) -> np.ndarray:
+        if ids.max() >= NUM_ROWS:
+            raise ValueError("no such row")
+        reply = allocate(ids.size * WIDTH, np.float32)
+        np.take(own, ids, 0, reply.reshape(-1, WIDTH), mode="clip")
+        return reply
+
+    def multiples(
+        header: tuple[int, int], ids: np.ndarray, allocate: Callable[..., np.ndarray]
+    ) -> np.ndarray:
+        return np.repeat(ids * header[0], header[1])
+
+    world.transport.serve(Op.ROWS, rows)
+    world.transport.serve(Op.LAYER_ROWS, rows)
+    world.transport.serve(Op.NEIGHBORS, multiples)
+    world.group.barrier("serving")
+
+
+def ask_rows(world: World, lane: str, op: Op, sizes: list[int]) -> None:
+    rng = np.random.default_rng(world.rank)
+    for step, size in enumerate(sizes):
+        calls = []
+        for peer in range(world.size):
+            if peer != world.rank:
+                ids = rng.integers(NUM_ROWS, size=size)
+                reply = np.full(size * WIDTH, np.nan, np.float32)
+                calls.append(
+                    Call(peer=peer, header=(0, 0), ids=ids, reply=reply, items_per_id=WIDTH)
+                )
+        counts = world.transport.exchange(op, calls, Moment(0, step), lane)
+        for call, count in zip(calls, counts, strict=True):
+            assert count == len(call.reply)
+            assert np.array_equal(call.reply.reshape(-1, WIDTH), table(call.peer)[call.ids])
+
+
+def ask_multiples(world: World) -> None:
+    for step in range(10):
+        calls = []
+        for peer in range(world.size):
+            if peer != world.rank:
+                room = np.zeros(400, np.int64)
+                calls.append(Call(peer=peer, header=(3, step), ids=np.arange(40), reply=room))
+        counts = world.transport.exchange(Op.NEIGHBORS, calls, Moment(0, step), "sample")
+        for call, count in zip(calls, counts, strict=True):
+            assert call.reply[:count].tolist() == np.repeat(3 * np.arange(40), step).tolist()
+
+
+def main() -> None:
+    with open_world(transport=sys.argv[1], device="cpu", fetch_timeout=30) as world:
+        serve(world)
+        failures: list[BaseException] = []
+
+        def guarded(work: Callable[[], None]) -> None:
+            try:
+                work()
+            except BaseException as error:
+                failures.append(error)
+
+        works: list[Callable[[], None]] = [
+            lambda: ask_rows(world, "fetch", Op.ROWS, [0, 1, 100, 30_000, 7]),
+            lambda: ask_rows(world, "evaluate", Op.LAYER_ROWS, [5, 0, 2000]),
+            lambda: ask_multiples(world),
+        ]
+        threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        if world.size > 1:
+            peer = (world.rank + 1) % world.size
+            room, ids = np.zeros(WIDTH, np.float32), np.array([NUM_ROWS])
+            call = Call(peer=peer, header=(0, 0), ids=ids, reply=room, items_per_id=WIDTH)
+            expected = f"rank {world.rank} asked rank {peer} for ROWS (epoch 4, step 2): "
+            try:
+                world.transport.exchange(Op.ROWS, [call], Moment(4, 2), "fetch")
+            except PeerFailed as error:
+                said = str(error)
+            else:
+                said = "nothing"
+            assert said == f"{expected}ValueError: no such row", said
+        world.group.barrier("asking")
+        traffic = world.transport.traffic
+        tables = world.group.all_gather((traffic.received, traffic.served), "adding up")
+        for rank, (received, _) in enumerate(tables):
+            for peer, (_, served) in enumerate(tables):
+                assert received[:, peer].tolist() == served[:, rank].tolist()
+        print(f"rank {world.rank} is content", flush=True)
+
+
+if __name__ == "__main__":
+    main()

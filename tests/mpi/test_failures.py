@@ -1,0 +1,134 @@
+"""One rank's end is the job's end, soon; a silent rank is named; nothing is left behind."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mpi.jobs import PYTHON, Job, mpiexec, ranks_of, run, start, torchrun, wait_for
+
+PROGRAM = str(Path(__file__).parent / "programs" / "failing.py")
+pytestmark = pytest.mark.usefixtures("nothing_left")
+ENDS_WITHIN_S = 5.0
+
+
+def at_work(
+    launcher: str, request: Any, folder: Path, what: str, timeout: float
+) -> tuple[Job, Path]:
+    """A job whose two ranks exchange or sum by now, and the file that makes rank 1 raise."""
+    extra = request.getfixturevalue("slurm") if launcher == "srun" else None
+    file = folder / "raise"
+    words = {
+        "mpiexec": mpiexec(2),
+        "torchrun": torchrun(2),
+        "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
+    }[launcher]
+    job = start([*words, PROGRAM, "auto", what, str(timeout), str(file)], extra)
+    wait_for(lambda: all(Path(f"{file}.rank{rank}").exists() for rank in range(2)))
+    return job, file
+
+
+@pytest.mark.parametrize("end", ["exception", "kill"])
+@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun", "srun"])
+def test_one_failing_rank_ends_the_job(
+    launcher: str, end: str, tmp_path: Path, request: Any
+) -> None:
+    job, file = at_work(launcher, request, tmp_path, "exchange", 60)
+    began = time.monotonic()
+    if end == "exception":
+        file.touch()
+    else:
+        os.kill(ranks_of(str(file))[-1], signal.SIGKILL)
+    code, output = job.finish(20)
+    assert code != 0
+    assert time.monotonic() - began < ENDS_WITHIN_S
+    if end == "exception":
+        assert "rank 1 failed:" in output
+        assert "this rank has had enough" in output
+    wait_for(lambda: not ranks_of(str(file)), ENDS_WITHIN_S)
+
+
+# torchrun gives the stopped rank 30 s to react to SIGTERM before it kills it.
+@pytest.mark.parametrize("what", ["exchange", "sum"])
+@pytest.mark.parametrize("launcher", ["mpiexec", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_a_stopped_rank_is_named(launcher: str, what: str, tmp_path: Path, request: Any) -> None:
+    job, file = at_work(launcher, request, tmp_path, what, 3)
+    stopped = _pid_of_rank(1, str(file))
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        code, output = job.finish(60)
+    finally:
+        for pid in ranks_of(str(file)):
+            os.kill(pid, signal.SIGKILL)
+    assert code != 0
+    operation = "summing gradients" if what == "sum" else "ROWS"
+    assert "rank 0 waited" in output
+    assert f"s for rank 1 ({operation}, epoch 2, step " in output
+    assert "raise --fetch-timeout" in output
+
+
+def _pid_of_rank(rank: int, marker: str) -> int:
+    for pid in ranks_of(marker):
+        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        if f"PMI_RANK={rank}" in words or f"RANK={rank}" in words:
+            return pid
+    raise AssertionError(f"no rank {rank}")
+
+
+def test_killed_rank_ends_a_bare_training(tmp_path: Path) -> None:
+    words = ["-m", "minidist.train", "--dataset", "synthetic:tiny", "--epochs", "100000"]
+    job = start([PYTHON, *words, "--method", "random", "--out", str(tmp_path / "run")])
+    events = tmp_path / "run" / "events-rank1.jsonl"
+    wait_for(lambda: events.exists() and '"step"' in events.read_text())
+    began = time.monotonic()
+    os.kill(_pid_of_rank(1, str(tmp_path)), signal.SIGKILL)
+    code, _ = job.finish(20)
+    assert code != 0
+    assert time.monotonic() - began < ENDS_WITHIN_S
+    wait_for(lambda: not ranks_of(str(tmp_path)), ENDS_WITHIN_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ending_a_bare_training_leaves_no_ranks(tmp_path: Path, number: int) -> None:
+    words = ["-m", "minidist.train", "--dataset", "synthetic:tiny", "--epochs", "100000"]
+    job = start([PYTHON, *words, "--method", "random", "--out", str(tmp_path / "run")])
+    events = tmp_path / "run" / "events-rank1.jsonl"
+    wait_for(lambda: events.exists() and '"step"' in events.read_text())
+    os.kill(job.process.pid, number)
+    code, _ = job.finish(20)
+    assert code != 0
+    wait_for(lambda: not ranks_of(str(tmp_path)), ENDS_WITHIN_S)
+
+
+def test_wrong_process_manager_is_explained(slurm: dict[str, str], tmp_path: Path) -> None:
+    words = ["srun", "-n", "2", "-O", "--mpi=none", PYTHON, PROGRAM, "auto", "sum", "3"]
+    code, output = start([*words, str(tmp_path / "raise")], slurm).finish()
+    assert code != 0
+    assert "the launcher started 2 ranks, but MPI sees 1" in output
+    assert "--mpi=pmi2" in output
+
+
+def test_missing_mpi_is_explained(tmp_path: Path) -> None:
+    extra = {"PMI_RANK": "0", "PMI_SIZE": "1", "MPI4PY_LIBMPI": "/nonexistent/libmpi.so"}
+    words = [PYTHON, PROGRAM, "auto", "sum", "3", str(tmp_path / "raise")]
+    code, output = start(words, extra).finish()
+    assert code == 2
+    assert "pip install minidist[mpi]" in output
+
+
+def test_no_mpiexec_is_explained() -> None:
+    program = (
+        "import os, sys; from minidist.launch import launch_ranks; "
+        "os.environ['PATH'] = ''; sys.executable = '/nowhere/python'; launch_ranks('x', [], 2)"
+    )
+    code, output = start([PYTHON, "-c", program]).finish()
+    assert code != 0
+    assert "there is no mpiexec to start ranks with: pip install minidist[mpi]" in output
+
+
+def test_a_job_runs_to_its_end(tmp_path: Path) -> None:
+    """The harness itself: a job that does nothing exits with 0."""
+    assert run([*mpiexec(2), "-c", "print('here')"]).count("here") == 2

@@ -1,0 +1,89 @@
+"""The same training under every launcher and transport, to the bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.hosts import missing, two_hosts
+from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
+
+TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+def train(words: list[str], parts: str, file: Path, extra: dict[str, str] | None = None) -> Any:
+    """The summary of a job; its rows and bytes must reconcile."""
+    run([*words, *TRAIN, "--parts", parts, "--json", str(file)], extra)
+    summary = json.loads(file.read_text())
+    traffic = summary["traffic"]
+    assert summary["rows"]["misses"] * summary["row_bytes"] == summary["bytes_moved"]
+    assert summary["bytes_moved"] == traffic["bytes_received"] + traffic["bytes_mapped"]
+    assert traffic["bytes_received"] == traffic["bytes_served"]
+    return summary
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_parts: dict[int, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Hashes of the losses of ranks that are threads of one process."""
+    file = tmp_path_factory.mktemp("threads") / "summary.json"
+    found = {}
+    for ranks, parts in tiny_parts.items():
+        run([PYTHON, *TRAIN, "--transport", "local", "--ranks", str(ranks), "--parts", parts,
+             "--json", str(file)])  # fmt: skip
+        found[ranks] = json.loads(file.read_text())["losses_sha256"]
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun", "bare", "srun"])
+def test_launchers_agree(
+    launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path, request: Any
+) -> None:
+    extra = request.getfixturevalue("slurm") if launcher == "srun" else None
+    words = {
+        "mpiexec": mpiexec(2),
+        "torchrun": torchrun(2),
+        "bare": [PYTHON],
+        "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
+    }[launcher]
+    summary = train(words, tiny_parts[2], tmp_path / "summary.json", extra)
+    assert summary["losses_sha256"] == expected[2]
+    assert summary["transport"] == ("collective" if launcher == "torchrun" else "mpi")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun"])
+def test_three_ranks_learn_the_same(
+    launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
+) -> None:
+    """gloo sums three ranks in an order of its own, so two process transports are compared."""
+    words = mpiexec(3) if launcher == "mpiexec" else torchrun(3)
+    first = train(words, tiny_parts[3], tmp_path / "summary.json")
+    again = train(words, tiny_parts[3], tmp_path / "summary.json")
+    assert first["losses_sha256"] == again["losses_sha256"]
+    threads = json.loads((tmp_path / "summary.json").read_text())["losses"]
+    assert first["losses"] == pytest.approx(threads, rel=1e-5)
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
+def test_hosts_apart_agree(tiny_parts: dict[int, str], expected: Any, tmp_path: Path) -> None:
+    """Two namespaces: rows are sent instead of mapped, and nothing else changes."""
+    with two_hosts("1gbit") as words:
+        words = [*words, PYTHON]
+        summary = train(words, tiny_parts[2], tmp_path / "summary.json")
+    assert summary["losses_sha256"] == expected[2]
+    assert summary["traffic"]["bytes_mapped"] == 0
+    assert summary["traffic"]["bytes_received"] > 0
+
+
+def test_world_must_fit_the_parts(tiny_parts: dict[int, str]) -> None:
+    code, output = start([*mpiexec(3), *TRAIN, "--parts", tiny_parts[2]]).finish()
+    assert code == 2
+    assert output.count("has 2 parts, but 3 ranks are running: start 2 ranks") == 1
+
+
+def test_bad_flags_exit_with_2_and_one_line() -> None:
+    code, output = start([PYTHON, "-m", "minidist.train", "--epochs", "none"]).finish()
+    assert code == 2
+    assert output.strip() == "error: --epochs none: expected a whole number"
