@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from minidist import config, memory
-from minidist.adjacency import Adjacency
+from minidist.adjacency import Adjacency, is_symmetric
 from minidist.bounds import (
     CUT_TOLERANCE,
     EDGE_TOLERANCE,
@@ -185,7 +185,8 @@ def run(settings: PartitionConfig) -> None:
     graph = load_dataset(
         settings.dataset, root=settings.data_root, seed=settings.seed, progress=True
     )
-    print(memory.describe(graph, settings.parts, settings.method, memory.available_bytes()))
+    directed, free = not is_symmetric(graph), memory.available_bytes()
+    print(memory.describe(graph, settings.parts, settings.method, free, directed=directed))
     start = time.perf_counter()
     assignment = assign(graph, settings.parts, settings.method, settings.seed, progress=True)
     seconds = time.perf_counter() - start

@@ -162,6 +162,8 @@ def test_memory_estimate(power_law_graph: GraphFactory) -> None:
     assert "--method" not in describe(graph, 4, "stream", 1 << 20)
     large = power_law_graph(20_000, 1_000_000)
     assert partition_bytes(large, 4, "stream") < partition_bytes(large, 4, "metis")
+    doubled = partition_bytes(large, 4, "metis", directed=True)
+    assert doubled > 1.9 * partition_bytes(large, 4, "metis")
     assert (available_bytes() or 1) > 0
 
 
