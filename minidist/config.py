@@ -47,7 +47,11 @@ def _read(kind: Any, text: str) -> Any:
 
 def from_args(config_class: type[ConfigT], argv: list[str], description: str = "") -> ConfigT:
     """Build a config from command-line words. Raises ValueError on anything it cannot read."""
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
         name = "--" + field.name.replace("_", "-")

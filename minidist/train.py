@@ -92,8 +92,8 @@ def train(config: TrainConfig, world: World) -> dict[str, Any]:
     """
     folder = config.out or config.resume
     out = Path(folder) if folder else None
-    if world.rank == 0 and out is not None:
-        _make_folder(out)
+    # Rank 0 finds out before the long work; its error is everybody's.
+    world.group.first(lambda: _check_outputs(config, out), "checking the outputs")
     with tempfile.TemporaryDirectory(prefix="minidist-") as scratch:
         home = out if out is not None else Path(scratch)
         path = world.group.first(lambda: _find_parts(config, world, home), "partitioning")
@@ -107,12 +107,19 @@ def train(config: TrainConfig, world: World) -> dict[str, Any]:
     return summary
 
 
-def _make_folder(out: Path) -> None:
+def _check_outputs(config: TrainConfig, out: Path | None) -> None:
+    """Make the output folder; raise ValueError where it or the JSON file cannot be written."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         raise ValueError(f"--out {out}: cannot be written: {error.strerror}") from None
+    try:
+        if config.json is not None:
+            Path(config.json).open("a").close()
+    except OSError as error:
+        raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
 
 
 def _find_parts(config: TrainConfig, world: World, home: Path) -> Path:

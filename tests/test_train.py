@@ -150,6 +150,7 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     assert "cannot be written" in bad(out=str(file / "run"))
+    assert "--json" in bad(json=str(tmp_path / "none" / "f.json"))
     assert "there is no checkpoint.pt in it" in bad(resume=str(tmp_path / "nothing"))
 
 
@@ -192,6 +193,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         ("--fetch-timeout 0", "--fetch-timeout 0.0: expected more than 0 seconds"),
         ("--ranks 0", "--ranks 0: expected at least 1"),
         ("--hiden 5", "unrecognized arguments: --hiden 5"),
+        ("--hid 5", "unrecognized arguments: --hid 5"),
         ("--eval-every -1", "--eval-every -1: expected 0 or more"),
     ],
 )

@@ -1,1 +1,0 @@
-"""rudder: a prefetch buffer for remote feature rows, steered while training goes on."""

@@ -1,1 +1,0 @@
-"""The agent: metrics, context and a language model that decides."""
