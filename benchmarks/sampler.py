@@ -1,7 +1,12 @@
-"""Minibatches a second of the neighbour sampler, relabelling included.
+r"""Minibatches a second of the neighbour sampler, relabelling included.
 
     python -m benchmarks.sampler
     python -m benchmarks.sampler --dgl-python DIR/bin/python      beside DGL's C++ NeighborSampler
+
+    python3 -m venv DIR                                           where DIR holds DGL
+    DIR/bin/pip install torch==2.13.0 "numpy<2" "setuptools<70" packaging scipy networkx requests \
+        tqdm psutil pandas pydantic pyyaml
+    DIR/bin/pip install --no-deps dgl==2.1.0 torchdata==0.9.0
 
 One thread, 1000 seeds, fanout 10,25, on 200k nodes and 4.4M edges with power-law degrees. The floor
 is one pass that reads as many neighbour entries at random and writes them once, measured between
@@ -29,7 +34,10 @@ from minidist.shard import whole
 from minidist.transport.base import Moment
 
 _DGL = """
-import sys, time, json, statistics, numpy as np, torch, dgl
+import sys, time, json, statistics, types, numpy as np, torch
+# dgl 2.1 loads a library of its own for GraphBolt, which exists for old PyTorch only.
+sys.modules["dgl.graphbolt"] = types.ModuleType("dgl.graphbolt")
+import dgl
 torch.set_num_threads(1)
 data = np.load(sys.argv[1])
 edges = torch.from_numpy(data["indptr"]), torch.from_numpy(data["indices"]), []
