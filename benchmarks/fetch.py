@@ -141,8 +141,8 @@ def main() -> None:
         if missing():
             report["wire"] = f"not measured: {missing()} is missing"
         else:
-            with two_hosts(RATE) as words:
-                apart = _run(words, folder)
+            with two_hosts(RATE) as hosts:
+                apart = _run(hosts.mpiexec, folder)
             report["wire_ms"], report["wire_raw_ms"] = apart["rpc"], apart["raw"]
             report["wire_rows_per_s"] = 1e3 * NUM_ROWS / apart["rpc"]
             report["wire_to_raw_link"] = apart["raw"] / apart["rpc"]

@@ -1,11 +1,13 @@
 """Two hosts on one machine: network namespaces joined by links of a set rate. Root only."""
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 # hydra hands its remote shell ssh's options, the host, and the command.
@@ -23,9 +25,31 @@ def missing() -> str | None:
     return None if shutil.which("ip") and shutil.which("tc") else "iproute2 (ip and tc)"
 
 
+# Over these, MPICH sends between namespaces; by default it would use the shared memory they share.
+NETWORK = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Two namespaces and the switch between them.
+
+    switch: the namespace of the bridge, 10.77.0.1.   names: of the hosts' namespaces, 10.77.0.10
+    and 10.77.0.11.   mpiexec: words that run a program on both, a rank each.
+    """
+
+    switch: str
+    names: list[str]
+    mpiexec: list[str]
+
+    def received_bytes(self) -> list[int]:
+        """What the network interface of each host has received."""
+        shown = [_ip(f"-n {name} -s -j link show eth0") for name in self.names]
+        return [int(json.loads(text)[0]["stats64"]["rx"]["bytes"]) for text in shown]
+
+
 @contextmanager
-def two_hosts(rate: str) -> Iterator[list[str]]:
-    """Words to put before a program to run it on both hosts under mpiexec.
+def two_hosts(rate: str) -> Iterator[Hosts]:
+    """Two hosts, while they are up.
 
     rate: of each host's link, as tc writes it ("1gbit"). Everything is taken down afterwards.
     """
@@ -51,16 +75,18 @@ def two_hosts(rate: str) -> Iterator[list[str]]:
                 _ip(f"-n {name} link set eth0 up")
                 shape = f"netns exec {name} tc qdisc add dev eth0 root tbf rate {rate}"
                 _ip(f"{shape} burst 256kb latency 50ms")
-            yield [
-                *("ip", "netns", "exec", switch, "env", "MPIR_CVAR_CH4_NETMOD=ofi"),
-                *("FI_PROVIDER=tcp", "mpiexec", "-hosts", "10.77.0.10:1,10.77.0.11:1"),
-                *("-localhost", "10.77.0.1", "-launcher", "ssh", "-launcher-exec", str(shell)),
-                *("-n", "2"),
+            mpiexec = [
+                *("ip", "netns", "exec", switch, "env"),
+                *(f"{name}={value}" for name, value in NETWORK.items()),
+                *("mpiexec", "-hosts", "10.77.0.10:1,10.77.0.11:1", "-localhost", "10.77.0.1"),
+                *("-launcher", "ssh", "-launcher-exec", str(shell), "-n", "2"),
             ]
+            yield Hosts(switch, names, mpiexec)
         finally:
             for name in [*names, switch]:
                 subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-def _ip(words: str) -> None:
-    subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+def _ip(words: str) -> str:
+    done = subprocess.run(["ip", *words.split()], check=True, capture_output=True, text=True)
+    return done.stdout

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.hosts import NETWORK, Hosts
+
 _CONFIG = """
 ClusterName=minidist
-SlurmctldHost={host}
+SlurmctldHost={controller}
 SlurmctldPort={control}
 SlurmdPort={daemon}
 AuthType=auth/munge
@@ -31,12 +33,12 @@ SlurmdUser=root
 ReturnToService=2
 KillWait=2
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+SlurmdLogFile={folder}/slurmd-%n.log
+{nodes}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8
 """
 _DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -51,36 +53,57 @@ def missing() -> str | None:
 
 
 @contextmanager
-def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which ``srun`` finds the cluster, while it is up."""
-    host = socket.gethostname().split(".")[0]
-    for name in ("state", "spool"):
+def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
+    """The environment in which ``srun`` finds the cluster, while it is up.
+
+    With hosts, each of their namespaces is a node, and the controller runs in the switch's;
+    otherwise this machine is the only node.
+    """
+    here = socket.gethostname().split(".")[0]
+    cpus = os.cpu_count()
+    if hosts is None:
+        controller, nodes = here, [f"NodeName={here} NodeAddr=127.0.0.1 CPUs={cpus}"]
+        enter: dict[str, list[str]] = {here: []}
+    else:
+        controller = f"{hosts.switch}(10.77.0.1)"
+        nodes = [
+            f"NodeName={name} NodeHostname={name} NodeAddr=10.77.0.{10 + number} CPUs={cpus}"
+            for number, name in enumerate(hosts.names)
+        ]
+        enter = {name: _inside(name) for name in hosts.names}
+    for name in ("state", *(f"spool-{node}" for node in enter)):
         (folder / name).mkdir()
     config = folder / "slurm.conf"
     ports = {"control": _free_port(), "daemon": _free_port()}
-    cpus = os.cpu_count()
-    config.write_text(_CONFIG.format(host=host, folder=folder, cpus=cpus, **ports))
+    text = _CONFIG.format(controller=controller, nodes="\n".join(nodes), folder=folder, **ports)
+    config.write_text(text)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
     munge = {"key-file": key, "socket": folder / "munge.socket", "pid-file": folder / "munge.pid"}
     munge |= {"log-file": folder / "munge.log", "seed-file": folder / "munge.seed"}
-    words = [f"--{name}={path}" for name, path in munge.items()]
+    controls = _inside(hosts.switch) if hosts else []
     commands = [
-        ["munged", "--foreground", "--force", *words],
-        ["slurmctld", "-D", "-f", str(config)],
-        ["slurmd", "-D", "-f", str(config), "-N", host],
+        [
+            "munged",
+            "--foreground",
+            "--force",
+            *(f"--{name}={path}" for name, path in munge.items()),
+        ],
+        [*controls, "slurmctld", "-D", "-f", str(config)],
+        *([*words, "slurmd", "-D", "-f", str(config), "-N", node] for node, words in enter.items()),
     ]
-    environment = {"SLURM_CONF": str(config)}
     # UCX, the wheel's default, now and then fails to start under srun: "invalid bandwidth 0.00".
-    environment |= {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+    environment = {"SLURM_CONF": str(config), **NETWORK}
     daemons = []
     try:
         for command in commands:
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             daemons.append(subprocess.Popen(command, **quiet))  # type: ignore[call-overload]
             time.sleep(0.5)
-        _await_node(environment)
+        _await_nodes(
+            len(enter), ["ip", "netns", "exec", hosts.switch] if hosts else [], environment
+        )
         yield environment
     finally:
         for daemon in reversed(daemons):
@@ -93,15 +116,30 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
                 daemon.wait()
 
 
-def _await_node(environment: dict[str, str]) -> None:
+def _inside(namespace: str) -> list[str]:
+    """Words that run a daemon in a namespace, under its name; ``ip netns exec`` hides cgroups."""
+    script = f'hostname {namespace}; exec "$@"'
+    return [
+        "nsenter",
+        f"--net=/run/netns/{namespace}",
+        "unshare",
+        "--uts",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ]
+
+
+def _await_nodes(num_nodes: int, inside: list[str], environment: dict[str, str]) -> None:
     deadline = time.monotonic() + 30
     while True:
-        words = ["sinfo", "-h", "-o", "%T"]
+        words = [*inside, "sinfo", "-h", "-N", "-o", "%T"]
         every = {**os.environ, **environment}
         shown = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
-        if "idle" in shown.stdout or "mixed" in shown.stdout:
+        if sum(state in ("idle", "mixed") for state in shown.stdout.split()) == num_nodes:
             return
-        assert time.monotonic() < deadline, f"the node is not up: {shown.stdout}{shown.stderr}"
+        assert time.monotonic() < deadline, f"nodes are not up: {shown.stdout}{shown.stderr}"
         time.sleep(0.3)
 
 

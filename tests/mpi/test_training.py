@@ -1,12 +1,14 @@
 """The same training under every launcher and transport, to the bit."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.hosts import missing, two_hosts
+from tests.mpi import slurm as cluster
 from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
@@ -67,14 +69,26 @@ def test_three_ranks_learn_the_same(
 
 
 @pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
-def test_hosts_apart_agree(tiny_parts: dict[int, str], expected: Any, tmp_path: Path) -> None:
-    """Two namespaces: rows are sent instead of mapped, and nothing else changes."""
-    with two_hosts("1gbit") as words:
-        words = [*words, PYTHON]
-        summary = train(words, tiny_parts[2], tmp_path / "summary.json")
+@pytest.mark.parametrize("launcher", ["mpiexec", "srun"])
+def test_hosts_apart_agree(
+    launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
+) -> None:
+    """Two namespaces: rows are sent instead of mapped, over the link, and nothing else changes."""
+    if launcher == "srun" and cluster.missing():
+        pytest.skip(f"Slurm cannot run here: {cluster.missing()} is missing")
+    file = tmp_path / "summary.json"
+    with two_hosts("1gbit") as hosts, tempfile.TemporaryDirectory() as folder:
+        before = hosts.received_bytes()
+        if launcher == "mpiexec":
+            summary = train([*hosts.mpiexec, PYTHON], tiny_parts[2], file)
+        else:
+            with cluster.slurm(Path(folder), hosts) as environment:
+                words = ["ip", "netns", "exec", hosts.switch, "srun", "-N", "2", "-n", "2", "-K1"]
+                summary = train([*words, "--mpi=pmi2", PYTHON], tiny_parts[2], file, environment)
+        crossed = sum(hosts.received_bytes()) - sum(before)
     assert summary["losses_sha256"] == expected[2]
     assert summary["traffic"]["bytes_mapped"] == 0
-    assert summary["traffic"]["bytes_received"] > 0
+    assert 0 < summary["traffic"]["bytes_received"] < crossed
 
 
 def test_world_must_fit_the_parts(tiny_parts: dict[int, str]) -> None:
