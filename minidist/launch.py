@@ -13,7 +13,7 @@ from types import FrameType
 _TERMINAL = "MINIDIST_TTY"
 _PR_SET_PDEATHSIG = 1
 _MPI_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def launcher() -> str | None:
@@ -30,9 +30,9 @@ def launcher() -> str | None:
 
 def expected_size() -> int:
     """How many ranks the launcher says it started; 1 where it does not say."""
-    in_step = "SLURM_STEP_ID" in os.environ
-    names = [name for name in _SIZES if in_step or not name.startswith("SLURM")]
-    return max((int(os.environ[name]) for name in names if name in os.environ), default=1)
+    # A shell that salloc started is a step of one task, whatever the allocation's SLURM_NTASKS, and
+    # mpiexec may run in it: so the launcher that is closest to us is asked first.
+    return next((int(os.environ[name]) for name in _SIZES if name in os.environ), 1)
 
 
 def under_launcher() -> bool:
@@ -51,7 +51,8 @@ def launch_ranks(module: str, argv: list[str], ranks: int) -> int:
     Ctrl-C and SIGTERM end the ranks, and so does our own death. Raises ValueError without mpiexec.
     """
     command = [_mpiexec(), "-n", str(ranks), sys.executable, "-m", module, *argv]
-    environment = dict(os.environ)
+    # In a Slurm allocation mpiexec would spread the ranks over its nodes; ours are local.
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("SLURM_")}
     if sys.stderr.isatty():
         environment[_TERMINAL] = "1"
     process = subprocess.Popen(command, env=environment, preexec_fn=_die_with_parent)

@@ -15,81 +15,104 @@ from minidist.transport.base import OUTSIDE, Moment, PeerTimeout
 
 T = TypeVar("T")
 
-_LOOK_S = 0.05
-# How long rank 0 may work alone, as when it partitions the graph. METIS holds the interpreter's
-# lock for minutes, so signs of life cannot be asked for; a rank that dies ends the job anyway.
-_ALONE_S = 4 * 3600.0
+_CHANNEL = "group"
+# Between looks at what may take long: first() and, within a step, NCCL.
+_LONG_NAP_S, _NAP_S = 5e-3, 5e-5
+# first() has no deadline of its own: its waiting ranks watch that rank 0's process is alive.
+_FOR_EVER = timedelta(days=30)
+# NCCL's own deadline ends the process without a word about who was missing, so ours comes before.
+_AFTER_OURS_S = 60.0
+
+
+def finish(work: Any, device: torch.device, timeout: float) -> None:
+    """Wait for an asynchronous collective. Raises RuntimeError when it fails or takes too long.
+
+    gloo keeps the deadline itself. Waiting for NCCL only makes the stream wait, so it is tested.
+    """
+    deadline = time.monotonic() + timeout
+    while device.type == "cuda" and not work.is_completed():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not done after {timeout} s")
+        time.sleep(_NAP_S)
+    work.wait()
 
 
 class TorchGroup(Group):
     """One rank's end of the process group. Made and closed by all ranks together.
 
-    store: the job's key-value store.   timeout: seconds after which a collective fails.
+    store: of the job, kept by rank 0.   timeout: seconds after which a collective fails.
     Every method raises PeerTimeout, naming the ranks that seem to be missing.
     """
 
     def __init__(
-        self,
-        rank: int,
-        size: int,
-        store: Store,
-        heartbeats: Heartbeats,
-        device: torch.device,
-        timeout: float,
+        self, store: Store, heartbeats: Heartbeats, device: torch.device, timeout: float
     ) -> None:
-        self.rank, self.size = rank, size
-        self._store, self.heartbeats, self._num_firsts = store, heartbeats, 0
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=store,
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=timeout),
+        self.rank, self.size = heartbeats.rank, heartbeats.size
+        self.heartbeats, self._timeout = heartbeats, timeout
+        nccl = device.type == "cuda"
+        self._guard(
+            lambda: dist.init_process_group(
+                "nccl" if nccl else "gloo",
+                store=store,
+                rank=self.rank,
+                world_size=self.size,
+                timeout=timedelta(seconds=timeout + (_AFTER_OURS_S if nccl else 0)),
+            ),
+            "joining the group",
         )
+        limit = timedelta(seconds=timeout)
+        self._objects = dist.new_group(backend="gloo", timeout=limit) if nccl else None
+        self._patient = dist.new_group(backend="gloo", timeout=_FOR_EVER)
 
     def all_reduce(self, tensor: torch.Tensor, operation: str, moment: Moment) -> None:
-        self._guard(lambda: dist.all_reduce(tensor), operation, moment)
+        def reduce() -> None:
+            finish(dist.all_reduce(tensor, async_op=True), tensor.device, self._timeout)
+
+        self._guard(reduce, operation, moment)
 
     def all_gather(self, value: T, operation: str, moment: Moment = OUTSIDE) -> list[T]:
         found: list[Any] = [None] * self.size
-        self._guard(lambda: dist.all_gather_object(found, value), operation, moment)
+        self._guard(lambda: dist.all_gather_object(found, value, self._objects), operation, moment)
         return found
 
-    def _guard(self, collective: Callable[[], Any], operation: str, moment: Moment) -> None:
+    def _guard(
+        self, collective: Callable[[], Any], operation: str, moment: Moment = OUTSIDE
+    ) -> None:
         """Run a collective; what it raises becomes an error that names the silent ranks."""
-        self.heartbeats.moment = moment
+        self.heartbeats.enter(_CHANNEL)
         began = time.monotonic()
         try:
             collective()
         except RuntimeError as error:
-            raise self.heartbeats.timed_out(operation, moment, began) from error
+            raise self.heartbeats.timed_out(_CHANNEL, operation, moment, began) from error
 
     def first(self, work: Callable[[], T], operation: str) -> T:
-        key = f"first/{self._num_firsts}"
-        self._num_firsts += 1
         outcome: tuple[Any, Exception | None] = (None, None)
         if self.rank == 0:
             try:
                 outcome = (work(), None)
             except Exception as error:
                 outcome = (None, error)
-            self._store.set(key, "done")
-        else:
-            began = time.monotonic()
-            while not self._store.check([key]):
-                if time.monotonic() - began > _ALONE_S:
-                    raise PeerTimeout(self.rank, 0, operation, OUTSIDE, _ALONE_S)
-                time.sleep(_LOOK_S)
-        # The store takes 8 MiB at most, so it only says when.
+        self._guard(lambda: self._await_first(operation), operation)
         box = [outcome]
-        self._guard(lambda: dist.broadcast_object_list(box, src=0), operation, OUTSIDE)
+        self._guard(lambda: dist.broadcast_object_list(box, 0, self._objects), operation)
         result, failure = box[0]
         if failure is not None:
             raise failure
         return result  # type: ignore[no-any-return]
 
+    def _await_first(self, operation: str) -> None:
+        """Wait for rank 0's word that it is done, as long as its process lives."""
+        began = time.monotonic()
+        done = dist.broadcast(torch.zeros(1), 0, group=self._patient, async_op=True)
+        while not done.is_completed():
+            if self.rank and self.heartbeats.keeper_is_silent(self._timeout):
+                raise PeerTimeout(self.rank, 0, operation, OUTSIDE, time.monotonic() - began)
+            time.sleep(_LONG_NAP_S)
+        done.wait()
+
     def close(self) -> None:
-        """Leave together: rank 0's process may hold the store that others still read."""
+        """Leave together: rank 0's process holds the store that others still read."""
         self.barrier("leaving")
         self.heartbeats.close()
         self.barrier("leaving")

@@ -1,34 +1,28 @@
 """World: who we are among the ranks, and our ends of the group and the transport."""
 
 import os
-import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from minidist.group import Group, LocalGroup, LocalHall
 from minidist.heartbeat import Heartbeats
-from minidist.host import Host, interface_towards, interfaces, reachable_address, this_host
 from minidist.launch import expected_size, launcher
+from minidist.rendezvous import meet_over_mpi, meet_over_torchrun
 from minidist.torch_group import TorchGroup
-from minidist.transport.base import OUTSIDE, PeerTimeout, Transport
+from minidist.transport.base import PeerTimeout, Transport
 from minidist.transport.collective import CollectiveTransport
 from minidist.transport.local import LocalHub, LocalTransport
 from minidist.transport.mpi import MpiTransport, load_mpi, unlink_segments
 
 # Ranks that all meet the same bad input let rank 0 say so before they end the job.
 _HEAD_START_S = 0.3
-# What a rank says of itself at the start, padded.
-_CARD_BYTES = 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +39,7 @@ class World:
 
     def close(self) -> None:
         """Leave in order: peers may need our answers until all of them got here."""
+        self.group.barrier("leaving")  # names whoever does not come, which a transport may not know
         self.transport.close()
         self.group.close()
 
@@ -89,9 +84,7 @@ def open_world(
         if kind == "mpi":
             mpi = load_mpi()
             rank = mpi.COMM_WORLD.Get_rank()
-            world = _mpi_world(mpi, transport, device, fetch_timeout)
-        else:
-            world = _torchrun_world(transport, device, fetch_timeout)
+        world = _join(kind, mpi, transport, device, fetch_timeout)
         yield world
         world.close()
     except BaseException as error:
@@ -139,126 +132,47 @@ def _device(asked: str, local_rank: int, local_size: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _mpi_world(mpi: Any, transport: str, device: str, timeout: float) -> World:
-    comm = mpi.COMM_WORLD
-    rank, size, expected = comm.Get_rank(), comm.Get_size(), expected_size()
+def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float) -> World:
+    """Meet the other ranks, and open the group and the transport with them."""
+    if kind == "torchrun":
+        if transport == "mpi":
+            raise ValueError("--transport mpi: torchrun starts no MPI; use mpiexec or srun")
+        ranks = meet_over_torchrun(timeout)
+    else:
+        _check_size(mpi.COMM_WORLD.Get_size())
+        if mpi.COMM_WORLD.Get_size() == 1:
+            return replace(local_worlds(1, timeout)[0], device=_device(device, 0, 1))
+        ranks = meet_over_mpi(mpi.COMM_WORLD, timeout)
+    local_rank, local_size = ranks.local
+    torch.set_num_threads(ranks.num_threads)
+    heartbeats = Heartbeats(ranks.rank, len(ranks.cards), ranks.connect())
+    where = _device(device, local_rank, local_size)
+    group = TorchGroup(ranks.store, heartbeats, where, timeout)
+    carrier: Transport
+    if transport == "collective" or kind == "torchrun":
+        carrier = CollectiveTransport(ranks.hosts, heartbeats, where, timeout)
+    else:
+        carrier = MpiTransport(mpi.COMM_WORLD, ranks.hosts, timeout)
+    # Rank 0 may hold the board that others still read, until all are here.
+    group.barrier("meeting")
+    if mpi is not None:
+        unlink_segments()
+    return World(
+        rank=ranks.rank,
+        size=len(ranks.cards),
+        local_rank=local_rank,
+        local_size=local_size,
+        device=where,
+        group=group,
+        transport=carrier,
+    )
+
+
+def _check_size(size: int) -> None:
+    expected = expected_size()
     if size != expected:
         raise ValueError(
             f"the launcher started {expected} ranks, but MPI sees {size}: its process manager and "
             "this MPI do not fit. With srun use --mpi=pmi2 for MPICH (the mpich wheel) or "
             "--mpi=pmix for Open MPI; with mpiexec use the one of the MPI that mpi4py was built on"
         )
-    if size == 1:
-        return replace(local_worlds(1, timeout)[0], device=_device(device, 0, 1))
-    store, port = _listen() if rank == 0 else (None, 0)
-    card = (this_host(), reachable_address(), port)
-    cards = _exchange_cards(comm, card, timeout)
-    hosts = [host for host, _, _ in cards]
-    address = "127.0.0.1" if len(set(hosts)) == 1 else cards[0][1]
-    port = cards[0][2]
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", _interface(hosts, address))
-    store = store or _join_store(address, port, timeout)
-    heartbeats = Heartbeats(rank, size, address, port, keeper=0)
-    where = _device(device, *_local(hosts, rank))
-    group = TorchGroup(rank, size, store, heartbeats, where, timeout)
-    carrier: Transport
-    if transport == "collective":
-        carrier = CollectiveTransport(hosts, heartbeats, where, timeout)
-    else:
-        carrier = MpiTransport(comm, hosts, timeout)
-    group.barrier("meeting")
-    unlink_segments()
-    return _world(rank, hosts, where, group, carrier)
-
-
-def _torchrun_world(transport: str, device: str, timeout: float) -> World:
-    if transport == "mpi":
-        raise ValueError("--transport mpi: torchrun starts no MPI; use mpiexec or srun")
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    # torchrun's agent keeps the store, unless told otherwise.
-    by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = TCPStore(
-        address,
-        port,
-        size,
-        is_master=rank == 0 and not by_agent,
-        wait_for_workers=False,
-        timeout=timedelta(seconds=timeout),
-    )
-    heartbeats = Heartbeats(rank, size, address, port, keeper=None if by_agent else 0)
-    local = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    where = _device(device, *local)
-    group = TorchGroup(rank, size, store, heartbeats, where, timeout)
-    hosts = group.all_gather(this_host(), "meeting")
-    carrier = CollectiveTransport(hosts, heartbeats, where, timeout)
-    return _world(rank, hosts, where, group, carrier)
-
-
-def _world(
-    rank: int, hosts: Sequence[Host], device: torch.device, group: Group, transport: Transport
-) -> World:
-    local_rank, local_size = _local(hosts, rank)
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(max(1, cores // local_size))
-    return World(
-        rank=rank,
-        size=len(hosts),
-        local_rank=local_rank,
-        local_size=local_size,
-        device=device,
-        group=group,
-        transport=transport,
-    )
-
-
-def _local(hosts: Sequence[Host], rank: int) -> tuple[int, int]:
-    """Our number among the ranks of our host, and how many those are."""
-    return hosts[:rank].count(hosts[rank]), hosts.count(hosts[rank])
-
-
-def _listen() -> tuple[Store, int]:
-    """A store on a port that the system picks: fixed ones collide."""
-    store = TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
-    return store, store.port
-
-
-def _join_store(address: str, port: int, timeout: float) -> Store:
-    limit = timedelta(seconds=timeout)
-    return TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=limit)
-
-
-def _interface(hosts: Sequence[Host], address: str) -> str:
-    """The network interface that gloo should use."""
-    if len(set(hosts)) == 1:
-        return "lo"
-    found = interface_towards(address)
-    if found in (None, "lo"):  # rank 0's host reaches itself by loopback
-        found = next((name for name, own in interfaces().items() if own == address), None)
-    if found is None:
-        raise ValueError(
-            f"{socket.gethostname()} has no way to {address}, rank 0's address: name the network "
-            "interface that joins the hosts in GLOO_SOCKET_IFNAME"
-        )
-    return found
-
-
-def _exchange_cards(comm: Any, card: tuple[Host, str, int], timeout: float) -> list[Any]:
-    """Every rank's (host, address, port), in rank order."""
-    host, address, port = card
-    text = "\n".join([host.name, host.boot_id, str(host.namespace), address, str(port)]).encode()
-    mine = np.zeros(_CARD_BYTES, np.uint8)
-    mine[: len(text)] = np.frombuffer(text, np.uint8)
-    everyone = np.empty((comm.Get_size(), _CARD_BYTES), np.uint8)
-    request = comm.Iallgather(mine, everyone)
-    began = time.monotonic()
-    while not request.Test():
-        waited = time.monotonic() - began
-        if waited > timeout:
-            raise PeerTimeout(comm.Get_rank(), "of some peer", "meeting", OUTSIDE, waited)
-        time.sleep(1e-3)
-    cards = []
-    for row in everyone:
-        name, boot_id, namespace, where, number = row.tobytes().rstrip(b"\0").decode().split("\n")
-        cards.append((Host(name, boot_id, int(namespace)), where, int(number)))
-    return cards

@@ -47,13 +47,14 @@ class CollectiveTransport(Transport):
         return self._hosts[peer] == self._hosts[self.rank]
 
     def exchange(self, op: Op, calls: Sequence[Call], moment: Moment, lane: str) -> list[int]:
+        self._heartbeats.enter(lane)
         began = time.monotonic()
         try:
             return self._exchange(op, calls, moment, self._lanes[lane])
         except PeerFailed:
             raise
         except RuntimeError as error:
-            raise self._heartbeats.timed_out(op.name, moment, began) from error
+            raise self._heartbeats.timed_out(lane, op.name, moment, began) from error
 
     def _exchange(self, op: Op, calls: Sequence[Call], moment: Moment, lane: Any) -> list[int]:
         by_peer = {call.peer: call for call in calls}

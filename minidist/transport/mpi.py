@@ -84,7 +84,7 @@ class _Flight:
     receive: Any
     send: Any
     posted: float
-    num_bytes: int = 0
+    num_bytes: int = -1
 
 
 class MpiTransport(Transport):
@@ -154,14 +154,12 @@ class MpiTransport(Transport):
         return _Flight(piece, tag, words, receive, send, time.monotonic())
 
     def _has_landed(self, flight: _Flight) -> bool:
-        status = self.mpi.Status()
-        if not flight.receive.Test(status):
-            return False
-        # A reply means that the request arrived, so this takes no longer than its completion.
-        while not flight.send.Test():
-            pass
-        flight.num_bytes = status.Get_count(self.mpi.BYTE)
-        return True
+        if flight.num_bytes < 0:
+            status = self.mpi.Status()
+            if not flight.receive.Test(status):
+                return False
+            flight.num_bytes = status.Get_count(self.mpi.BYTE)
+        return bool(flight.send.Test())
 
     def _unpack(self, op: Op, flight: _Flight, moment: Moment) -> int:
         """Count what landed; raises PeerFailed where the server said why it has no answer."""
@@ -214,7 +212,10 @@ class MpiTransport(Transport):
                     self.rank, "of some peer", "closing the transport", OUTSIDE, waited
                 )
             time.sleep(NAP_S)
-        self._server.close()
+        if not self._server.close(self._timeout):
+            raise PeerTimeout(
+                self.rank, "of some peer", "sending the last replies", OUTSIDE, self._timeout
+            )
         self.requests.Free()
         self.replies.Free()
         sys.setswitchinterval(self._switch_interval)

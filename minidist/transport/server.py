@@ -22,7 +22,6 @@ NAP_S = 1e-4
 _IDLE_NAP_S, _LONGEST_NAP_S = 2e-4, 2e-3
 # Words in front of the ids of a request: op, two of header, tag of the reply, room for it in bytes.
 HEAD = 5
-_JOIN_S = 5.0
 
 
 class Served(Protocol):
@@ -108,7 +107,8 @@ class Server:
                 on_their_way.append(leaving)
         self.leaving = on_their_way
 
-    def close(self) -> None:
-        """Stop once the last replies have left."""
+    def close(self, timeout: float) -> bool:
+        """Stop once the last replies have left; whether they did within the timeout."""
         self.stop.set()
-        self.thread.join(_JOIN_S)
+        self.thread.join(timeout)
+        return not self.thread.is_alive()
