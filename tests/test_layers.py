@@ -18,7 +18,7 @@ FLOORS = (
     | {"book", "graph", "launch"},
     {"transport.base"},
     {"transport.failure", "transport.local", "transport.piece", "transport.pool", "group"},
-    {"heartbeat", "transport.server"},
+    {"heartbeat", "rendezvous", "transport.server"},
     {"transport.mpi", "transport.collective", "torch_group"},
     {"world"},
     {"shard", "writer", "blockmodel", "edgelist", "adjacency", "node2vec", "intake"},
