@@ -19,20 +19,19 @@ SeedSchedule -> NeighborSampler -> DistFeatures -> GNN -> GradientSum -> Adam
 
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 from minidist import partition
 from minidist.config import PartitionConfig, TrainConfig, fail, parse
 from minidist.events import EventLog
-from minidist.group import LocalGroup
 from minidist.launch import launch_ranks, under_launcher
 from minidist.parts import Parts
 from minidist.shard import Shard
 from minidist.table import render
+from minidist.threads import run_in_threads
 from minidist.trainer import Trainer
-from minidist.world import World, local_worlds, open_world
+from minidist.world import World, open_world
 
 
 def main() -> None:
@@ -63,26 +62,8 @@ def start(config: TrainConfig) -> int:
 
 def train_in_threads(config: TrainConfig) -> dict[str, Any]:
     """Train with all ranks as threads of this process; returns the summary."""
-    worlds = local_worlds(config.ranks or 2, config.fetch_timeout)
-    summaries: list[dict[str, Any]] = []
-    failures: list[BaseException] = []
-
-    def run(world: World) -> None:
-        try:
-            summaries.append(train(config, world))
-        except BaseException as error:
-            failures.append(error)
-            assert isinstance(world.group, LocalGroup)
-            world.group.fail(error)
-
-    threads = [threading.Thread(target=run, args=(world,)) for world in worlds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return summaries[0]
+    ranks = config.ranks or 2
+    return run_in_threads(lambda world: train(config, world), ranks, config.fetch_timeout)[0]
 
 
 def train(config: TrainConfig, world: World) -> dict[str, Any]:

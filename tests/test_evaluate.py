@@ -13,9 +13,9 @@ from minidist.features import RowServer
 from minidist.graph import Graph
 from minidist.models import GNN, build_model
 from minidist.synthetic import PRESETS, generate
+from minidist.threads import run_in_threads
 from minidist.world import World
 from tests.parts import at_hand, split_graph
-from tests.world import run_world
 
 MakeGraph = Callable[..., Graph]
 
@@ -63,7 +63,7 @@ def test_equals_full_forward(
         expected = full_forward(model, graph)[first:last]
         assert torch.allclose(logits, expected, atol=1e-5, rtol=1e-5)
 
-    run_world(infer, size, share_hosts=share_hosts)
+    run_in_threads(infer, size, share_hosts=share_hosts)
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-multilabel"])
@@ -98,7 +98,7 @@ def test_scores_equal_those_of_the_whole_graph(tmp_path: Path, preset: str) -> N
             assert getattr(scores, split) == pytest.approx(expected, abs=0.01)
         assert scores.metric == ("micro_f1" if graph.multilabel else "accuracy")
 
-    run_world(score, 2)
+    run_in_threads(score, 2)
 
 
 def test_convs_are_pygs_own() -> None:

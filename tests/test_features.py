@@ -8,10 +8,10 @@ import pytest
 
 from minidist.features import DistFeatures, OwnersRows, RowServer, copy_rows
 from minidist.graph import Graph
+from minidist.threads import run_in_threads
 from minidist.transport.base import Moment, Op
 from minidist.world import World
 from tests.parts import at_hand, split_graph
-from tests.world import run_world
 
 MakeGraph = Callable[..., Graph]
 
@@ -48,7 +48,7 @@ def test_rows_are_exact_and_add_up(
         )
         return counted, moved, read, sent
 
-    results = np.array(run_world(fetch, size, share_hosts=share_hosts))
+    results = np.array(run_in_threads(fetch, size, share_hosts=share_hosts))
     counted, received, mapped, served = results.sum(axis=0)
     assert received == served
     assert received + mapped == counted * graph.num_features * 4
@@ -73,7 +73,7 @@ def test_float16_wire_rounds_only_what_crosses_hosts(
         rounded = graph.x.astype(np.float16).astype(np.float32)
         assert np.array_equal(rows, np.where(is_own[:, None], graph.x, rounded))
 
-    run_world(fetch, 2, share_hosts=False)
+    run_in_threads(fetch, 2, share_hosts=False)
 
 
 def test_ids_outside_the_graph_are_named(graph12: Graph, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_ids_outside_the_graph_are_named(graph12: Graph, tmp_path: Path) -> None
         with pytest.raises(ValueError, match=f"but part {world.rank} owns"):
             server._answer((0, 0), np.array([0, 11]), np.empty)
 
-    run_world(fetch, 2)
+    run_in_threads(fetch, 2)
 
 
 @pytest.mark.parametrize("width", [1, 7, 8, 100])

@@ -12,10 +12,10 @@ from minidist.gradients import GradientSum
 from minidist.graph import Graph
 from minidist.loader import Loader
 from minidist.models import GNN, build_model, loss_sum
+from minidist.threads import run_in_threads
 from minidist.transport.base import Moment
 from minidist.world import World
 from tests.parts import at_hand, split_graph
-from tests.world import run_world
 
 
 def make_model(graph_features: int = 8) -> GNN:
@@ -50,7 +50,7 @@ def test_sum_is_the_mean_over_the_joint_batch(
             steps.append((total, [p.grad.clone() for p in own.parameters()], data))  # type: ignore[union-attr]
         return steps
 
-    ranks = run_world(step, size)
+    ranks = run_in_threads(step, size)
     for parallel in zip(*ranks, strict=True):
         joint = copy.deepcopy(model)
         losses = [loss_sum(joint(data), data.y) for _, _, data in parallel if data.batch_size]
@@ -71,7 +71,7 @@ def test_every_rank_takes_rank_0s_parameters() -> None:
         GradientSum(model, world.group)
         return model.weight.detach()
 
-    weights = run_world(start, 3)
+    weights = run_in_threads(start, 3)
     assert all(torch.equal(weight, torch.ones(2, 2)) for weight in weights)
 
 
@@ -82,4 +82,4 @@ def test_a_rank_without_seeds_takes_part() -> None:
         loss = model(torch.ones(1, 1)).sum() * 0 + 2.0 if world.rank == 0 else None
         return float(gradients.backward(loss, Moment(0, 0)))
 
-    assert run_world(step, 2) == [2.0, 2.0]
+    assert run_in_threads(step, 2) == [2.0, 2.0]

@@ -21,6 +21,7 @@ FLOORS = (
     {"heartbeat", "rendezvous", "transport.server"},
     {"transport.mpi", "transport.collective", "torch_group"},
     {"world"},
+    {"threads"},
     {"shard", "writer", "blockmodel", "edgelist", "adjacency", "node2vec", "intake"},
     {
         "parts",

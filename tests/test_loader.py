@@ -12,10 +12,10 @@ from torch_geometric.nn import GraphSAGE
 from minidist.graph import Graph
 from minidist.loader import Loader, Prepared
 from minidist.seeds import SeedSchedule
+from minidist.threads import run_in_threads
 from minidist.transport.base import Moment
 from minidist.world import World
 from tests.parts import at_hand, split_graph
-from tests.world import run_world
 
 MakeGraph = Callable[..., Graph]
 
@@ -63,7 +63,7 @@ def test_minibatches_do_not_depend_on_the_stages(
             seeds = one.batch.n_id[: one.batch.batch_size].numpy()
             assert one.batch.y.tolist() == graph.y[seeds].tolist()
 
-    run_world(load, size)
+    run_in_threads(load, size)
 
 
 def test_pyg_data_has_neighbor_loaders_fields(power_law_graph: MakeGraph, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_pyg_data_has_neighbor_loaders_fields(power_law_graph: MakeGraph, tmp_pa
         )[: data.batch_size]
         assert torch.allclose(full, trimmed, atol=1e-6)
 
-    run_world(load, 1)
+    run_in_threads(load, 1)
 
 
 def test_leaving_the_loop_stops_the_stages(power_law_graph: MakeGraph, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_leaving_the_loop_stops_the_stages(power_law_graph: MakeGraph, tmp_path:
         next(batches)
         batches.close()  # type: ignore[attr-defined]
 
-    run_world(load, 1)
+    run_in_threads(load, 1)
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith(("minidist-sample", "minidist-fetch"))]
 
@@ -121,4 +121,4 @@ def test_a_failing_stage_is_raised_in_the_loop(graph12: Graph, tmp_path: Path) -
         return list(loader.run(1))
 
     with pytest.raises(OSError, match="the wire is cut"):
-        run_world(load, 1)
+        run_in_threads(load, 1)

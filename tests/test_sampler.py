@@ -10,10 +10,10 @@ from minidist.draw import draw_neighbors_plain, hop_key
 from minidist.graph import Graph
 from minidist.sampler import NeighborSampler, NeighborServer, Sample, serve_neighbors
 from minidist.shard import whole
+from minidist.threads import run_in_threads
 from minidist.transport.base import Moment
 from minidist.world import World
 from tests.parts import at_hand, split_graph
-from tests.world import run_world
 
 FANOUTS = (3, 4, 2)
 MakeGraph = Callable[..., Graph]
@@ -52,7 +52,7 @@ def test_equals_one_process(
             moment = Moment(1, step)
             assert same(sampler.sample(seeds, moment), plain.sample(seeds, moment))
 
-    run_world(sample, size, share_hosts=placement == "one host")
+    run_in_threads(sample, size, share_hosts=placement == "one host")
 
 
 def test_is_a_pure_function(power_law_graph: MakeGraph) -> None:

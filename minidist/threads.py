@@ -1,4 +1,4 @@
-"""run_world: the same function on every rank of an in-process world."""
+"""Ranks as threads of one process: the same function on each, over the in-process twins."""
 
 import threading
 from collections.abc import Callable
@@ -10,11 +10,13 @@ from minidist.world import World, local_worlds
 T = TypeVar("T")
 
 
-def run_world(
+def run_in_threads(
     work: Callable[[World], T], size: int, timeout: float = 60.0, share_hosts: bool = True
 ) -> list[T]:
-    """Results of ``work(world)`` on each rank, in rank order; the first failure is raised."""
-    worlds = local_worlds(size, timeout, share_hosts)
+    """Results of ``work(world)`` on each of ``size`` ranks, in rank order.
+
+    A rank's exception wakes those that wait for it, and the first one is raised.
+    """
     results: dict[int, T] = {}
     failures: list[BaseException] = []
 
@@ -26,6 +28,7 @@ def run_world(
             assert isinstance(world.group, LocalGroup)
             world.group.fail(error)
 
+    worlds = local_worlds(size, timeout, share_hosts)
     threads = [threading.Thread(target=run, args=(world,)) for world in worlds]
     for thread in threads:
         thread.start()
