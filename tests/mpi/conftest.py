@@ -24,10 +24,10 @@ def slurm() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
-    """``synthetic:tiny`` in 2 and 3 parts."""
+    """``synthetic:tiny`` in 1, 2 and 3 parts."""
     folder = tmp_path_factory.mktemp("parts")
     found = {}
-    for num_parts in (2, 3):
+    for num_parts in (1, 2, 3):
         out = str(folder / str(num_parts))
         run(PartitionConfig(dataset="synthetic:tiny", parts=num_parts, out=out, method="random"))
         found[num_parts] = out

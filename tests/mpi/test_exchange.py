@@ -17,6 +17,17 @@ def test_answers_are_exact(transport: str, ranks: int) -> None:
     assert run([*launcher, PROGRAM, "auto"]).count("is content") == ranks
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("transport", ["mpi", "collective"])
+def test_samples_and_rows_equal_one_process(
+    transport: str, ranks: int, tiny_parts: dict[int, str]
+) -> None:
+    """Contracts 1, 2 and 4 by requests alone."""
+    launcher = mpiexec(ranks) if transport == "mpi" else torchrun(ranks)
+    program = str(Path(__file__).parent / "programs" / "contracts.py")
+    assert run([*launcher, program, tiny_parts[ranks]]).count("is content") == ranks
+
+
 def test_collective_under_mpiexec() -> None:
     assert run([*mpiexec(2), PROGRAM, "collective"]).count("is content") == 2
 

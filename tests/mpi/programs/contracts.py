@@ -1,0 +1,61 @@
+"""Each rank samples and fetches by request alone, and compares with the whole graph.
+
+Argument: a partition directory with as many parts as ranks.
+"""
+
+import sys
+
+import numpy as np
+
+from minidist.features import DistFeatures, OwnersRows, RowServer
+from minidist.parts import Parts
+from minidist.sampler import NeighborSampler, serve_neighbors
+from minidist.shard import whole
+from minidist.transport.base import Moment, Op
+from minidist.world import open_world
+
+FANOUTS = (4, 3)
+
+
+def main() -> None:
+    with open_world(device="cpu", fetch_timeout=30) as world:
+        parts = Parts.open(sys.argv[1])
+        graph, shard = parts.graph(), parts.shard(world.rank)
+        # As if every peer were on another host.
+        alone = [shard if part == world.rank else None for part in range(world.size)]
+        RowServer(world.transport, shard.book, shard.x)
+        serve_neighbors(world.transport, shard)
+        world.group.barrier("serving")
+        sampler = NeighborSampler(
+            shard, alone, fanouts=FANOUTS, seed=5, rank=world.rank, transport=world.transport
+        )
+        reference = whole(graph)
+        plain = NeighborSampler(reference, [reference], fanouts=FANOUTS, seed=5, rank=world.rank)
+        rows = [None if part is None else part.x for part in alone]
+        owners = OwnersRows(world.transport, shard.book, rows)
+        features = DistFeatures(shard.book, world.rank, shard.x, owners)
+        counted = 0
+        for step in range(5):
+            moment = Moment(3, step)
+            seeds = shard.train_ids[step :: 7 + world.rank]
+            sample, expected = sampler.sample(seeds, moment), plain.sample(seeds, moment)
+            assert sample.nodes_per_hop == expected.nodes_per_hop
+            assert np.array_equal(sample.node_ids, expected.node_ids)
+            assert np.array_equal(sample.indptr, expected.indptr)
+            assert np.array_equal(sample.sources, expected.sources)
+            x, counts = features.fetch(sample.node_ids, moment)
+            assert np.array_equal(x, graph.x[sample.node_ids])
+            counted += counts.misses
+        world.group.barrier("fetching")
+        traffic = world.transport.traffic
+        mine = (counted, traffic.received[Op.ROWS], traffic.served[Op.ROWS])
+        ranks = world.group.all_gather(mine, "adding up")
+        received = sum(int(table.sum()) for _, table, _ in ranks)
+        assert received == sum(int(table.sum()) for _, _, table in ranks)
+        assert received == sum(rows for rows, _, _ in ranks) * graph.num_features * 4
+        assert received > 0 or world.size == 1
+        print(f"rank {world.rank} is content", flush=True)
+
+
+if __name__ == "__main__":
+    main()
