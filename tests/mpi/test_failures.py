@@ -51,23 +51,66 @@ def test_one_failing_rank_ends_the_job(
     wait_for(lambda: not ranks_of(str(file)), ENDS_WITHIN_S)
 
 
+OPERATIONS = {
+    "exchange": "(ROWS, epoch 2, step ",
+    "sum": "(summing gradients, epoch 2, step ",
+    "first": "(working alone, outside the epochs)",
+}
+
+
 # torchrun gives the stopped rank 30 s to react to SIGTERM before it kills it.
-@pytest.mark.parametrize("what", ["exchange", "sum"])
+@pytest.mark.parametrize(
+    ("what", "stopped"), [("exchange", 0), ("exchange", 1), ("sum", 0), ("sum", 1), ("first", 0)]
+)
 @pytest.mark.parametrize("launcher", ["mpiexec", pytest.param("torchrun", marks=pytest.mark.slow)])
-def test_a_stopped_rank_is_named(launcher: str, what: str, tmp_path: Path, request: Any) -> None:
+def test_a_stopped_rank_is_named(
+    launcher: str, what: str, stopped: int, tmp_path: Path, request: Any
+) -> None:
+    """Rank 0 is a case of its own: its process keeps the store that the others would ask."""
     job, file = at_work(launcher, request, tmp_path, what, 3)
-    stopped = _pid_of_rank(1, str(file))
-    os.kill(stopped, signal.SIGSTOP)
+    os.kill(_pid_of_rank(stopped, str(file)), signal.SIGSTOP)
     try:
         code, output = job.finish(60)
     finally:
         for pid in ranks_of(str(file)):
             os.kill(pid, signal.SIGKILL)
     assert code != 0
-    operation = "summing gradients" if what == "sum" else "ROWS"
-    assert "rank 0 waited" in output
-    assert f"s for rank 1 ({operation}, epoch 2, step " in output
+    assert f"rank {1 - stopped} waited" in output
+    assert f"s for rank {stopped} {OPERATIONS[what]}" in output
     assert "raise --fetch-timeout" in output
+
+
+def test_a_busy_rank_0_is_not_taken_for_dead() -> None:
+    """METIS holds the interpreter's lock for minutes, longer than any timeout."""
+    program = (
+        "import ctypes; from minidist.world import open_world\n"
+        "with open_world(device='cpu', fetch_timeout=2) as world:\n"
+        "    world.group.first(lambda: ctypes.PyDLL(None).sleep(6), 'partitioning')\n"
+        "    print('went on')"
+    )
+    assert run([*mpiexec(2), "-c", program]).count("went on") == 2
+
+
+def test_a_rank_that_does_not_leave_is_named() -> None:
+    program = (
+        "import time; from minidist.world import open_world\n"
+        "with open_world(device='cpu', fetch_timeout=2) as world:\n"
+        "    time.sleep(30 * (world.rank == 1))"
+    )
+    code, output = start([*mpiexec(2), "-c", program]).finish()
+    assert code == 1
+    assert "rank 0 waited 2.0 s for rank 1 (leaving, outside the epochs)" in output
+
+
+def test_what_every_rank_rejects_is_said_once() -> None:
+    program = (
+        "from minidist.world import open_world\n"
+        "with open_world(device='cpu', fetch_timeout=2) as world:\n"
+        "    raise ValueError('--fanout 0: expected more')"
+    )
+    code, output = start([*mpiexec(3), "-c", program]).finish()
+    assert code == 2
+    assert output.count("error: --fanout 0: expected more") == 1
 
 
 def _pid_of_rank(rank: int, marker: str) -> int:

@@ -1,10 +1,12 @@
 """Ranks that exchange or sum for ever, until one of them raises, dies or stops.
 
-Arguments: a transport, ``exchange`` or ``sum``, the timeout in seconds, and a file. Rank 1 raises
-once the file exists, and each rank says when it is at work.
+Arguments: a transport, ``exchange``, ``sum`` or ``first`` (rank 0 works alone for an hour), the
+timeout in seconds, and a file. Rank 1 raises once the file exists, and each rank says when it is at
+work.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,9 @@ def main() -> None:
         for step in range(1 << 30):
             if world.rank == 1 and file.exists():
                 raise RuntimeError("this rank has had enough")
-            if what == "sum":
+            if what == "first" and step > 5:
+                world.group.first(lambda: time.sleep(3600), "working alone")
+            elif what != "exchange":
                 world.group.all_reduce(torch.ones(1000), "summing gradients", Moment(2, step))
             else:
                 peer = 1 - world.rank
