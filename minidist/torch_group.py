@@ -66,9 +66,30 @@ class TorchGroup(Group):
 
     def all_reduce(self, tensor: torch.Tensor, operation: str, moment: Moment) -> None:
         def reduce() -> None:
-            finish(dist.all_reduce(tensor, async_op=True), tensor.device, self._timeout)
+            if tensor.device.type == "cpu" and self.size > 2:
+                self._sum_in_rank_order(tensor)
+            else:
+                finish(dist.all_reduce(tensor, async_op=True), tensor.device, self._timeout)
 
         self._guard(reduce, operation, moment)
+
+    def _sum_in_rank_order(self, tensor: torch.Tensor) -> None:
+        """Sum over P > 2 ranks as LocalGroup does, so that threads and processes learn the same.
+
+        Each rank adds up one slice of the tensor and shows the sum to all. gloo's own sum moves as
+        many bytes but starts each slice at another rank; of two ranks the order does not matter.
+        Three ranks on two busy cores, 100,000 floats: 1.4 ms here, 1.0 ms there (fastest tenth).
+        """
+        width = -(-tensor.numel() // self.size)
+        mine = torch.zeros(self.size, width, dtype=tensor.dtype)
+        mine.view(-1)[: tensor.numel()] = tensor.reshape(-1)
+        slices = torch.empty_like(mine)
+        finish(dist.all_to_all_single(slices, mine, async_op=True), mine.device, self._timeout)
+        total = slices[0].clone()
+        for part in slices[1:]:
+            total += part
+        finish(dist.all_gather(list(mine), total, async_op=True), mine.device, self._timeout)
+        tensor.copy_(mine.view(-1)[: tensor.numel()].view_as(tensor))
 
     def all_gather(self, value: T, operation: str, moment: Moment = OUTSIDE) -> list[T]:
         found: list[Any] = [None] * self.size

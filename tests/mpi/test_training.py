@@ -54,18 +54,14 @@ def test_launchers_agree(
     assert summary["transport"] == ("collective" if launcher == "torchrun" else "mpi")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["mpiexec", "torchrun"])
-def test_three_ranks_learn_the_same(
+def test_three_ranks_agree(
     launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
 ) -> None:
-    """gloo sums three ranks in an order of its own, so two process transports are compared."""
+    """Of three numbers the sum depends on the order: it is that of the ranks everywhere."""
     words = mpiexec(3) if launcher == "mpiexec" else torchrun(3)
-    first = train(words, tiny_parts[3], tmp_path / "summary.json")
-    again = train(words, tiny_parts[3], tmp_path / "summary.json")
-    assert first["losses_sha256"] == again["losses_sha256"]
-    threads = json.loads((tmp_path / "summary.json").read_text())["losses"]
-    assert first["losses"] == pytest.approx(threads, rel=1e-5)
+    summary = train(words, tiny_parts[3], tmp_path / "summary.json")
+    assert summary["losses_sha256"] == expected[3]
 
 
 @pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
