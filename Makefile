@@ -7,6 +7,8 @@
 #   make train TORCH="torch --index-url https://download.pytorch.org/whl/cu126"
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# llama.cpp is built from source: without its image models, and for any CPU with AVX2.
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF -DGGML_AVX2=ON
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -30,7 +32,7 @@ check: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -c "import torch" 2>/dev/null || $(RUN) -m pip install -q $(TORCH)
-	$(RUN) -m pip install -q -e ".[mpi,ogb,dev]"
+	$(RUN) -m pip install -q -e ".[mpi,ogb,classifiers,dev]"
 	touch $@
 
 clean:

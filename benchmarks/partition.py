@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from minidist import config, memory
+from minidist import memory
 from minidist.adjacency import Adjacency
 from minidist.bounds import LOADS
-from minidist.config import flag, require
 from minidist.datasets import load_dataset
 from minidist.graph import Graph
 from minidist.partition import assign, plain_metis
 from minidist.quality import Quality
 from minidist.synthetic import SyntheticSpec, generate
+from runnable.flags import fail, flag, parse, require
 
 METHODS = ("plain", "metis", "stream", "random")
 ARRAYS = ("indptr", "indices", "train_mask")
@@ -149,9 +149,9 @@ def main() -> None:
         _worker(Path(folder), method, int(parts), int(seed))
         return
     try:
-        print(json.dumps(run(config.parse(BenchmarkConfig, __doc__ or ""))))
+        print(json.dumps(run(parse(BenchmarkConfig, __doc__ or ""))))
     except ValueError as error:
-        config.fail(error)
+        fail(error)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import pymetis
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from minidist import config, memory
+from minidist import memory
 from minidist.adjacency import Adjacency, is_symmetric
 from minidist.bounds import (
     CUT_TOLERANCE,
@@ -41,6 +41,7 @@ from minidist.quality import Quality
 from minidist.stream import stream
 from minidist.tighten import tighten
 from minidist.writer import check_writable, write_parts
+from runnable.flags import fail, parse
 
 # Graphs of fewer edges are started from many METIS runs, up to this many edges in all.
 SEARCH_EDGES = 16_000_000
@@ -212,9 +213,9 @@ def run(settings: PartitionConfig) -> None:
 
 def main() -> None:
     try:
-        run(config.parse(PartitionConfig, __doc__ or ""))
+        run(parse(PartitionConfig, __doc__ or ""))
     except ValueError as error:
-        config.fail(error)
+        fail(error)
 
 
 if __name__ == "__main__":

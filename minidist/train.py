@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from minidist import partition
-from minidist.config import PartitionConfig, TrainConfig, fail, parse
+from minidist.config import PartitionConfig, TrainConfig
 from minidist.events import EventLog
 from minidist.launch import launch_ranks, under_launcher
 from minidist.parts import Parts
 from minidist.shard import Shard
-from minidist.table import render
 from minidist.threads import run_in_threads
 from minidist.trainer import Trainer
 from minidist.world import World, open_world
+from runnable.flags import fail, parse
+from runnable.table import render
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ DOORS = {
 }
 # From the ground up; a module imports only modules of floors below its own, or of its own.
 FLOORS = (
-    {"config", "splitmix", "table", "events", "draw", "host", "bounds", "memory", "manifest"}
+    {"config", "splitmix", "events", "draw", "host", "bounds", "memory", "manifest"}
     | {"book", "graph", "launch"},
     {"transport.base"},
     {"transport.failure", "transport.local", "transport.piece", "transport.pool", "group"},

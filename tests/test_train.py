@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.config import TrainConfig, from_args
+from minidist.config import TrainConfig
 from minidist.meter import losses_sha256
 from minidist.train import summary_table, train_in_threads
+from runnable.flags import from_args
 
 TINY = TrainConfig(
     dataset="synthetic:tiny",

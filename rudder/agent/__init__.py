@@ -1,0 +1,1 @@
+"""The agent: metrics, context, and a language model that decides."""

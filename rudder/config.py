@@ -1,0 +1,65 @@
+"""The settings of steering: flags of ``python -m minidist.train`` and of replay."""
+
+from dataclasses import dataclass
+
+from runnable.flags import flag, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteerConfig:
+    """What is kept of remote rows, and who decides when to replace it."""
+
+    prefetch: str = flag(
+        "rudder",
+        "none: fetch when needed; overlap: ahead; with a buffer: fixed, massivegnn, rudder, "
+        "degree, vip, lru, lfu, lookahead[:W]",
+    )
+    buffer: float = flag(0.25, "capacity of the buffer as a share of the part's halo rows")
+    buffer_rows: int | None = flag(None, "capacity in rows, in place of --buffer")
+    buffer_device: str = flag("cpu", "memory that holds the buffer's rows", ("cpu", "cuda"))
+    score_increment: float = flag(1.0, "score policy: what an accessed row's score grows by")
+    score_decay: float = flag(0.95, "score policy: factor of a row that was not accessed")
+    score_threshold: float = flag(0.95, "score policy: rows below give way")
+    interval: int = flag(32, "massivegnn: minibatches between replacements")
+    decider: str | None = flag(
+        None,
+        "who decides when --prefetch rudder replaces: never, always, once, every:N, random:P, llm, "
+        "mlp, tabnet, lr, rf, svm, xgb (default: llm)",
+    )
+    decider_mode: str = flag(
+        "async", "async: training goes on meanwhile; sync: each minibatch waits", ("async", "sync")
+    )
+    agent_model: str = flag(
+        "embedded", "GGUF file, Hugging Face repo:file-glob, or a short name such as gemma3-4b"
+    )
+    agent_gpu_layers: int = flag(0, "layers of the agent's model on the GPU; -1: all")
+    agent_threads: int = flag(1, "CPU threads of the agent's model")
+    agent_context: int = flag(2048, "tokens of the agent's context; history is trimmed to fit")
+    agent_reasoning: bool = flag(False, "let the agent think aloud before it decides")
+    agent_timeout: float = flag(60.0, "seconds after which an answer counts as failed")
+    classifier_dir: str | None = flag(None, "folder of rudder.fit with the classifier")
+    finetune_every: int = flag(0, "refit a classifier's head every so many minibatches; 0: never")
+    trace: str | None = flag(None, "folder to record each rank's remote ids and decisions in")
+    trace_only: bool = flag(False, "sample and fetch for --trace, without training")
+
+    def __post_init__(self) -> None:
+        require(self.buffer >= 0, "buffer", self.buffer, "0 or more")
+        require(
+            self.buffer_rows is None or self.buffer_rows >= 0,
+            *("buffer_rows", self.buffer_rows, "0 or more"),
+        )
+        require(self.score_increment >= 0, "score_increment", self.score_increment, "0 or more")
+        require(0 < self.score_decay < 1, "score_decay", self.score_decay, "between 0 and 1")
+        require(self.score_threshold > 0, "score_threshold", self.score_threshold, "more than 0")
+        require(self.interval >= 1, "interval", self.interval, "at least 1")
+        require(self.agent_threads >= 1, "agent_threads", self.agent_threads, "at least 1")
+        require(
+            self.agent_gpu_layers >= -1, "agent_gpu_layers", self.agent_gpu_layers, "-1 or more"
+        )
+        require(self.agent_context >= 256, "agent_context", self.agent_context, "at least 256")
+        require(self.agent_timeout > 0, "agent_timeout", self.agent_timeout, "more than 0 seconds")
+        require(self.finetune_every >= 0, "finetune_every", self.finetune_every, "0 or more")
+        require(
+            not self.trace_only or self.trace is not None,
+            *("trace_only", True, "a folder in --trace"),
+        )

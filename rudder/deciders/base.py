@@ -1,0 +1,36 @@
+"""The seam of deciders: what was seen in, a decision out.
+
+A decider touches no buffer, tensor or clock. Quick ones are asked inline at every minibatch; slow
+ones live in the thread of ``worker``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from rudder.snapshot import Context, Decision
+
+Act = Callable[[bool], None]
+
+
+class Decider(ABC):
+    """Decides when to replace.
+
+    name: as the user gives it to ``--decider``.
+    slow: True where a decision takes longer than a look-up, so that it needs a thread of its own.
+    """
+
+    name: str
+    slow: bool = False
+
+    @abstractmethod
+    def decide(self, context: Context, act: Act) -> Decision:
+        """Decide on ``context.latest``; the decision's ``minibatch`` is that snapshot's.
+
+        act: may be called once, early, with the decision's word as soon as it is certain; the
+        decision returned must then say the same. Fixed deciders need not call it.
+        May raise: the caller counts the failure and keeps the buffer as it is.
+        """
+
+    def close(self) -> None:
+        """Release what the decider holds; called by the thread that called ``decide``."""
+        return

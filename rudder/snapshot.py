@@ -1,0 +1,178 @@
+"""What one minibatch showed, what was decided on it, and what came of that.
+
+A *row* is the feature row of a remote node. C capacity of the buffer in rows.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STAGNANT_POINTS = 1.0
+STAGNANT_SHARE = 0.01
+
+
+class Trend(enum.StrEnum):
+    """Direction of a change."""
+
+    INCREASE = "increase"
+    DECREASE = "decrease"
+    STAGNANT = "stagnant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What does not change during a run.
+
+    num_nodes, num_edges: of the graph.   part_nodes, part_edges: of this rank's part.
+    halo_rows: remote nodes with an edge into the part.   capacity: C.   row_bytes: of one row.
+    batch_size: seeds of a minibatch.   num_minibatches: of this rank, over all epochs.
+    """
+
+    num_nodes: int
+    num_edges: int
+    part_nodes: int
+    part_edges: int
+    num_parts: int
+    halo_rows: int
+    capacity: int
+    row_bytes: int
+    batch_size: int
+    num_minibatches: int
+    minibatches_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One minibatch seen from the buffer, after it was served.
+
+    minibatch: number since the start of the run, from 0; epoch and step: the same in training's
+    words. remote: distinct remote rows it needed = hits + misses; halo_remote, halo_hits: those of
+    them in the halo. replaced: rows swapped into the buffer. replacement_rows: those of them that
+    were not misses anyway and so were moved on purpose. stale: rows the policy would give up, and
+    candidates: rows it could take in, if it were asked now. filled: rows the buffer holds, of C.
+    ahead_remote, ahead_hits: remote rows that minibatch + 2 will need and those of them in the
+    buffer as it stands; -1 where that minibatch was not sampled yet or there is none. (A decision
+    taken on this snapshot is applied at minibatch + 1 at the earliest, and shows at minibatch + 2.)
+    """
+
+    minibatch: int
+    epoch: int
+    step: int
+    remote: int
+    hits: int
+    halo_remote: int
+    halo_hits: int
+    replaced: int
+    replacement_rows: int
+    stale: int
+    candidates: int
+    filled: int
+    capacity: int
+    num_minibatches: int
+    ahead_remote: int = -1
+    ahead_hits: int = -1
+
+    @property
+    def misses(self) -> int:
+        return self.remote - self.hits
+
+    @property
+    def moved(self) -> int:
+        """Communication volume: rows that crossed between partitions for this minibatch."""
+        return self.misses + self.replacement_rows
+
+    @property
+    def hits_pct(self) -> float:
+        """%-Hits of this minibatch alone; 100 where it needed no remote row."""
+        return 100.0 * self.hits / self.remote if self.remote else 100.0
+
+    @property
+    def halo_hits_pct(self) -> float:
+        return 100.0 * self.halo_hits / self.halo_remote if self.halo_remote else 100.0
+
+    @property
+    def ahead_hits_pct(self) -> float | None:
+        """%-Hits of minibatch + 2 in the buffer as it stands; None where that is not known."""
+        if self.ahead_remote < 0:
+            return None
+        return 100.0 * self.ahead_hits / self.ahead_remote if self.ahead_remote else 100.0
+
+    @property
+    def left(self) -> int:
+        """Minibatches still to come."""
+        return self.num_minibatches - self.minibatch - 1
+
+
+def hits_trend(before: Snapshot, after: Snapshot) -> Trend:
+    """How %-Hits changed; stagnant within one point."""
+    change = after.hits_pct - before.hits_pct
+    if abs(change) <= STAGNANT_POINTS:
+        return Trend.STAGNANT
+    return Trend.INCREASE if change > 0 else Trend.DECREASE
+
+
+def moved_trend(before: Snapshot, after: Snapshot) -> Trend:
+    """How the communication volume changed; stagnant within 1% of what it was."""
+    change = after.moved - before.moved
+    if abs(change) <= STAGNANT_SHARE * max(before.moved, 1):
+        return Trend.STAGNANT
+    return Trend.INCREASE if change > 0 else Trend.DECREASE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether to replace, and what its maker expects of that.
+
+    minibatch: of the snapshot it was taken on. expect_hits, expect_moved: expected direction of
+    %-Hits and of the communication volume; None from deciders that state nothing, which are held
+    to what their decision implies (see ``Outcome.passed``).
+    valid: False where a model's answer could not be used; ``replace`` is then False.
+    """
+
+    replace: bool
+    minibatch: int
+    expect_hits: Trend | None = None
+    expect_moved: Trend | None = None
+    reason: str = ""
+    valid: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A decision that was applied, and what the minibatches around it showed.
+
+    before: the snapshot it was taken on. applied: number of the minibatch whose request carried
+    it out. after: the snapshot of minibatch ``applied + 1``, the first that was served by the
+    buffer as the decision left it.
+    """
+
+    decision: Decision
+    before: Snapshot
+    applied: int
+    after: Snapshot
+
+    @property
+    def passed(self) -> bool:
+        """Whether %-Hits went where the decision expected.
+
+        A decider that states no expectation is held to what it implies: one replaces to raise
+        %-Hits, and keeps where they will stay.
+        """
+        implied = Trend.INCREASE if self.decision.replace else Trend.STAGNANT
+        return (self.decision.expect_hits or implied) == hits_trend(self.before, self.after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a decider decides on.
+
+    recent: the latest snapshots of consecutive minibatches, oldest first, at least one and at most
+    16. outcomes: the latest decisions with what came of them, oldest first, at most 32.
+    """
+
+    recent: Sequence[Snapshot]
+    outcomes: Sequence[Outcome] = ()
+
+    @property
+    def latest(self) -> Snapshot:
+        return self.recent[-1]

@@ -1,0 +1,1 @@
+"""What every ``python -m`` here shares: flags made from a dataclass, tables for people."""
