@@ -1,0 +1,104 @@
+"""Buffer: which row lies in which of a fixed number of slots. It knows nothing of why.
+
+C capacity in rows; N ids in all; R distinct ids of a minibatch. slots int64 in [0, C), -1 for none.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from rudder.policies.base import Ids
+
+# An id's entry is 2 (slot + 1) + (1 if the id is in the halo): one random read tells both, and an
+# id without a slot, outside the halo, is the 0 that untouched memory holds.
+_HALO = 1
+
+
+@njit(cache=True, nogil=True)
+def _look_up(entries, ids, slots):  # type: ignore[no-untyped-def]
+    """Fill ``slots``; returns (hits, ids in the halo, hits in the halo)."""
+    hits, halo, halo_hits = 0, 0, 0
+    for i in range(len(ids)):
+        entry = entries[np.uint64(ids[i])]
+        in_halo = entry & 1
+        slot = np.int64(entry >> 1) - 1
+        hit = 1 if slot >= 0 else 0
+        slots[i] = slot
+        hits += hit
+        halo += in_halo
+        halo_hits += in_halo & hit
+    return hits, halo, halo_hits
+
+
+@njit(cache=True, nogil=True)
+def _count_hits(entries, ids):  # type: ignore[no-untyped-def]
+    hits = 0
+    for i in range(len(ids)):
+        hits += 1 if entries[np.uint64(ids[i])] > 1 else 0
+    return hits
+
+
+@njit(cache=True, nogil=True)
+def _assign(entries, ids, slots, new_ids):  # type: ignore[no-untyped-def]
+    """Give each slot its new id; returns how many of the slots were free."""
+    free = 0
+    for i in range(len(slots)):
+        slot = slots[i]
+        if ids[slot] >= 0:
+            entries[ids[slot]] &= 1
+        else:
+            free += 1
+        ids[slot] = new_ids[i]
+        entries[new_ids[i]] = (slot + 1) * 2 + (entries[new_ids[i]] & 1)
+    return free
+
+
+def plain_look_up(ids: Ids, held: Ids, halo: Ids) -> tuple[Ids, int, int, int]:
+    """The plain twin of ``Buffer.look_up``: held int64 [C], -1 in free slots."""
+    slots = np.full(len(ids), -1, np.int64)
+    for place, wanted in enumerate(ids):
+        found = np.flatnonzero(held == wanted)
+        slots[place] = found[0] if len(found) else -1
+    hit, in_halo = slots >= 0, np.isin(ids, halo)
+    return slots, int(hit.sum()), int(in_halo.sum()), int((hit & in_halo).sum())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """A look-up. slots int64 [R]; hits and in_halo count ids, halo_hits those that are both."""
+
+    slots: Ids
+    hits: int
+    in_halo: int
+    halo_hits: int
+
+
+class Buffer:
+    """C slots and the ids they hold.
+
+    ids: int64 [C], the id whose row a slot holds, -1 in a free one.   filled: slots in use.
+    halo: int64 [h], ids that look-ups count apart.
+    """
+
+    def __init__(self, capacity: int, num_ids: int, halo: Ids) -> None:
+        if not 0 <= capacity < 2**30:
+            raise ValueError(f"a buffer of {capacity} rows: expected 0 to {2**30 - 1}")
+        self.capacity, self.filled = capacity, 0
+        self.ids = np.full(capacity, -1, np.int64)
+        self._entries = np.zeros(num_ids, np.int32)
+        self._entries[halo] = _HALO
+
+    def look_up(self, ids: Ids) -> Found:
+        """Where each id's row lies."""
+        slots = np.empty(len(ids), np.int64)
+        hits, in_halo, halo_hits = _look_up(self._entries, ids, slots)
+        return Found(slots=slots, hits=hits, in_halo=in_halo, halo_hits=halo_hits)
+
+    def count_hits(self, ids: Ids) -> int:
+        """How many of the ids have a row here."""
+        return int(_count_hits(self._entries, ids))
+
+    def assign(self, slots: Ids, ids: Ids) -> None:
+        """The slots now hold these ids, distinct and none of them held yet."""
+        self.filled += _assign(self._entries, self.ids, slots, ids)

@@ -1,0 +1,74 @@
+"""Ledger: what was seen, what was decided on it, when that was applied, and what came of it."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from rudder.judge import Tally
+from rudder.snapshot import Context, Decision, Outcome, Snapshot
+
+RECENT, OUTCOMES = 16, 32
+
+
+@dataclass
+class _Applied:
+    decision: Decision
+    before: Snapshot
+    applied: int
+
+
+@dataclass
+class Ledger:
+    """One decider's book. Not locked: the thread that owns it is whoever holds it.
+
+    tally: counts for the summary.   failures: how often the decider failed, by reason.
+    """
+
+    name: str
+    tally: Tally = field(default_factory=Tally)
+    failures: Counter[str] = field(default_factory=Counter)
+    _recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _outcomes: deque[Outcome] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
+    _open: list[_Applied] = field(default_factory=list)
+    _last_applied: int | None = None
+
+    def see(self, snapshot: Snapshot) -> list[Outcome]:
+        """Note a minibatch; returns the outcomes that it settles."""
+        self._recent.append(snapshot)
+        return self._settle()
+
+    def context(self) -> Context:
+        """What a decider decides on now. At least one minibatch must have been seen."""
+        return Context(recent=tuple(self._recent), outcomes=tuple(self._outcomes))
+
+    def apply(self, decision: Decision, before: Snapshot, applied: int) -> list[Outcome]:
+        """A decision was carried out at minibatch ``applied``; returns what this settles."""
+        self.tally.count += 1
+        self.tally.replace += decision.replace
+        self.tally.valid += decision.valid
+        if self._last_applied is not None:
+            self.tally.gaps.append(applied - self._last_applied)
+        self._last_applied = applied
+        self._open.append(_Applied(decision, before, applied))
+        return self._settle()
+
+    def fail(self, reason: str) -> None:
+        """The decider failed; the buffer was kept as it is."""
+        self.failures[reason] += 1
+
+    def _settle(self) -> list[Outcome]:
+        """Pair decisions with the minibatch after the one that applied them, where it was seen."""
+        seen = {snapshot.minibatch: snapshot for snapshot in self._recent}
+        settled = []
+        for entry in list(self._open):
+            after = seen.get(entry.applied + 1)
+            if after is None:
+                continue
+            outcome = Outcome(
+                decision=entry.decision, before=entry.before, applied=entry.applied, after=after
+            )
+            self._open.remove(entry)
+            self._outcomes.append(outcome)
+            self.tally.judged += 1
+            self.tally.passed += outcome.passed
+            settled.append(outcome)
+        return settled

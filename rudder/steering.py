@@ -1,0 +1,226 @@
+"""Steering: one rank's buffer over the minibatches, without the rows themselves.
+
+    start()            ids to fill the buffer with
+    foresee(ids)       for each minibatch, as far ahead as ``window``
+    plan(ids, ..)      look up -> the policy observes -> a decision, if one is ready -> a proposal
+    commit()           the rows have come: swap, and show the decider what happened
+
+Training and replay run this very class, so that a replay counts what the run counted.
+
+C capacity, R remote rows of a minibatch, k rows to swap in.
+"""
+
+import copy
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.buffer import Buffer, Found
+from rudder.policies.base import Ids, Policy, Prior, no_ids
+from rudder.snapshot import Facts, Snapshot
+
+# A decision taken after minibatch t shows at t + 2 (see Snapshot): so far we look at least.
+_LOOK = 2
+
+
+class Verdicts(Protocol):
+    """Where decisions come from: ``deciding.Inline`` or ``worker.Worker``."""
+
+    def take(self, minibatch: int) -> bool:
+        """Whether to replace now, at this minibatch; False where no decision is ready."""
+        ...
+
+    def post(self, snapshot: Snapshot) -> None:
+        """A minibatch was served."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """Rows of all minibatches so far, by what became of them.
+
+    remote = hits + misses.   replacements: rows moved for the buffer alone, the start's among them.
+    moved = misses + replacements.   replaced: rows swapped in, for free or not.
+    """
+
+    remote: int = 0
+    hits: int = 0
+    misses: int = 0
+    replacements: int = 0
+    replaced: int = 0
+    halo_remote: int = 0
+    halo_hits: int = 0
+
+    @property
+    def moved(self) -> int:
+        return self.misses + self.replacements
+
+    def __iadd__(self, other: "Counters") -> "Counters":
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """What to do for one minibatch.
+
+    slots int64 [R]: where its ids' rows lie, -1 for a miss. new_slots, new_ids int64 [k]: the swap
+    after it; new_places int64 [k]: where among the minibatch's ids a new id is, -1 where it is not
+    one of them, so that its row is moved for the buffer alone (``num_extra`` rows are).
+    replace: what the decider said.
+    """
+
+    minibatch: int
+    epoch: int
+    step: int
+    found: Found
+    num_remote: int
+    new_slots: Ids
+    new_ids: Ids
+    new_places: Ids
+    num_extra: int
+    replace: bool
+
+    @property
+    def slots(self) -> Ids:
+        return self.found.slots
+
+    @property
+    def num_misses(self) -> int:
+        return self.num_remote - self.found.hits
+
+
+class Steering:
+    """Buffer, policy and decisions of one rank.
+
+    verdicts: where decisions come from; without any, nothing is ever asked to be replaced.
+    """
+
+    def __init__(
+        self, policy: Policy, prior: Prior, facts: Facts, verdicts: Verdicts | None = None
+    ) -> None:
+        self.policy, self.facts, self.verdicts = policy, facts, verdicts
+        self.buffer = Buffer(policy.capacity, policy.num_ids, prior.halo)
+        self.counters = Counters()
+        self.window = max(policy.window, _LOOK)
+        # Where in the minibatch a missed id was last seen. An entry counts only where the
+        # minibatch does hold that id there, so that nothing is ever cleared.
+        self._place_of = np.zeros(policy.num_ids, np.int32)
+        self._upcoming: deque[Ids] = deque()
+        self._plan: Plan | None = None
+
+    def start(self) -> Ids:
+        """Ids whose rows now lie in slots 0, 1, ...; the caller moves the rows there."""
+        ids = self.policy.start()
+        self.buffer.assign(np.arange(len(ids)), ids)
+        self.counters.replacements += len(ids)
+        return ids
+
+    def foresee(self, ids: Ids) -> None:
+        """The next minibatch that was sampled needs these distinct remote ids."""
+        self._upcoming.append(ids)
+        self.policy.foresee(ids)
+
+    def plan(self, ids: Ids, epoch: int, step: int) -> Plan:
+        """Plan the next minibatch, of these distinct remote ids."""
+        assert self._plan is None, "plan() follows commit()"
+        if self._upcoming:
+            self._upcoming.popleft()
+        minibatch = epoch * self.facts.minibatches_per_epoch + step
+        found = self.buffer.look_up(ids)
+        self.policy.observe(ids, found.slots)
+        replace = self.verdicts is not None and self.verdicts.take(minibatch)
+        new_slots, new_ids = self.policy.propose(replace)
+        new_places = self._places(ids, found.slots, new_ids) if len(new_ids) else no_ids()
+        self._plan = Plan(
+            minibatch=minibatch,
+            epoch=epoch,
+            step=step,
+            found=found,
+            num_remote=len(ids),
+            new_slots=new_slots,
+            new_ids=new_ids,
+            new_places=new_places,
+            num_extra=int((new_places < 0).sum()),
+            replace=replace,
+        )
+        return self._plan
+
+    def _places(self, ids: Ids, slots: Ids, new_ids: Ids) -> Ids:
+        """Where each new id is among the minibatch's misses, or -1."""
+        misses = np.flatnonzero(slots < 0)
+        if len(misses) == 0:
+            return np.full(len(new_ids), -1, np.int64)
+        self._place_of[ids[misses]] = misses
+        places = self._place_of[new_ids].astype(np.int64)
+        places[places >= len(ids)] = 0
+        return np.where(ids[places] == new_ids, places, -1)
+
+    def commit(self) -> Snapshot:
+        """The planned swap was carried out. Returns what the minibatch showed."""
+        plan, counters = self._plan, self.counters
+        assert plan is not None, "commit() follows plan()"
+        self._plan = None
+        self.buffer.assign(plan.new_slots, plan.new_ids)
+        found = plan.found
+        counters.remote += plan.num_remote
+        counters.hits += found.hits
+        counters.misses += plan.num_misses
+        counters.replacements += plan.num_extra
+        counters.replaced += len(plan.new_ids)
+        counters.halo_remote += found.in_halo
+        counters.halo_hits += found.halo_hits
+        ahead = self._upcoming[_LOOK - 1] if len(self._upcoming) >= _LOOK else None
+        snapshot = Snapshot(
+            minibatch=plan.minibatch,
+            epoch=plan.epoch,
+            step=plan.step,
+            remote=plan.num_remote,
+            hits=found.hits,
+            halo_remote=found.in_halo,
+            halo_hits=found.halo_hits,
+            replaced=len(plan.new_ids),
+            replacement_rows=plan.num_extra,
+            stale=self.policy.stale,
+            candidates=self.policy.candidates,
+            filled=self.buffer.filled,
+            capacity=self.buffer.capacity,
+            num_minibatches=self.facts.num_minibatches,
+            ahead_remote=-1 if ahead is None else len(ahead),
+            ahead_hits=-1 if ahead is None else self.buffer.count_hits(ahead),
+        )
+        if self.verdicts is not None:
+            self.verdicts.post(snapshot)
+        return snapshot
+
+    def fork(self, verdicts: Verdicts | None) -> "Steering":
+        """A copy that goes its own way, decided by others: what would happen if ..."""
+        twin = copy.copy(self)
+        twin.policy, twin.buffer = copy.deepcopy(self.policy), copy.deepcopy(self.buffer)
+        twin.counters, twin._upcoming = copy.copy(self.counters), deque(self._upcoming)
+        twin._place_of, twin.verdicts = self._place_of.copy(), verdicts
+        return twin
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What a checkpoint keeps: the ids in the buffer and the policy's arrays, no rows."""
+        policy = {f"policy.{name}": array for name, array in self.policy.state().items()}
+        return {"ids": self.buffer.ids.copy(), **policy}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> tuple[Ids, Ids]:
+        """Go on from ``state()``. Returns (slots, ids) of the rows that must be moved again."""
+        self.policy.load(
+            {
+                name.removeprefix("policy."): array
+                for name, array in state.items()
+                if name.startswith("policy.")
+            }
+        )
+        slots = np.flatnonzero(state["ids"] >= 0)
+        ids = state["ids"][slots]
+        self.buffer.assign(slots, ids)
+        self.counters.replacements += len(ids)
+        return slots, ids
