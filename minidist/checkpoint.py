@@ -1,21 +1,63 @@
 """Checkpoint: everything a resumed run needs to go on as if it had not stopped.
 
 Samples and dropout are pure functions of (seed, epoch, step, rank), so there is no generator state
-to keep: the model, the optimizer, where we are, and the losses so far are enough.
+to keep: the model, the optimizer, where we are, and the losses so far are enough. A rank's buffer
+changes no loss; its ids are kept beside, so that a resumed run need not fill it anew.
 """
 
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minidist.transport.base import Moment
 
 VERSION = 1
 _FILE = "checkpoint.pt"
+
+
+def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def save_prefetching(folder: Path, rank: int, state: dict[str, NDArray[Any]]) -> None:
+    """Write what one rank's prefetching keeps to ``folder/prefetch-rank<r>.npz``."""
+
+    def write(file: BinaryIO) -> None:
+        np.savez(file, **state)  # type: ignore[arg-type]
+
+    if state:
+        _write_whole(folder / f"prefetch-rank{rank}.npz", write)
+
+
+def load_prefetching(folder: Path, rank: int) -> dict[str, NDArray[Any]]:
+    """Read ``save_prefetching``'s file; empty where there is none.
+
+    Raises ValueError when it cannot be read.
+    """
+    path = folder / f"prefetch-rank{rank}.npz"
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except Exception as error:
+        raise ValueError(f"--resume {folder}: {path.name} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +79,7 @@ class Checkpoint:
     def save(self, folder: Path) -> None:
         """Write ``folder/checkpoint.pt``, whole or not at all."""
         state = {**vars(self), "moment": tuple(self.moment), "version": VERSION}
-        handle, name = tempfile.mkstemp(dir=folder, prefix=_FILE)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, folder / _FILE)
-        except BaseException:
-            os.unlink(name)
-            raise
+        _write_whole(folder / _FILE, lambda file: torch.save(state, file))
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> "Checkpoint":

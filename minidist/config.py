@@ -50,7 +50,6 @@ class TrainConfig:
     checkpoint_every: int = flag(0, "also checkpoint every so many steps, not just every epoch")
     resume: str | None = flag(None, "folder of the run to continue")
     json: str | None = flag(None, "write the summary to this file")
-    prefetch: str = flag("overlap", "none: fetch when needed; overlap: ahead", ("none", "overlap"))
     transport: str = flag(
         "auto", "what carries rows between ranks", ("auto", "local", "mpi", "collective")
     )

@@ -39,7 +39,7 @@ class RowCounts:
     misses: int = 0
     replacements: int = 0
 
-    def __iadd__(self, other: "RowCounts") -> "RowCounts":
+    def __iadd__(self, other: "Rows") -> "RowCounts":
         self.remote += other.remote
         self.hits += other.hits
         self.misses += other.misses
@@ -47,17 +47,43 @@ class RowCounts:
         return self
 
 
+class Rows(Protocol):
+    """The counts of ``RowCounts``, whoever counted."""
+
+    @property
+    def remote(self) -> int: ...
+
+    @property
+    def hits(self) -> int: ...
+
+    @property
+    def misses(self) -> int: ...
+
+    @property
+    def replacements(self) -> int: ...
+
+
 class RemoteRows(Protocol):
     """What brings the rows of remote nodes: ``OwnersRows``, or a buffer in front of it.
 
-    For one minibatch: ``plan``, ``fetch_into``, and ``finish`` once its rows are on the device.
+    For one minibatch: ``foresee`` up to ``window`` minibatches earlier, ``plan``, ``fetch_into``,
+    and ``finish`` once its rows are on the device.
     """
+
+    @property
+    def window(self) -> int:
+        """How many minibatches ``foresee`` wants to be in front of ``plan``."""
+        ...
+
+    def foresee(self, ids: Ids) -> None:
+        """A minibatch was sampled that will need these distinct remote ids."""
+        ...
 
     def plan(self, ids: Ids, moment: Moment) -> int:
         """Look at the distinct remote ids; returns the spare rows that ``fetch_into`` needs."""
         ...
 
-    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> RowCounts:
+    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> Rows:
         """Write the row of ``ids[i]`` to ``out[positions[i]]``; spare rows end ``out``."""
         ...
 
@@ -156,6 +182,11 @@ class OwnersRows:
         self._header = (table, WIRE_TYPES.index(self._wire_type))
         self._op, self._lane = op, lane
 
+    window = 0
+
+    def foresee(self, ids: Ids) -> None:
+        """The future changes nothing here."""
+
     def plan(self, ids: Ids, moment: Moment) -> int:
         """Nothing to prepare, no spare rows needed."""
         return 0
@@ -202,7 +233,11 @@ class DistFeatures:
 
     def __init__(self, book: PartitionBook, part: int, own: Array, remote: RemoteRows) -> None:
         self._first, self._last = book.range_of(part)
-        self._book, self._own, self._remote = book, np.asarray(own), remote
+        self._book, self._own, self.remote = book, np.asarray(own), remote
+
+    def remote_places(self, ids: Ids) -> Ids:
+        """Where in ``ids`` nodes of other parts are."""
+        return np.flatnonzero((ids < self._first) | (ids >= self._last))
 
     def fetch(self, ids: Ids, moment: Moment) -> tuple[NDArray[np.float32], RowCounts]:
         """(rows float32 [R, D], counts) of distinct global ids int64 [R], in their order.
@@ -213,8 +248,9 @@ class DistFeatures:
         is_own = (ids >= self._first) & (ids < self._last)
         own, remote = np.flatnonzero(is_own), np.flatnonzero(~is_own)
         remote_ids = ids[remote]
-        num_spare = self._remote.plan(remote_ids, moment)
+        num_spare = self.remote.plan(remote_ids, moment)
         out = np.empty((len(ids) + num_spare, self._own.shape[1]), np.float32)
         copy_rows(self._own, ids, out, np.arange(len(ids)), self._first, own)
-        counts = self._remote.fetch_into(remote_ids, out, remote, moment)
+        counts = RowCounts()
+        counts += self.remote.fetch_into(remote_ids, out, remote, moment)
         return out[: len(ids)], counts

@@ -6,13 +6,17 @@
                   fetch     1 2 3 ...       each stage a thread, at most ``ahead`` minibatches
                   TRAIN       1 2 ...       in front of the next
 
+    A buffer that looks W minibatches ahead (``RemoteRows.window``) sees each sample that much
+    earlier: it waits in the fetch stage.
+
 The stages run across epoch boundaries, so that short epochs overlap too.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +24,7 @@ import numpy as np
 import torch
 
 from minidist.batch import MiniBatch
+from minidist.book import Ids
 from minidist.features import DistFeatures, OwnersRows, RemoteRows, RowCounts, RowServer
 from minidist.sampler import NeighborSampler, Sample, serve_neighbors
 from minidist.seeds import SeedSchedule
@@ -35,6 +40,8 @@ _LOOK_S = 0.1
 # How long leaving the loop waits for stages; one that waits for a peer ends at its own deadline.
 _JOIN_S = 2.0
 _BEGIN = Moment(0, 0)
+# A sample and the seconds it took.
+_Sampled = tuple[Sample, float]
 
 
 @dataclass(kw_only=True)
@@ -106,7 +113,6 @@ class Loader:
     topology: the same for in-edges alone, where the whole topology is replicated on every host.
     fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
     ahead: minibatches that each stage may be in front of the next; 0 prepares each when asked.
-    wrap_remote: puts something between us and the owners' rows, such as a buffer.
     Raises ValueError when no rank has training nodes.
     """
 
@@ -121,7 +127,6 @@ class Loader:
         ahead: int = 2,
         wire_type: str = "float32",
         topology: Sequence[Shard | None] | None = None,
-        wrap_remote: Callable[[OwnersRows], RemoteRows] = lambda rows: rows,
     ) -> None:
         shard = shards[world.rank]
         assert shard is not None
@@ -137,13 +142,32 @@ class Loader:
             transport=world.transport,
         )
         mapped = [None if peer is None else peer.x for peer in shards]
-        owners = OwnersRows(world.transport, shard.book, mapped, wire_type=wire_type)
-        self._remote = wrap_remote(owners)
-        self._features = DistFeatures(shard.book, world.rank, shard.x, self._remote)
+        self.owners = OwnersRows(world.transport, shard.book, mapped, wire_type=wire_type)
+        self._features = DistFeatures(shard.book, world.rank, shard.x, self.owners)
         num_train = world.group.all_gather(len(shard.train_ids), "agreeing on the steps")
         if sum(num_train) == 0:
             raise ValueError(f"{shard.name}: no part holds a training node")
         self.schedule = SeedSchedule(shard.train_ids, num_train, world.rank, batch_size, seed)
+
+    def use(self, remote: RemoteRows) -> None:
+        """Put something between us and the owners' rows, such as a buffer in front of ``owners``.
+
+        To be called before ``run``.
+        """
+        self._features.remote = remote
+
+    def presample(self, epoch: int, most: int) -> tuple[Ids, Ids]:
+        """(ids, counts) of the remote nodes in the first ``most`` minibatches of an epoch.
+
+        Distinct ids, ascending, and in how many of the minibatches each is. Every rank must call
+        it. Pass the number of an epoch that is not trained on, and it tells how often nodes are
+        drawn without telling which will be.
+        """
+        steps = range(min(self.num_steps, most))
+        samples = (self._sample(Moment(epoch, step))[0].node_ids for step in steps)
+        remote = [ids[self._features.remote_places(ids)] for ids in samples]
+        ids, counts = np.unique(np.concatenate(remote), return_counts=True)
+        return ids, counts
 
     @property
     def num_steps(self) -> int:
@@ -157,13 +181,15 @@ class Loader:
         """
         moments = self.schedule.moments(num_epochs, start)
         if self._ahead == 0:
-            for prepared in map(self._fetch, map(self._sample, moments)):
+            for prepared in map(self._fetch, self._foreseen(map(self._sample, moments))):
                 prepared.wait_s = prepared.sample_s + prepared.fetch_s
                 yield prepared
             return
         stop = threading.Event()
         samples = _Stage("sample", map(self._sample, moments), self._ahead, stop)
-        fetched = _Stage("fetch", map(self._fetch, iter(samples)), self._ahead, stop)
+        fetched = _Stage(
+            "fetch", map(self._fetch, self._foreseen(iter(samples))), self._ahead, stop
+        )
         try:
             began = time.perf_counter()
             for prepared in fetched:
@@ -175,12 +201,25 @@ class Loader:
             for stage in (samples, fetched):
                 stage.thread.join(_JOIN_S)
 
-    def _sample(self, moment: Moment) -> tuple[Sample, float]:
+    def _sample(self, moment: Moment) -> _Sampled:
         began = time.perf_counter()
         sample = self._sampler.sample(self.schedule.seeds(moment), moment)
         return sample, time.perf_counter() - began
 
-    def _fetch(self, sampled: tuple[Sample, float]) -> Prepared:
+    def _foreseen(self, samples: Iterator[_Sampled]) -> Iterator[_Sampled]:
+        """The same samples, each after the buffer saw those up to ``window`` behind it."""
+        remote = self._features.remote
+        waiting: deque[_Sampled] = deque()
+        for sampled in samples:
+            ids = sampled[0].node_ids
+            if remote.window:
+                remote.foresee(ids[self._features.remote_places(ids)])
+            waiting.append(sampled)
+            if len(waiting) > remote.window:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _fetch(self, sampled: _Sampled) -> Prepared:
         sample, sample_s = sampled
         began = time.perf_counter()
         x, rows = self._features.fetch(sample.node_ids, sample.moment)
@@ -197,7 +236,7 @@ class Loader:
             num_sampled_edges=sample.edges_per_hop,
             num_global_seeds=self.schedule.num_global_seeds(sample.moment.step),
         ).to(self._device)
-        self._remote.finish(batch.x)
+        self._features.remote.finish(batch.x)
         return Prepared(
             batch=batch, rows=rows, sample_s=sample_s, fetch_s=time.perf_counter() - began
         )

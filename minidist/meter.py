@@ -10,6 +10,7 @@ import numpy as np
 
 from minidist.features import RowCounts
 from minidist.loader import Prepared
+from minidist.prefetching import Prefetching
 from minidist.transport.base import Op, Traffic
 from minidist.world import World
 
@@ -53,8 +54,8 @@ class Meter:
         times.epoch_time_s += step_s
         self.rows += prepared.rows
 
-    def summarize(self, world: World, row_bytes: int) -> dict[str, Any]:
-        """Times, rows, bytes and memory over all ranks; every rank must call it.
+    def summarize(self, world: World, row_bytes: int, prefetching: Prefetching) -> dict[str, Any]:
+        """Times, rows, bytes, memory and prefetching over all ranks; every rank must call it.
 
         Times are medians over the epochs after the first (which compiles and warms up) of the
         slowest rank's seconds. Rows and bytes are sums over ranks and epochs.
@@ -63,6 +64,7 @@ class Meter:
         world.group.barrier("adding up the summary")
         mine = (self.epochs, self.rows, _rows_traffic(world.transport.traffic), peak_memory_mb())
         ranks = world.group.all_gather(mine, "adding up the summary")
+        reports = world.group.all_gather(prefetching.report(), "adding up the summary")
         summary: dict[str, Any] = {
             name: _median_of_slowest([epochs for epochs, _, _, _ in ranks], name)
             for name in ("epoch_time_s", *STAGES)
@@ -82,6 +84,7 @@ class Meter:
             "row_bytes": row_bytes,
             "traffic": {f"bytes_{key}": value for key, value in traffic.items()},
             "peak_memory_mb": max(memory for _, _, _, memory in ranks),
+            **prefetching.summarize(reports),
         }
 
 

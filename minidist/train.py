@@ -5,6 +5,8 @@ mpiexec -n 4 python -m minidist.train --dataset ogbn-products   4 MPI ranks
 srun -n 4 -K1 --mpi=pmi2 python -m minidist.train --parts DIR   on a Slurm cluster
 torchrun --nproc-per-node 4 -m minidist.train --parts DIR       without MPI
 python -m minidist.train --transport local --ranks 3            3 threads, for debugging
+python -m minidist.train --prefetch lookahead --buffer 0.25     another way to keep remote rows
+python -m minidist.train --trace-only --trace DIR               record remote ids, train nothing
 
 --dataset -> load_dataset -> partition -> --parts DIR           once, by rank 0
                                              |
@@ -13,38 +15,70 @@ python -m minidist.train --transport local --ranks 3            3 threads, for d
 SeedSchedule -> NeighborSampler -> DistFeatures -> GNN -> GradientSum -> Adam
      (seeds)      hop by hop         rows          |       over all ranks
                      |                 |           +-> every --eval-every epochs:
-                     +--- Transport ---+               LayerwiseInference over all nodes
+                     |            BufferedRows         LayerwiseInference over all nodes
+                     |      policy: what   decider: when
+                     +--- Transport ---+
                           to owners
 """
 
+import json
+import os
 import sys
 import tempfile
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from minidist import partition
 from minidist.config import PartitionConfig, TrainConfig
 from minidist.events import EventLog
 from minidist.launch import launch_ranks, under_launcher
+from minidist.loader import Loader
 from minidist.parts import Parts
+from minidist.prefetching import NoPrefetching, Prefetching
+from minidist.rehearse import rehearse
 from minidist.shard import Shard
 from minidist.threads import run_in_threads
-from minidist.trainer import Trainer
+from minidist.trainer import Trainer, describe
 from minidist.world import World, open_world
-from runnable.flags import fail, parse
+from rudder.config import SteerConfig
+from rudder.policies.base import Prior
+from rudder.prefetcher import Prefetcher
+from rudder.presets import capacity_of, read_preset
+from rudder.snapshot import Facts
+from runnable.flags import fail, parse, require
 from runnable.table import render
+
+# Minibatches that sampling and fetching may each be in front of training.
+_AHEAD = 2
+# Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
+_PRESAMPLED = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(SteerConfig, TrainConfig):
+    """Settings of ``python -m minidist.train``: training's and steering's."""
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        SteerConfig.__post_init__(self)
+        read_preset(self)
+        require(not (self.trace_only and self.resume), "trace_only", True, "a run without --resume")
 
 
 def main() -> None:
     """The command line."""
-    config = parse(TrainConfig, __doc__)
+    config = parse(RunConfig, __doc__)
     try:
         raise SystemExit(start(config))
     except ValueError as error:
         fail(error)
 
 
-def start(config: TrainConfig) -> int:
+def start(config: RunConfig) -> int:
     """Find or start the ranks, and train. Returns the exit code."""
     if config.transport == "local":
         train_in_threads(config)
@@ -61,13 +95,13 @@ def start(config: TrainConfig) -> int:
     return 0
 
 
-def train_in_threads(config: TrainConfig) -> dict[str, Any]:
+def train_in_threads(config: RunConfig) -> dict[str, Any]:
     """Train with all ranks as threads of this process; returns the summary."""
     ranks = config.ranks or 2
     return run_in_threads(lambda world: train(config, world), ranks, config.fetch_timeout)[0]
 
 
-def train(config: TrainConfig, world: World) -> dict[str, Any]:
+def train(config: RunConfig, world: World) -> dict[str, Any]:
     """Train on this rank; every rank of the world must call it. Returns the summary.
 
     Raises ValueError on bad input, PeerTimeout when a rank stops answering.
@@ -83,13 +117,86 @@ def train(config: TrainConfig, world: World) -> dict[str, Any]:
         # Our maps outlive the files: what was made for this run alone can go now.
         world.group.barrier("mapping the parts")
     with EventLog(out, world.rank) as events:
-        summary = Trainer(config, world, parts, shards, topology, out, events).run()
+        loader = Loader(
+            world,
+            shards,
+            fanouts=config.fanout,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            ahead=0 if config.prefetch == "none" else _AHEAD,
+            wire_type=config.wire_dtype,
+            topology=topology,
+        )
+        with closing(_prefetching(config, world, parts, loader, events)) as prefetching:
+            if config.trace_only:
+                figures = rehearse(world, loader, prefetching, config.epochs)
+                summary = {**describe(parts, world), **figures, "config": asdict(config)}
+            else:
+                run = Trainer(config, world, parts, shards, loader, prefetching, out, events)
+                summary = run.run()
+            prefetching.finish()
     if world.rank == 0:
+        _write(summary, [Path(config.json)] if config.json else [])
+        _write(summary, [out / "summary.json"] if out else [])
         print(f"\n{summary_table(summary)}", flush=True)
     return summary
 
 
-def _check_outputs(config: TrainConfig, out: Path | None) -> None:
+def _prefetching(
+    config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
+) -> Prefetching:
+    """What the flags ask for between the loader and the owners of rows, in use."""
+    preset, shard = read_preset(config), loader.shard
+    if config.buffer_device == "cuda" and world.device.type != "cuda":
+        raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
+    if not preset.has_buffer and config.trace is None:
+        return NoPrefetching()
+    presampled = {}
+    if preset.presamples or config.trace is not None:
+        # An epoch that no run of this length trains on.
+        ids, counts = loader.presample(config.epochs, _PRESAMPLED)
+        presampled = {"frequent": ids, "frequencies": counts}
+    prefetcher = Prefetcher(
+        config,
+        preset,
+        loader.owners,
+        facts=Facts(
+            num_nodes=parts.num_nodes,
+            num_edges=parts.num_edges,
+            part_nodes=shard.num_nodes,
+            part_edges=len(shard.indices),
+            num_parts=world.size,
+            halo_rows=len(shard.halo),
+            capacity=capacity_of(config, preset, len(shard.halo)),
+            row_bytes=4 * shard.num_features,
+            batch_size=config.batch_size,
+            num_minibatches=config.epochs * loader.num_steps,
+            minibatches_per_epoch=loader.num_steps,
+        ),
+        prior=Prior(
+            halo=np.asarray(shard.halo), halo_degrees=np.asarray(shard.halo_degrees), **presampled
+        ),
+        num_ids=parts.num_nodes,
+        width=shard.num_features,
+        seed=config.seed + world.rank,
+        rank=world.rank,
+        device=world.device,
+        log=events.write,
+        run={"dataset": parts.name, **asdict(config)},
+    )
+    loader.use(prefetcher.rows)
+    return prefetcher
+
+
+def _write(summary: dict[str, Any], paths: list[Path]) -> None:
+    """Leave the summary in the files that were asked for, whole or not at all."""
+    for path in paths:
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(summary, indent=1) + "\n")
+        os.replace(partial, path)
+
+
+def _check_outputs(config: RunConfig, out: Path | None) -> None:
     """Make the output folder; raise ValueError where it or the JSON file cannot be written."""
     try:
         if out is not None:
@@ -104,7 +211,7 @@ def _check_outputs(config: TrainConfig, out: Path | None) -> None:
         raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
 
 
-def _find_parts(config: TrainConfig, world: World, home: Path) -> Path:
+def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
     """The partition directory to train on, made now if there is none."""
     path = Path(config.parts) if config.parts else home / "parts"
     if not path.exists():
@@ -141,7 +248,7 @@ def _find_parts(config: TrainConfig, world: World, home: Path) -> Path:
 
 
 def _map_shards(
-    config: TrainConfig, world: World, path: Path
+    config: RunConfig, world: World, path: Path
 ) -> tuple[Parts, list[Shard | None], list[Shard | None]]:
     """Our part, checked byte for byte, and what else this host has of the others.
 
@@ -157,7 +264,7 @@ def _map_shards(
 
 def summary_table(summary: dict[str, Any]) -> str:
     """The summary for people."""
-    rows, metric = summary["rows"], summary["metric"].replace("_", "-")
+    rows = summary["rows"]
     moved = summary["bytes_moved"] / 2**20
     needed = f"{rows['remote']:,} needed, {rows['hits']:,} hits, {rows['misses']:,} misses"
     lines = [
@@ -170,15 +277,60 @@ def summary_table(summary: dict[str, Any]) -> str:
         ("  the loop", f"train {summary['train_s']:.3f} s, wait {summary['wait_s']:.3f} s"),
         ("  its stages", f"sample {summary['sample_s']:.3f} s, fetch {summary['fetch_s']:.3f} s"),
         ("remote rows", f"{needed}, {rows['replacements']:,} replacements; {moved:,.1f} MiB moved"),
+        *_buffer_lines(summary),
         ("peak memory", f"{summary['peak_memory_mb']:,.0f} MiB a rank"),
-        ("loss", f"{summary['losses'][-1]:.4f} (sha256 {summary['losses_sha256'][:12]})"),
-        (
-            metric,
-            f"test {summary['test_accuracy']:.4f}, val {summary['val_accuracy']:.4f} "
-            f"(after epoch {summary['best_epoch'] + 1} of {summary['config']['epochs']})",
-        ),
     ]
+    if "losses" in summary:
+        metric = summary["metric"].replace("_", "-")
+        lines += [
+            ("loss", f"{summary['losses'][-1]:.4f} (sha256 {summary['losses_sha256'][:12]})"),
+            (
+                metric,
+                f"test {summary['test_accuracy']:.4f}, val {summary['val_accuracy']:.4f} "
+                f"(after epoch {summary['best_epoch'] + 1} of {summary['config']['epochs']})",
+            ),
+        ]
     return render(lines)
+
+
+def _buffer_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a summary says of the buffer and the decisions, where there were any."""
+    lines: list[tuple[str, str]] = []
+    buffer, decided = summary["buffer"], summary["decisions"]
+    if buffer and any(buffer["capacity"]):
+        capacity = f"{max(buffer['capacity']):,} rows a rank ({summary['config']['prefetch']})"
+        lines.append(
+            (
+                "buffer",
+                f"{capacity}, %-Hits {_number(buffer['hits_pct'])}, "
+                f"halo alone {_number(buffer['halo_hits_pct'])}",
+            )
+        )
+    if decided:
+        ends = [_number(end) for end in decided["pass_at_1_ci"] or (None, None)]
+        lines += [
+            (
+                "decisions",
+                f"{decided['count']:,} by {decided['decider']}, every "
+                f"{_number(decided['interval'])} minibatches, replace "
+                f"{_number(decided['replace_pct'])}%, valid {_number(decided['valid_pct'])}%",
+            ),
+            ("  Pass@1", f"{_number(decided['pass_at_1'])}% ({ends[0]} to {ends[1]})"),
+            (
+                "  latency",
+                f"p50 {_number(decided['latency_ms_p50'], 3)} ms, "
+                f"p95 {_number(decided['latency_ms_p95'], 3)} ms",
+            ),
+        ]
+        lines += [
+            ("  failed", f"{times:,} times: {reason}")
+            for reason, times in decided["failure_reasons"].items()
+        ]
+    return lines
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Trainer: one rank's training loop, from the first minibatch to the summary."""
 
 import copy
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minidist.checkpoint import Checkpoint
+from minidist.checkpoint import Checkpoint, load_prefetching, save_prefetching
 from minidist.config import TrainConfig
 from minidist.draw import hop_key
 from minidist.evaluate import LayerwiseInference, Scores, evaluate
@@ -22,15 +21,26 @@ from minidist.loader import Loader, Prepared
 from minidist.meter import Meter, losses_sha256
 from minidist.models import GNN, build_model, loss_sum
 from minidist.parts import Parts
+from minidist.prefetching import Prefetching
 from minidist.shard import Shard
 from minidist.transport.base import Moment
 from minidist.world import World
 
-# Minibatches that sampling and fetching may each be in front of training.
-_AHEAD = 2
 # The hop number that no sampler uses: its key seeds dropout.
 _DROPOUT_HOP = -1
 _BEGIN = Moment(0, 0)
+
+
+def describe(parts: Parts, world: World) -> dict[str, Any]:
+    """What a summary says of the graph and the ranks."""
+    return {
+        "dataset": parts.name,
+        "num_nodes": parts.num_nodes,
+        "num_edges": parts.num_edges,
+        "world_size": world.size,
+        "transport": type(world.transport).__name__.removesuffix("Transport").lower(),
+        "device": world.device.type,
+    }
 
 
 @dataclass
@@ -45,8 +55,8 @@ class Progress:
 class Trainer:
     """Trains on one rank. Every rank of the world makes and runs one.
 
-    shards: for each part the Shard this host has mapped, or None.   topology: likewise for
-    in-edges, where the whole topology is on every host.   out: folder for checkpoints, or None.
+    shards: for each part the Shard this host has mapped, or None.   loader: of those.
+    prefetching: what it uses.   out: folder for checkpoints, or None.
     """
 
     def __init__(
@@ -55,25 +65,15 @@ class Trainer:
         world: World,
         parts: Parts,
         shards: list[Shard | None],
-        topology: list[Shard | None],
+        loader: Loader,
+        prefetching: Prefetching,
         out: Path | None,
         events: EventLog,
     ) -> None:
         self._config, self._world, self._parts = config, world, parts
         self._out, self._events = out, events
-        shard = shards[world.rank]
-        assert shard is not None
-        self._shard = shard
-        self._loader = Loader(
-            world,
-            shards,
-            fanouts=config.fanout,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            ahead=0 if config.prefetch == "none" else _AHEAD,
-            wire_type=config.wire_dtype,
-            topology=topology,
-        )
+        self._loader, self._prefetching = loader, prefetching
+        self._shard = loader.shard
         self._inference = LayerwiseInference(world, self._loader.rows, shards)
         self._model = self._build_model().to(world.device)
         self._gradients = GradientSum(self._model, world.group)
@@ -123,8 +123,6 @@ class Trainer:
             self._checkpoint()
         summary = self._summary()
         self._events.write("finished", losses_sha256=summary["losses_sha256"])
-        if self._world.rank == 0:
-            self._write(summary)
         return summary
 
     def _epochs(self, bar: "tqdm[Any]") -> None:
@@ -208,7 +206,10 @@ class Trainer:
         }
 
     def _checkpoint(self) -> None:
-        if self._out is None or self._world.rank != 0:
+        if self._out is None:
+            return
+        save_prefetching(self._out, self._world.rank, self._prefetching.state())
+        if self._world.rank != 0:
             return
         Checkpoint(
             settings=self._settings(),
@@ -227,6 +228,9 @@ class Trainer:
         # A copy: ranks that are threads of one process are handed the same tensors.
         self._adam.load_state_dict(copy.deepcopy(saved.optimizer))
         self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores))
+        kept = load_prefetching(folder, self._world.rank)
+        if not (kept and self._prefetching.load(kept)):
+            self._events.write("buffer starts afresh")
 
     def _summary(self) -> dict[str, Any]:
         config, progress, world, parts = self._config, self._progress, self._world, self._parts
@@ -234,30 +238,17 @@ class Trainer:
         best = max(
             reversed(progress.scores), key=lambda score: np.nan_to_num(score["val"], nan=-1.0)
         )
-        transport = type(world.transport).__name__.removesuffix("Transport").lower()
         return {
-            "dataset": parts.name,
-            "num_nodes": parts.num_nodes,
-            "num_edges": parts.num_edges,
-            "world_size": world.size,
-            "transport": transport,
-            "device": world.device.type,
+            **describe(parts, world),
             "metric": best["metric"],
             "test_accuracy": best["test"],
             "val_accuracy": best["val"],
             "train_accuracy": best["train"],
             "best_epoch": best["epoch"],
             "steps_per_epoch": self._loader.num_steps,
-            **self._meter.summarize(world, 4 * parts.num_features),
+            **self._meter.summarize(world, 4 * parts.num_features, self._prefetching),
             "scores": progress.scores,
             "losses": progress.losses,
             "losses_sha256": losses_sha256(progress.losses),
             "config": asdict(config),
         }
-
-    def _write(self, summary: dict[str, Any]) -> None:
-        """Leave the summary in the files that were asked for."""
-        paths = [Path(self._config.json)] if self._config.json else []
-        paths += [self._out / "summary.json"] if self._out else []
-        for path in paths:
-            path.write_text(json.dumps(summary, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The settings of steering: flags of ``python -m minidist.train`` and of replay."""
+"""The settings of steering, for training and for replay (see ``runnable.flags``)."""
 
 from dataclasses import dataclass
 
@@ -6,29 +6,13 @@ from runnable.flags import flag, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class SteerConfig:
-    """What is kept of remote rows, and who decides when to replace it."""
+class PolicyConfig:
+    """Settings of policies and deciders, whichever of them is asked for."""
 
-    prefetch: str = flag(
-        "rudder",
-        "none: fetch when needed; overlap: ahead; with a buffer: fixed, massivegnn, rudder, "
-        "degree, vip, lru, lfu, lookahead[:W]",
-    )
-    buffer: float = flag(0.25, "capacity of the buffer as a share of the part's halo rows")
-    buffer_rows: int | None = flag(None, "capacity in rows, in place of --buffer")
-    buffer_device: str = flag("cpu", "memory that holds the buffer's rows", ("cpu", "cuda"))
     score_increment: float = flag(1.0, "score policy: what an accessed row's score grows by")
     score_decay: float = flag(0.95, "score policy: factor of a row that was not accessed")
     score_threshold: float = flag(0.95, "score policy: rows below give way")
     interval: int = flag(32, "massivegnn: minibatches between replacements")
-    decider: str | None = flag(
-        None,
-        "who decides when --prefetch rudder replaces: never, always, once, every:N, random:P, llm, "
-        "mlp, tabnet, lr, rf, svm, xgb (default: llm)",
-    )
-    decider_mode: str = flag(
-        "async", "async: training goes on meanwhile; sync: each minibatch waits", ("async", "sync")
-    )
     agent_model: str = flag(
         "embedded", "GGUF file, Hugging Face repo:file-glob, or a short name such as gemma3-4b"
     )
@@ -39,15 +23,8 @@ class SteerConfig:
     agent_timeout: float = flag(60.0, "seconds after which an answer counts as failed")
     classifier_dir: str | None = flag(None, "folder of rudder.fit with the classifier")
     finetune_every: int = flag(0, "refit a classifier's head every so many minibatches; 0: never")
-    trace: str | None = flag(None, "folder to record each rank's remote ids and decisions in")
-    trace_only: bool = flag(False, "sample and fetch for --trace, without training")
 
     def __post_init__(self) -> None:
-        require(self.buffer >= 0, "buffer", self.buffer, "0 or more")
-        require(
-            self.buffer_rows is None or self.buffer_rows >= 0,
-            *("buffer_rows", self.buffer_rows, "0 or more"),
-        )
         require(self.score_increment >= 0, "score_increment", self.score_increment, "0 or more")
         require(0 < self.score_decay < 1, "score_decay", self.score_decay, "between 0 and 1")
         require(self.score_threshold > 0, "score_threshold", self.score_threshold, "more than 0")
@@ -59,6 +36,38 @@ class SteerConfig:
         require(self.agent_context >= 256, "agent_context", self.agent_context, "at least 256")
         require(self.agent_timeout > 0, "agent_timeout", self.agent_timeout, "more than 0 seconds")
         require(self.finetune_every >= 0, "finetune_every", self.finetune_every, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteerConfig(PolicyConfig):
+    """What is kept of remote rows, and who decides when to replace it."""
+
+    prefetch: str = flag(
+        "rudder",
+        "none: fetch when needed; overlap: ahead; with a buffer: fixed, massivegnn, rudder, "
+        "degree, vip, lru, lfu, lookahead[:W]",
+    )
+    buffer: float = flag(0.25, "capacity of the buffer as a share of the part's halo rows")
+    buffer_rows: int | None = flag(None, "capacity in rows, in place of --buffer")
+    buffer_device: str = flag("cpu", "memory that holds the buffer's rows", ("cpu", "cuda"))
+    decider: str | None = flag(
+        None,
+        "who decides when --prefetch rudder replaces: never, always, once, every:N, random:P, llm, "
+        "mlp, tabnet, lr, rf, svm, xgb (default: llm)",
+    )
+    decider_mode: str = flag(
+        "async", "async: training goes on meanwhile; sync: each minibatch waits", ("async", "sync")
+    )
+    trace: str | None = flag(None, "folder to record each rank's remote ids and decisions in")
+    trace_only: bool = flag(False, "sample and fetch for --trace, without training")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.buffer >= 0, "buffer", self.buffer, "0 or more")
+        require(
+            self.buffer_rows is None or self.buffer_rows >= 0,
+            *("buffer_rows", self.buffer_rows, "0 or more"),
+        )
         require(
             not self.trace_only or self.trace is not None,
             *("trace_only", True, "a folder in --trace"),

@@ -54,6 +54,14 @@ class Inline:
         for outcome in outcomes:
             self._on_outcome(outcome)
 
+    def past(self) -> str:
+        """What the decider remembers, for a checkpoint."""
+        return self.ledger.state()
+
+    def recall(self, past: str) -> None:
+        """Go on from ``past()``."""
+        self.ledger.load(past)
+
     def close(self) -> None:
         """Let the decider release what it holds."""
         self._decider.close()

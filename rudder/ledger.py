@@ -1,10 +1,12 @@
 """Ledger: what was seen, what was decided on it, when that was applied, and what came of it."""
 
+import json
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from rudder.judge import Tally
-from rudder.snapshot import Context, Decision, Outcome, Snapshot
+from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
 
 RECENT, OUTCOMES = 16, 32
 
@@ -14,6 +16,20 @@ class _Applied:
     decision: Decision
     before: Snapshot
     applied: int
+
+
+def _read_outcome(fields: dict[str, Any]) -> Outcome:
+    decision = fields["decision"]
+    trends = {
+        name: None if decision[name] is None else Trend(decision[name])
+        for name in ("expect_hits", "expect_moved")
+    }
+    return Outcome(
+        decision=Decision(**{**decision, **trends}),
+        before=Snapshot(**fields["before"]),
+        applied=fields["applied"],
+        after=Snapshot(**fields["after"]),
+    )
 
 
 @dataclass
@@ -54,6 +70,18 @@ class Ledger:
     def fail(self, reason: str) -> None:
         """The decider failed; the buffer was kept as it is."""
         self.failures[reason] += 1
+
+    def state(self) -> str:
+        """The recent past as JSON, for a checkpoint."""
+        return json.dumps(
+            [[asdict(entry) for entry in past] for past in (self._recent, self._outcomes)]
+        )
+
+    def load(self, state: str) -> None:
+        """Go on from ``state()``."""
+        recent, outcomes = json.loads(state)
+        self._recent.extend(Snapshot(**fields) for fields in recent)
+        self._outcomes.extend(_read_outcome(fields) for fields in outcomes)
 
     def _settle(self) -> list[Outcome]:
         """Pair decisions with the minibatch after the one that applied them, where it was seen."""

@@ -34,16 +34,20 @@ def _words(rows: Array) -> Array:
 class Rows(Protocol):
     """C rows. A minibatch's rows pass by on the host first, then on the training device."""
 
-    def on_host(self, slots: Ids, out: Array, positions: Ids) -> None:
-        """``out[positions[i]]`` = our row in ``slots[i]`` for each i that is a hit."""
+    def fill(self, slots: Ids, rows: Array) -> None:
+        """Our row in ``slots[i]`` = ``rows[i]``, before the first minibatch."""
         ...
 
-    def swap_host(self, slots: Ids, source: Array, positions: Ids) -> None:
+    def read_hits(self, slots: Ids, out: Array, positions: Ids) -> None:
+        """``out[positions[i]]`` = our row in ``slots[i]`` wherever that is not -1."""
+        ...
+
+    def swap_in(self, slots: Ids, source: Array, positions: Ids) -> None:
         """Our row in ``slots[i]`` = ``source[positions[i]]``."""
         ...
 
     def on_device(self, x: torch.Tensor) -> None:
-        """Fill in, and take over, what rows on a device left undone; x [R, D] on that device."""
+        """Do on the device what reading and swapping left for it; x [R or more, D] is there."""
         ...
 
 
@@ -53,10 +57,13 @@ class HostRows:
     def __init__(self, capacity: int, width: int) -> None:
         self.rows = np.zeros((capacity, width), np.float32)
 
-    def on_host(self, slots: Ids, out: Array, positions: Ids) -> None:
+    def fill(self, slots: Ids, rows: Array) -> None:
+        self.rows[slots] = rows
+
+    def read_hits(self, slots: Ids, out: Array, positions: Ids) -> None:
         _gather(_words(self.rows), slots, _words(out), positions)
 
-    def swap_host(self, slots: Ids, source: Array, positions: Ids) -> None:
+    def swap_in(self, slots: Ids, source: Array, positions: Ids) -> None:
         _gather(_words(source), positions, _words(self.rows), slots)
 
     def on_device(self, x: torch.Tensor) -> None:
@@ -66,29 +73,32 @@ class HostRows:
 class DeviceRows:
     """Rows on a device: float32 [C, D]. Hits are copied there and never cross from the host.
 
-    Both sides of a minibatch wait for ``on_device``: gathers first, since a swap may overwrite what
-    a hit reads; rows that come from the host then cross once.
+    Reads wait for ``on_device``, and so do swaps, which may overwrite what a hit reads.
     """
 
     def __init__(self, capacity: int, width: int, device: torch.device) -> None:
         self.rows = torch.zeros(capacity, width, device=device)
         self._hits: tuple[Ids, Ids] | None = None
-        self._swaps: list[tuple[Ids, Array]] = []
+        self._swap: tuple[Ids, Array] | None = None
 
-    def on_host(self, slots: Ids, out: Array, positions: Ids) -> None:
+    def fill(self, slots: Ids, rows: Array) -> None:
+        self.rows[self._there(slots)] = self._there(rows)
+
+    def read_hits(self, slots: Ids, out: Array, positions: Ids) -> None:
         hit = slots >= 0
         self._hits = slots[hit], positions[hit]
 
-    def swap_host(self, slots: Ids, source: Array, positions: Ids) -> None:
-        self._swaps.append((slots, source[positions]))
+    def swap_in(self, slots: Ids, source: Array, positions: Ids) -> None:
+        self._swap = slots, source[positions]
 
     def on_device(self, x: torch.Tensor) -> None:
         if self._hits is not None:
             slots, positions = (self._there(numbers) for numbers in self._hits)
             x.index_copy_(0, positions, self.rows.index_select(0, slots))
-        for new_slots, rows in self._swaps:
-            self.rows.index_copy_(0, self._there(new_slots), self._there(rows))
-        self._hits, self._swaps = None, []
+        if self._swap is not None:
+            slots, rows = (self._there(array) for array in self._swap)
+            self.rows.index_copy_(0, slots, rows)
+        self._hits, self._swap = None, None
 
     def _there(self, array: Array) -> torch.Tensor:
         return torch.from_numpy(array).to(self.rows.device)

@@ -1,6 +1,6 @@
 """Steering: one rank's buffer over the minibatches, without the rows themselves.
 
-    start()            ids to fill the buffer with
+    start()            (slots, ids) to fill the buffer with
     foresee(ids)       for each minibatch, as far ahead as ``window``
     plan(ids, ..)      look up -> the policy observes -> a decision, if one is ready -> a proposal
     commit()           the rows have come: swap, and show the decider what happened
@@ -58,6 +58,15 @@ class Counters:
     def moved(self) -> int:
         return self.misses + self.replacements
 
+    def hit_shares(self) -> dict[str, float | None]:
+        """%-Hits over all minibatches: of all remote rows, and of those in the halo."""
+        return {
+            "hits_pct": 100.0 * self.hits / self.remote if self.remote else None,
+            "halo_hits_pct": 100.0 * self.halo_hits / self.halo_remote
+            if self.halo_remote
+            else None,
+        }
+
     def __iadd__(self, other: "Counters") -> "Counters":
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -113,17 +122,23 @@ class Steering:
         self._upcoming: deque[Ids] = deque()
         self._plan: Plan | None = None
 
-    def start(self) -> Ids:
-        """Ids whose rows now lie in slots 0, 1, ...; the caller moves the rows there."""
+    def start(self) -> tuple[Ids, Ids]:
+        """(slots, ids) of the rows to begin with; the caller moves them there."""
         ids = self.policy.start()
-        self.buffer.assign(np.arange(len(ids)), ids)
+        slots = np.arange(len(ids))
+        self.buffer.assign(slots, ids)
         self.counters.replacements += len(ids)
-        return ids
+        return slots, ids
 
     def foresee(self, ids: Ids) -> None:
         """The next minibatch that was sampled needs these distinct remote ids."""
         self._upcoming.append(ids)
         self.policy.foresee(ids)
+
+    @property
+    def num_foreseen(self) -> int:
+        """Minibatches that were foreseen and not planned yet."""
+        return len(self._upcoming)
 
     def plan(self, ids: Ids, epoch: int, step: int) -> Plan:
         """Plan the next minibatch, of these distinct remote ids."""

@@ -107,17 +107,14 @@ def test_a_failing_stage_is_raised_in_the_loop(graph12: Graph, tmp_path: Path) -
     parts = split_graph(graph12, 1, tmp_path / "p")
 
     class Broken:
+        window = 0
+
         def plan(self, ids: np.ndarray, moment: Moment) -> int:
             raise OSError("the wire is cut")
 
     def load(world: World) -> list[Prepared]:
-        loader = Loader(
-            world,
-            at_hand(parts, world),
-            fanouts=(2,),
-            batch_size=2,
-            wrap_remote=lambda rows: Broken(),  # type: ignore[arg-type, return-value]
-        )
+        loader = Loader(world, at_hand(parts, world), fanouts=(2,), batch_size=2)
+        loader.use(Broken())  # type: ignore[arg-type]
         return list(loader.run(1))
 
     with pytest.raises(OSError, match="the wire is cut"):

@@ -1,0 +1,128 @@
+"""Presets: what each ``--prefetch`` means, as a policy and the decider that goes with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rudder.config import SteerConfig
+from rudder.deciders.base import Decider
+from rudder.deciders.fixed import fixed_decider
+from rudder.policies.base import Policy, Prior
+from rudder.policies.demand import LfuPolicy, LruPolicy
+from rudder.policies.lookahead import LookaheadPolicy
+from rudder.policies.massivegnn import MassiveGNNPolicy
+from rudder.policies.score import ScorePolicy
+from rudder.policies.static import DegreePolicy, VipPolicy
+from rudder.snapshot import Facts
+
+Log = Callable[[dict[str, Any]], None]
+
+# Without a buffer.
+PLAIN = ("none", "overlap")
+# With one whose contents follow by themselves, so that no decider is asked.
+SELF_STEERED = ("degree", "vip", "lru", "lfu", "lookahead")
+STEERED = ("fixed", "massivegnn", "rudder")
+PRESETS = (*PLAIN, *STEERED, *SELF_STEERED)
+CLASSIFIERS = ("mlp", "tabnet", "lr", "rf", "svm", "xgb")
+_WINDOW = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One value of ``--prefetch``, read. decider: the name of the one it takes."""
+
+    name: str
+    window: int = 0
+    decider: str = "never"
+
+    @property
+    def has_buffer(self) -> bool:
+        return self.name not in PLAIN
+
+    @property
+    def presamples(self) -> bool:
+        """Whether its policy wants to know how often nodes are drawn."""
+        return self.name == "vip"
+
+    @property
+    def is_steered(self) -> bool:
+        return self.name in STEERED
+
+
+def read_preset(config: SteerConfig) -> Preset:
+    """What the config asks for. Raises ValueError on values that are none or do not go together."""
+    name, _, argument = config.prefetch.partition(":")
+    if name not in PRESETS or (argument and name != "lookahead"):
+        raise ValueError(
+            f"--prefetch {config.prefetch}: expected one of {', '.join(PRESETS)} or lookahead:W"
+        )
+    if config.decider is not None and name != "rudder":
+        raise ValueError(
+            f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
+        )
+    if name == "lookahead":
+        try:
+            window = int(argument or _WINDOW)
+        except ValueError:
+            window = 0
+        if window < 1:
+            raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
+        return Preset(name=name, window=window)
+    deciders = {
+        "fixed": "always",
+        "massivegnn": f"every:{config.interval}",
+        "rudder": config.decider or "llm",
+    }
+    return Preset(name=name, decider=deciders.get(name, "never"))
+
+
+def capacity_of(config: SteerConfig, preset: Preset, halo_rows: int) -> int:
+    """Rows that the buffer of this rank holds."""
+    if not preset.has_buffer:
+        return 0
+    return round(config.buffer * halo_rows) if config.buffer_rows is None else config.buffer_rows
+
+
+def make_policy(
+    config: SteerConfig, preset: Preset, capacity: int, num_ids: int, prior: Prior
+) -> Policy:
+    """The policy of a preset, new."""
+    scores = {"increment": config.score_increment, "decay": config.score_decay}
+    match preset.name:
+        case "massivegnn":
+            return MassiveGNNPolicy(capacity, num_ids, prior, interval=config.interval, **scores)
+        case "degree":
+            return DegreePolicy(capacity, num_ids, prior)
+        case "vip":
+            return VipPolicy(capacity, num_ids, prior)
+        case "lru":
+            return LruPolicy(capacity, num_ids)
+        case "lfu":
+            return LfuPolicy(capacity, num_ids)
+        case "lookahead":
+            return LookaheadPolicy(capacity, num_ids, window=preset.window)
+    return ScorePolicy(capacity, num_ids, threshold=config.score_threshold, **scores)
+
+
+def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int, log: Log) -> Decider:
+    """The decider of a preset, ready to decide.
+
+    log: is told every exchange with a language model. Raises ValueError where it cannot be had.
+    """
+    name = preset.decider
+    if name == "llm":
+        from rudder.deciders.llm import LLMDecider
+
+        return LLMDecider(facts, config, log)
+    if name in CLASSIFIERS:
+        from rudder.deciders.classifier import ClassifierDecider
+
+        if config.classifier_dir is None:
+            raise ValueError(
+                f"--decider {name}: name the folder that `python -m rudder.fit` wrote in "
+                "--classifier-dir"
+            )
+        folder = Path(config.classifier_dir)
+        return ClassifierDecider(name, facts, folder, config.finetune_every)
+    return fixed_decider(name, seed)

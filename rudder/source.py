@@ -1,0 +1,163 @@
+"""BufferedRows: remote rows through a buffer, with ONE merged request per minibatch.
+
+    plan         look up, decide, propose          no row moves
+    fetch_into   misses and proposed rows          one request; each row comes once
+                 hits                              from the buffer
+                 swap                              proposed rows into the buffer
+    finish       the same for a buffer on a GPU    when the minibatch has crossed to it
+
+It wraps any inner source that can fill rows in by id.
+
+R remote rows of a minibatch, k of them or others to swap in, D features.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rudder.policies.base import Ids
+from rudder.recorder import Recorder
+from rudder.rows import Rows
+from rudder.steering import Plan, Steering
+
+Array = NDArray[Any]
+
+
+class When(Protocol):
+    """Which minibatch: ``epoch`` and ``step``."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def step(self) -> int: ...
+
+
+class Inner(Protocol):
+    """Where rows come from that are not in the buffer."""
+
+    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Any) -> Any:
+        """Write the row of ``ids[i]`` to ``out[positions[i]]``; ids distinct."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """Rows of one minibatch by what became of them; replacements: moved for the buffer alone."""
+
+    remote: int
+    hits: int
+    misses: int
+    replacements: int
+
+
+class BufferedRows:
+    """A buffer in front of ``inner``, for one thread at a time (but ``state`` may be asked by any).
+
+    width: D.   recorder: is shown every minibatch, or None.
+    """
+
+    def __init__(
+        self,
+        inner: Inner,
+        steering: Steering,
+        rows: Rows,
+        width: int,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._inner, self.steering, self._rows, self._width = inner, steering, rows, width
+        self._recorder = recorder
+        self._plan: Plan | None = None
+        self._refill: tuple[Ids, Ids] | None = None
+        self._started, self._num_started = False, 0
+        self._changed, self._busy = threading.Condition(), False
+
+    @property
+    def window(self) -> int:
+        """Minibatches that ``foresee`` must be in front of ``plan``."""
+        return self.steering.window
+
+    def foresee(self, ids: Ids) -> None:
+        """The next minibatch that was sampled needs these distinct remote ids."""
+        self.steering.foresee(ids)
+
+    def plan(self, ids: Ids, moment: When) -> int:
+        """Look at the distinct remote ids; returns the spare rows that ``fetch_into`` needs."""
+        with self._changed:
+            self._busy = True
+        try:
+            self._num_started = 0 if self._started else self._start(moment)
+            self._plan = self.steering.plan(ids, moment.epoch, moment.step)
+        except BaseException:
+            self._rest()
+            raise
+        if self._recorder is not None:
+            self._recorder.record(ids, self._plan.replace)
+        return self._plan.num_extra
+
+    def _start(self, moment: When) -> int:
+        """Bring in the rows that the policy starts with; returns how many."""
+        self._started = True
+        slots, ids = self._refill or self.steering.start()
+        # Also where there are none: sources that exchange in lockstep count on every rank.
+        incoming = np.empty((len(ids), self._width), np.float32)
+        self._inner.fetch_into(ids, incoming, np.arange(len(ids)), moment)
+        self._rows.fill(slots, incoming)
+        return len(ids)
+
+    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: When) -> Moved:
+        """Write the row of ``ids[i]`` to ``out[positions[i]]``; spare rows end ``out`` [.., D]."""
+        plan = self._plan
+        assert plan is not None, "fetch_into() follows plan()"
+        self._plan = None
+        try:
+            self._move(plan, ids, out, positions, moment)
+            self.steering.commit()
+        finally:
+            self._rest()
+        return Moved(
+            remote=len(ids),
+            hits=plan.found.hits,
+            misses=plan.num_misses,
+            replacements=plan.num_extra + self._num_started,
+        )
+
+    def _move(self, plan: Plan, ids: Ids, out: Array, positions: Ids, moment: When) -> None:
+        misses, extra = np.flatnonzero(plan.slots < 0), plan.new_places < 0
+        spare = np.arange(len(out) - plan.num_extra, len(out))
+        self._inner.fetch_into(
+            np.concatenate([ids[misses], plan.new_ids[extra]]),
+            out,
+            np.concatenate([positions[misses], spare]),
+            moment,
+        )
+        # Hits first: a swap may take the slot of a row that this minibatch reads.
+        self._rows.read_hits(plan.slots, out, positions)
+        if len(plan.new_ids):
+            sources = np.empty(len(plan.new_ids), np.int64)
+            sources[~extra], sources[extra] = positions[plan.new_places[~extra]], spare
+            self._rows.swap_in(plan.new_slots, out, sources)
+
+    def _rest(self) -> None:
+        """Between minibatches: what we hold belongs together again."""
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+
+    def finish(self, x: torch.Tensor) -> None:
+        """The minibatch is on its device: x [R + own rows, D]."""
+        self._rows.on_device(x)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint: what ``Steering.state`` has, between two minibatches."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._busy)
+            return self.steering.state()
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from ``state()``; the rows themselves come with the first minibatch."""
+        self._refill = self.steering.load(state)

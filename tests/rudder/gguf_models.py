@@ -1,0 +1,81 @@
+"""Tiny llama models of random weights, written as GGUF: they answer nonsense, but really run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rudder.gguf_file import (
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    LlamaShape,
+    Vocabulary,
+    byte_letters,
+    weight_shapes,
+    write_llama_gguf,
+)
+
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + CHAT
+)
+# As DeepSeek's and Qwen's: the answer begins inside a thought.
+THINKS = CHAT.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}") + (
+    "{# the thought ends with </think> #}"
+)
+ONLY_STATE = (
+    "<|im_start|>{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{{ m['content'].split('### state\\n')[-1] }}{% endif %}{% endfor %}<|im_end|>"
+)
+SILENT = "<|im_start|>assistant\n"
+SHAPE = LlamaShape(dim=32, layers=1, heads=2, kv_heads=1, ff=64, context=2048)
+
+
+def byte_vocabulary() -> Vocabulary:
+    """256 bytes, two control tokens, and the fixed pieces of an answer as one token each."""
+    pieces = ['{"decision":"', '","hits":"', '","moved":"', '","reason":"', '"}', "</think>"]
+    words = ["Ġ t", "h e", "i n"]
+    tokens = [*byte_letters(), "<|im_start|>", "<|im_end|>", *pieces]
+    types = [NORMAL] * 256 + [CONTROL] * 2 + [USER_DEFINED] * len(pieces)
+    tokens += [word.replace(" ", "") for word in words]
+    types += [NORMAL] * len(words)
+    return Vocabulary(tokens=tokens, types=types, merges=words, begin=256, end=257)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """What a test varies. template None: the file has none."""
+
+    template: str | None = CHAT
+    shape: LlamaShape = SHAPE
+    architecture: str = "llama"
+    kind: str = "F16"
+    seed: int = 0
+
+
+def write_model(path: Path, model: ModelFile | None = None) -> Path:
+    """Write a model of random weights and return its path."""
+    model = model or ModelFile()
+    vocabulary = byte_vocabulary()
+    draw = np.random.default_rng(model.seed)
+    weights = {
+        name: np.ones(size, np.float32)
+        if len(size) == 1
+        else draw.normal(0, 0.3, size).astype(np.float32)
+        for name, size in weight_shapes(model.shape, len(vocabulary.tokens)).items()
+    }
+    write_llama_gguf(
+        path,
+        model.shape,
+        weights,
+        vocabulary,
+        chat_template=model.template,
+        kind=model.kind,
+        architecture=model.architecture,
+    )
+    return path

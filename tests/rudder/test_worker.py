@@ -1,0 +1,270 @@
+"""The decider's thread: the latest snapshot wins, a word is applied once, failures stay inside."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from rudder.deciders.base import Act, Decider
+from rudder.deciding import Inline
+from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
+from rudder.worker import Worker
+
+WAIT_S = 5.0
+
+
+def snapshot(minibatch: int, hits: int = 50) -> Snapshot:
+    return Snapshot(
+        minibatch=minibatch,
+        epoch=0,
+        step=minibatch,
+        remote=100,
+        hits=hits,
+        halo_remote=80,
+        halo_hits=min(hits, 80),
+        replaced=0,
+        replacement_rows=0,
+        stale=10,
+        candidates=10,
+        filled=20,
+        capacity=30,
+        num_minibatches=1000,
+    )
+
+
+class Scripted(Decider):
+    """Says ``replace`` after ``gate`` opens; remembers what it was shown."""
+
+    name = "scripted"
+    slow = True
+
+    def __init__(self, body: Callable[[Context, Act], Decision] | None = None) -> None:
+        self.gate = threading.Semaphore(0)
+        self.seen: list[int] = []
+        self.closed = False
+        self._body = body
+
+    def decide(self, context: Context, act: Act) -> Decision:
+        self.seen.append(context.latest.minibatch)
+        assert self.gate.acquire(timeout=WAIT_S)
+        if self._body is not None:
+            return self._body(context, act)
+        return Decision(
+            replace=True, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
+        )
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.001)
+
+
+def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
+    decider, outcomes = Scripted(), list[Outcome]()
+    worker = Worker(decider, on_outcome=outcomes.append)
+    try:
+        assert not worker.take(0)
+        worker.post(snapshot(0))
+        until(lambda: decider.seen == [0])
+        for minibatch in (1, 2, 3):
+            assert not worker.take(minibatch)
+            worker.post(snapshot(minibatch))
+        decider.gate.release()
+        until(lambda: bool(worker.ledger.tally.answered_ms))
+        # 3 waits, but 4 applies the word: the next thought is about what 4 shows.
+        assert worker.take(4)
+        assert not worker.take(4)
+        worker.post(snapshot(4, hits=60))
+        until(lambda: decider.seen == [0, 4])
+        worker.post(snapshot(5, hits=70))
+        assert [(outcome.before.minibatch, outcome.applied) for outcome in outcomes] == [(0, 4)]
+        assert outcomes[0].after.minibatch == 5
+        assert outcomes[0].passed
+        decider.gate.release()
+        until(lambda: len(worker.ledger.tally.answered_ms) == 2)
+        assert worker.take(6)
+        assert worker.ledger.tally.count == 2
+        assert worker.ledger.tally.gaps == [2]
+    finally:
+        worker.close()
+    assert decider.closed
+
+
+def test_the_word_is_acted_on_before_the_answer_ends() -> None:
+    tail = threading.Event()
+
+    def body(context: Context, act: Act) -> Decision:
+        act(True)
+        assert tail.wait(WAIT_S)
+        return Decision(replace=True, minibatch=context.latest.minibatch, reason="late words")
+
+    decider, outcomes = Scripted(body), list[Outcome]()
+    worker = Worker(decider, on_outcome=outcomes.append)
+    try:
+        worker.post(snapshot(0))
+        decider.gate.release()
+        until(lambda: worker.take(1))
+        worker.post(snapshot(1))
+        worker.post(snapshot(2))
+        assert not outcomes
+        tail.set()
+        until(lambda: bool(outcomes))
+        assert outcomes[0].decision.reason == "late words"
+        assert worker.ledger.tally.decided_ms[0] < worker.ledger.tally.answered_ms[0]
+    finally:
+        worker.close()
+
+
+def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
+    decider = Scripted()
+    worker = Worker(decider, sync=True)
+    for _ in range(20):
+        decider.gate.release()
+    try:
+        taken = []
+        for minibatch in range(10):
+            taken.append(worker.take(minibatch))
+            worker.post(snapshot(minibatch))
+        assert taken == [False] + [True] * 9
+        assert worker.ledger.tally.gaps == [1] * 8
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
+    decider, warnings = Scripted(), list[str]()
+    worker = Worker(decider, sync=sync, timeout=0.05, warn=warnings.append)
+    try:
+        worker.post(snapshot(0))
+        until(lambda: decider.seen == [0])
+        time.sleep(0.06)
+        assert not worker.take(1)
+        began = time.monotonic()
+        for minibatch in range(2, 12):
+            worker.post(snapshot(minibatch))
+            assert not worker.take(minibatch)
+        assert time.monotonic() - began < 0.04, "a late answer is waited for once"
+        assert dict(worker.ledger.failures) == {"no answer within 0.05 s": 1}
+        decider.gate.release()
+        until(lambda: decider.seen == [0, 11])
+        decider.gate.release()
+        until(lambda: worker.take(12))
+        assert len(warnings) == 1
+    finally:
+        worker.close()
+
+
+def test_failures_are_counted_by_reason_and_told_of_once() -> None:
+    def body(context: Context, act: Act) -> Decision:
+        if context.latest.minibatch < 5:
+            raise RuntimeError("no memory")
+        return Decision(replace=True, minibatch=context.latest.minibatch)
+
+    decider, warnings = Scripted(body), list[str]()
+    for _ in range(100):
+        decider.gate.release()
+    worker = Worker(decider, sync=True, warn=warnings.append)
+    try:
+        taken = []
+        for minibatch in range(8):
+            taken.append(worker.take(minibatch))
+            worker.post(snapshot(minibatch))
+        assert taken == [False] * 6 + [True, True]
+        assert dict(worker.ledger.failures) == {"RuntimeError: no memory": 5}
+        assert len(warnings) == 1
+        assert "no memory" in warnings[0]
+        assert "training goes on" in warnings[0]
+    finally:
+        worker.close()
+
+
+def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
+    tail = threading.Event()
+
+    def body(context: Context, act: Act) -> Decision:
+        act(True)
+        assert tail.wait(WAIT_S)
+        raise RuntimeError("cut off")
+
+    decider = Scripted(body)
+    worker = Worker(decider)
+    try:
+        worker.post(snapshot(0))
+        decider.gate.release()
+        until(lambda: worker.take(1))
+        tail.set()
+        until(lambda: worker.ledger.tally.count == 1)
+        assert (worker.ledger.tally.valid, worker.ledger.tally.replace) == (0, 1)
+        assert dict(worker.ledger.failures) == {"RuntimeError: cut off": 1}
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_dead_thread_means_keep_and_nobody_waits(sync: bool) -> None:
+    def body(context: Context, act: Act) -> Decision:
+        raise SystemExit("the thread ends")
+
+    decider, warnings = Scripted(body), list[str]()
+    decider.gate.release()
+    worker = Worker(decider, sync=sync, warn=warnings.append)
+    worker.post(snapshot(0))
+    until(lambda: bool(worker.ledger.failures))
+    began = time.monotonic()
+    for minibatch in range(1, 20):
+        assert not worker.take(minibatch)
+        worker.post(snapshot(minibatch))
+    worker.close()
+    assert time.monotonic() - began < 1.0
+    assert "died of SystemExit" in warnings[0]
+
+
+def test_closing_does_not_wait_for_a_thought() -> None:
+    worker = Worker(Scripted())
+    worker.post(snapshot(0))
+    began = time.monotonic()
+    worker.close()
+    assert time.monotonic() - began < WAIT_S
+
+
+def test_inline_decides_on_the_minibatch_before() -> None:
+    class Failing(Decider):
+        name = "failing"
+
+        def decide(self, context: Context, act: Act) -> Decision:
+            if context.latest.minibatch == 1:
+                raise KeyError("gone")
+            return Decision(replace=context.latest.minibatch % 2 == 0, minibatch=0)
+
+    inline = Inline(Failing())
+    taken = []
+    for minibatch in range(6):
+        taken.append(inline.take(minibatch))
+        inline.post(snapshot(minibatch))
+    assert taken == [False, True, False, True, False, True]
+    assert inline.ledger.tally.count == 4
+    assert dict(inline.ledger.failures) == {"KeyError: 'gone'": 1}
+
+
+def test_a_ledger_remembers_through_a_checkpoint() -> None:
+    decider = Scripted()
+    for _ in range(20):
+        decider.gate.release()
+    worker = Worker(decider, sync=True)
+    for minibatch in range(8):
+        worker.take(minibatch)
+        worker.post(snapshot(minibatch, hits=40 + minibatch))
+    past, context = worker.past(), worker.ledger.context()
+    worker.close()
+    again = Worker(Scripted())
+    again.recall(past)
+    assert again.ledger.context() == context
+    assert len(context.outcomes) == 6
+    again.close()
