@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.config import TrainConfig
 from minidist.meter import losses_sha256
-from minidist.train import summary_table, train_in_threads
+from minidist.train import RunConfig, summary_table, train_in_threads
 from runnable.flags import from_args
 
-TINY = TrainConfig(
+TINY = RunConfig(
     dataset="synthetic:tiny",
+    prefetch="overlap",
     transport="local",
     method="random",
     ranks=2,
@@ -115,7 +115,7 @@ def test_resumed_losses_equal_uninterrupted_ones(tmp_path: Path, stop: tuple[int
     assert resumed["test_accuracy"] == whole["test_accuracy"]
 
 
-def rewind(run: Path, config: TrainConfig, steps: int) -> None:
+def rewind(run: Path, config: RunConfig, steps: int) -> None:
     """Leave in ``run`` the checkpoint of a run that was killed just after ``steps`` steps."""
     for file in run.glob("checkpoint*"):
         file.unlink()
@@ -200,12 +200,12 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 )
 def test_bad_flags_are_named(words: str, message: str) -> None:
     with pytest.raises(ValueError, match=r".") as raised:
-        from_args(TrainConfig, words.split())
+        from_args(RunConfig, words.split())
     assert message in str(raised.value)
 
 
 def test_flags_are_read() -> None:
-    config = from_args(TrainConfig, ["--fanout", "3,4,5", "--lr", "0.1", "--out", "x"])
+    config = from_args(RunConfig, ["--fanout", "3,4,5", "--lr", "0.1", "--out", "x"])
     assert (config.fanout, config.lr, config.out, config.seed) == ((3, 4, 5), 0.1, "x", 0)
 
 

@@ -12,15 +12,24 @@ from tests.mpi import slurm as cluster
 from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
+# Presets that differ in when they move rows: before the start, on demand, by decision.
+BUFFERED = ("none", "massivegnn", "lookahead", "rudder --decider random:0.5")
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-def train(words: list[str], parts: str, file: Path, extra: dict[str, str] | None = None) -> Any:
+def train(
+    words: list[str],
+    parts: str,
+    file: Path,
+    extra: dict[str, str] | None = None,
+    flags: str = "",
+) -> Any:
     """The summary of a job; its rows and bytes must reconcile."""
-    run([*words, *TRAIN, "--parts", parts, "--json", str(file)], extra)
+    run([*words, *TRAIN, *flags.split(), "--parts", parts, "--json", str(file)], extra)
     summary = json.loads(file.read_text())
     traffic = summary["traffic"]
-    assert summary["rows"]["misses"] * summary["row_bytes"] == summary["bytes_moved"]
+    rows = summary["rows"]
+    assert (rows["misses"] + rows["replacements"]) * summary["row_bytes"] == summary["bytes_moved"]
     assert summary["bytes_moved"] == traffic["bytes_received"] + traffic["bytes_mapped"]
     assert traffic["bytes_received"] == traffic["bytes_served"]
     return summary
@@ -64,6 +73,20 @@ def test_three_ranks_agree(
     assert summary["losses_sha256"] == expected[3]
 
 
+@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun"])
+@pytest.mark.parametrize("prefetch", BUFFERED)
+def test_prefetching_agrees(
+    launcher: str, prefetch: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
+) -> None:
+    """Contracts 3 and 4 on real ranks, where rows are mapped and where they are sent."""
+    ranks = 3 if launcher == "torchrun" else 2
+    words = mpiexec(ranks) if launcher == "mpiexec" else torchrun(ranks)
+    flags = f"--prefetch {prefetch} --interval 2 --buffer 0.5"
+    summary = train(words, tiny_parts[ranks], tmp_path / "summary.json", flags=flags)
+    assert summary["losses_sha256"] == expected[ranks]
+    assert (summary["rows"]["hits"] > 0) == (prefetch != "none")
+
+
 @pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
 @pytest.mark.parametrize("launcher", ["mpiexec", "srun"])
 def test_hosts_apart_agree(
@@ -76,7 +99,8 @@ def test_hosts_apart_agree(
     with two_hosts("1gbit") as hosts, tempfile.TemporaryDirectory() as folder:
         before = hosts.received_bytes()
         if launcher == "mpiexec":
-            summary = train([*hosts.mpiexec, PYTHON], tiny_parts[2], file)
+            words, flags = [*hosts.mpiexec, PYTHON], "--prefetch lookahead:4"
+            summary = train(words, tiny_parts[2], file, flags=flags)
         else:
             with cluster.slurm(Path(folder), hosts) as environment:
                 words = ["ip", "netns", "exec", hosts.switch, "srun", "-N", "2", "-n", "2", "-K1"]

@@ -1,0 +1,205 @@
+"""What steering costs training: a nonstop decider beside a step, and the prefetch thread's work.
+
+    python -m benchmarks.overlap
+    python -m benchmarks.overlap --agent-model model.gguf
+
+1. Steps of GraphSAGE (1000 seeds, fanout 10,25, 100 features, hidden 64, one thread), in turns of
+   some with nothing beside them and some with a decider that thinks without a pause in a thread of
+   its own: ratio of the medians.
+2. The prefetch thread's own cost per minibatch (look-up, scores, proposal, swap) as a share of the
+   time that gathering the same remote rows takes, by policy, on a trace of the same graph: 4 parts,
+   25% buffer. Rows are cold in both: they lie in a table larger than any cache.
+"""
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.powerlaw import FANOUTS, NUM_SEEDS, benchmark_graph
+from benchmarks.traces import record
+from minidist.features import copy_rows
+from minidist.loader import Loader
+from minidist.models import build_model, loss_sum
+from minidist.shard import whole
+from minidist.world import local_worlds
+from rudder.config import SteerConfig
+from rudder.deciders.base import Decider
+from rudder.deciding import Inline
+from rudder.presets import capacity_of, make_decider, make_policy, read_preset
+from rudder.rows import HostRows
+from rudder.snapshot import Context
+from rudder.steering import Steering
+from rudder.trace import Trace
+from runnable.flags import fail, flag, parse
+from runnable.table import render
+
+POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
+WIDTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlapConfig:
+    """Settings of ``python -m benchmarks.overlap``."""
+
+    folder: str = flag("traces", "where traces are kept; recorded there where missing")
+    agent_model: str = flag("embedded", "the model that thinks beside the steps")
+    turns: int = flag(12, "turns of steps with and without a decider")
+    steps: int = flag(25, "steps in a turn")
+    json: str | None = flag(None, "also write the figures to this file")
+
+
+@contextmanager
+def thinking(decider: Decider, context: Context, stop: threading.Event) -> Iterator[list[float]]:
+    """Decide without a pause in a thread; yields the seconds of each decision."""
+    seconds: list[float] = []
+
+    def think() -> None:
+        while not stop.is_set():
+            began = time.perf_counter()
+            decider.decide(context, lambda replace: None)
+            seconds.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=think)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        stop.set()
+        thread.join()
+
+
+def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
+    """Median step time alone and beside a nonstop decider."""
+    torch.set_num_threads(1)
+    graph = benchmark_graph()
+    loader = Loader(
+        local_worlds(1)[0], [whole(graph)], fanouts=FANOUTS, batch_size=NUM_SEEDS, ahead=0
+    )
+    batch = next(loader.run(1)).batch
+    model = build_model(
+        "sage",
+        num_features=graph.num_features,
+        hidden=64,
+        num_classes=graph.num_classes,
+        num_layers=2,
+        dropout=0.0,
+    )
+
+    def step() -> float:
+        began = time.perf_counter()
+        loss_sum(model.forward(batch), batch.y).backward()
+        return time.perf_counter() - began
+
+    setting = SteerConfig(prefetch="rudder", agent_model=config.agent_model)
+    preset = read_preset(setting)
+    facts = replace(trace.facts, capacity=capacity_of(setting, preset, trace.facts.halo_rows))
+    policy = make_policy(setting, preset, facts.capacity, trace.num_ids, trace.prior)
+    deciding = Inline(
+        make_decider(
+            replace(setting, decider="always"), replace(preset, decider="always"), facts, 0, _quiet
+        )
+    )
+    steering = Steering(policy, trace.prior, facts, deciding)
+    steering.start()
+    for number in range(20):
+        steering.plan(trace.minibatch(number), 0, number)
+        steering.commit()
+    context = deciding.ledger.context()
+    decider = make_decider(setting, preset, facts, 0, _quiet)
+    alone, beside, thoughts = [], [], list[float]()
+    for _ in tqdm(range(config.turns), unit="turn", disable=None):
+        alone += [step() for _ in range(config.steps)]
+        with thinking(decider, context, threading.Event()) as seconds:
+            beside += [step() for _ in range(config.steps)]
+        thoughts += seconds
+    decider.close()
+    found = {
+        "alone_ms": 1e3 * statistics.median(alone),
+        "beside_ms": 1e3 * statistics.median(beside),
+    }
+    found["ratio"] = found["beside_ms"] / found["alone_ms"]
+    return {**found, "decision_ms": 1e3 * statistics.median(thoughts), "decisions": len(thoughts)}
+
+
+def _quiet(exchange: dict[str, Any]) -> None:
+    """Exchanges are not of interest here."""
+
+
+def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
+    """Per minibatch: what the prefetch thread adds, and gathering the same rows; medians in ms."""
+    setting = SteerConfig(prefetch=prefetch, buffer=0.25)
+    preset = read_preset(setting)
+    facts = replace(trace.facts, capacity=capacity_of(setting, preset, trace.facts.halo_rows))
+    policy = make_policy(setting, preset, facts.capacity, trace.num_ids, trace.prior)
+    deciding = None
+    if preset.is_steered:
+        deciding = Inline(make_decider(setting, preset, facts, 0, _quiet))
+    steering = Steering(policy, trace.prior, facts, deciding)
+    rows = HostRows(facts.capacity, WIDTH)
+    steering.start()
+    own, gather, swapped, foreseen = [], [], [], 0
+    for number in range(trace.num_minibatches):
+        ids = trace.minibatch(number)
+        began = time.perf_counter()
+        while foreseen < min(number + steering.window + 1, trace.num_minibatches):
+            steering.foresee(trace.minibatch(foreseen))
+            foreseen += 1
+        plan = steering.plan(ids, *divmod(number, facts.minibatches_per_epoch))
+        planned = time.perf_counter()
+        out = np.empty((len(ids) + plan.num_extra, WIDTH), np.float32)
+        out.fill(0)
+        places = np.arange(len(ids))
+        gathering = time.perf_counter()
+        copy_rows(table, ids, out, places)
+        gathered = time.perf_counter()
+        sources = np.where(plan.new_places >= 0, plan.new_places, len(ids))
+        if plan.num_extra == 0 or len(plan.new_ids):
+            rows.swap_in(plan.new_slots, out, np.minimum(sources, len(out) - 1))
+        steering.commit()
+        ended = time.perf_counter()
+        own.append(planned - began + ended - gathered)
+        gather.append(gathered - gathering)
+        swapped.append(len(plan.new_ids))
+    # The first epoch compiles the kernels and fills the buffer.
+    first = trace.facts.minibatches_per_epoch
+    own_ms, gather_ms = (1e3 * statistics.median(part[first:]) for part in (own, gather))
+    return {
+        "policy": prefetch,
+        "remote_rows": round(trace.mean_remote),
+        "capacity": facts.capacity,
+        "swapped": statistics.fmean(swapped[first:]),
+        "gather_ms": gather_ms,
+        "own_ms": own_ms,
+        "share": own_ms / gather_ms,
+    }
+
+
+def main() -> None:
+    """Measure, and print both tables."""
+    config = parse(OverlapConfig, __doc__)
+    try:
+        trace = record("synthetic:medium", Path(config.folder))[0]
+        table = np.random.default_rng(0).random((trace.num_ids, WIDTH), np.float32)
+        costs = [own_cost(policy, trace, table) for policy in POLICIES]
+        beside = step_beside(config, trace)
+    except ValueError as error:
+        fail(error)
+    print(render([list(cost.values()) for cost in costs], list(costs[0])))
+    print()
+    print(render(list(beside.items())))
+    if config.json is not None:
+        Path(config.json).write_text(json.dumps({"own": costs, "beside": beside}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Every policy and decider on recorded traces of real and generated graphs, beside Belady's bound.
+
+    python -m benchmarks.policies --folder traces --json policies.json
+    python -m benchmarks.policies --graphs amazon_photo,tolokers --deciders always,every:8,llm
+
+Four parts of each graph, buffers of 5% and 25% of the halo. Rows moved are shares of no buffer's,
+and ratios to the fewest that any demand-filled buffer of that size could move. ``every:best`` is
+the best single interval for that graph and buffer, found by search: what tuning would find.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rudder.belady import belady_rows
+from tqdm import tqdm
+
+from benchmarks.traces import available, record
+from rudder.config import SteerConfig
+from rudder.replay import Replayed, grid_table, replay, row_of
+from rudder.trace import Trace
+from runnable.flags import fail, flag, parse
+
+PRESETS = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
+INTERVALS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoliciesConfig:
+    """Settings of ``python -m benchmarks.policies``."""
+
+    folder: str = flag("traces", "where traces are kept; recorded there where missing")
+    graphs: str | None = flag(None, "names with commas between (default: all that are here)")
+    buffer: str = flag("0.05,0.25", "capacities as shares of the halo rows")
+    deciders: str = flag("never,once,random:0.1,llm", "of the rudder preset, beside every:best")
+    classifier_dir: str | None = flag(None, "folder of rudder.fit, for classifiers")
+    agent_model: str = flag("embedded", "the language model of llm")
+    json: str | None = flag(None, "also write the grid to this file")
+
+
+def best_interval(
+    traces: Sequence[Trace], buffer: float
+) -> tuple[SteerConfig, list[Replayed], dict[int, int]]:
+    """The ``every:n`` that moves the fewest rows, its replays, and the rows of each n."""
+    found: dict[int, tuple[SteerConfig, list[Replayed]]] = {}
+    for interval in INTERVALS:
+        config = SteerConfig(prefetch="rudder", decider=f"every:{interval}", buffer=buffer)
+        found[interval] = config, [replay(trace, config) for trace in traces]
+    moved = {n: sum(rank.counters.moved for rank in ranks) for n, (_, ranks) in found.items()}
+    return *found[min(moved, key=lambda n: moved[n])], moved
+
+
+def measure(config: PoliciesConfig) -> list[dict[str, Any]]:
+    """The rows of the grid."""
+    names = config.graphs.split(",") if config.graphs else available()
+    buffers = [float(share) for share in config.buffer.split(",")]
+    deciders = config.deciders.split(",")
+    rows = []
+    total = len(names) * len(buffers) * (len(PRESETS) + len(deciders) + 1)
+    with tqdm(total=total, unit="cell", disable=None) as bar:
+        for name in names:
+            bar.set_postfix_str(name)
+            traces = record(name, Path(config.folder))
+            for buffer in buffers:
+                settings = [SteerConfig(prefetch=preset, buffer=buffer) for preset in PRESETS]
+                settings += [
+                    SteerConfig(
+                        prefetch="rudder",
+                        decider=decider,
+                        buffer=buffer,
+                        classifier_dir=config.classifier_dir,
+                        agent_model=config.agent_model,
+                    )
+                    for decider in deciders
+                ]
+                best, replayed, moved = best_interval(traces, buffer)
+                belady = sum(
+                    belady_rows(
+                        [trace.minibatch(t) for t in range(trace.num_minibatches)], rank.capacity
+                    )
+                    for trace, rank in zip(traces, replayed, strict=True)
+                )
+                row = {**row_of(traces, best, replayed, belady), "trace": name}
+                rows.append(
+                    {**row, "decider": f"{best.decider} (best)", "moved_by_interval": moved}
+                )
+                bar.update()
+                for setting in settings:
+                    ranks = [replay(trace, setting) for trace in traces]
+                    rows.append({**row_of(traces, setting, ranks, belady), "trace": name})
+                    bar.update()
+    return rows
+
+
+def main() -> None:
+    """Measure, and print the grid."""
+    config = parse(PoliciesConfig, __doc__)
+    try:
+        rows = measure(config)
+    except ValueError as error:
+        fail(error)
+    print(grid_table(rows))
+    if config.json is not None:
+        Path(config.json).write_text(
+            json.dumps({"config": asdict(config), "grid": rows}, indent=1) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The graphs whose traces the steering benchmarks share, and recording them.
+
+Four parts each. Batches are small enough that an epoch has several minibatches, and the run long
+enough (about 200 minibatches a rank) for steering to matter.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minidist.train import RunConfig, train_in_threads
+from rudder.trace import Trace, read_traces
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+NUM_PARTS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A graph and how it is trained on."""
+
+    dataset: str
+    batch_size: int
+    epochs: int
+
+
+RECIPES = {
+    "amazon_photo": Recipe(dataset="npz:amazon_photo", batch_size=16, epochs=40),
+    "coauthor_cs": Recipe(dataset="npz:coauthor_cs", batch_size=50, epochs=12),
+    "facebook_pagepage": Recipe(dataset="npz:facebook_pagepage", batch_size=50, epochs=20),
+    "tolokers": Recipe(dataset="npz:tolokers", batch_size=100, epochs=14),
+    "synthetic:small": Recipe(dataset="synthetic:small", batch_size=50, epochs=20),
+    "synthetic:medium": Recipe(dataset="synthetic:medium", batch_size=500, epochs=20),
+}
+
+
+def available() -> list[str]:
+    """The names whose data is here."""
+    return [
+        name
+        for name, recipe in RECIPES.items()
+        if not recipe.dataset.startswith("npz:") or (DATA / f"{name}.npz").is_file()
+    ]
+
+
+def record(name: str, folder: Path) -> list[Trace]:
+    """All ranks' traces of a graph, from ``folder/<name>``; recorded there if they are not yet."""
+    traces = folder / name.replace(":", "-")
+    if not traces.exists():
+        recipe = RECIPES[name]
+        real = recipe.dataset.startswith("npz:")
+        train_in_threads(
+            RunConfig(
+                dataset=f"npz:{DATA / name}.npz" if real else recipe.dataset,
+                parts=str(folder / f"parts-{traces.name}"),
+                batch_size=recipe.batch_size,
+                epochs=recipe.epochs,
+                ranks=NUM_PARTS,
+                transport="local",
+                prefetch="overlap",
+                trace_only=True,
+                trace=str(traces),
+            )
+        )
+    return read_traces(traces)
