@@ -93,11 +93,15 @@ def _read(path: Path, reader: _Reader) -> GgufHeader:
         key = reader.string().decode(errors="replace")
         fields[key] = reader.value(reader.scalar(4))
     header = GgufHeader(fields=fields)
-    layers = fields.get(f"{header.architecture}.block_count", 1)
-    tokens = fields.get("tokenizer.ggml.tokens") or []
-    # These two end the process in llama.cpp; found by loading files with bytes changed at random.
+    name = header.architecture
+    layers = fields.get(f"{name}.block_count", 1)
+    epsilon = fields.get(f"{name}.attention.layer_norm_rms_epsilon", 0.0)
+    tokens = [token.partition(b"\0")[0] for token in fields.get("tokenizer.ggml.tokens") or ()]
+    # These end the process in llama.cpp; found by loading files with bytes changed at random.
     if not isinstance(layers, int) or not 0 < layers <= _LAYERS:
         raise ValueError(f"{path} is damaged ({layers} layers): get it again")
-    if len(set(tokens)) != len(tokens):
+    if not isinstance(epsilon, float) or not epsilon >= 0:
+        raise ValueError(f"{path} is damaged (norm epsilon {epsilon}): get it again")
+    if len({token for token in tokens if token}) != sum(1 for token in tokens if token):
         raise ValueError(f"{path} is damaged (its vocabulary repeats tokens): get it again")
     return header

@@ -1,0 +1,101 @@
+"""Context builder (paper, section 4.2): past decisions, what was expected, what came of them."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rudder.agent.metrics import relative_change
+from rudder.snapshot import Context, Outcome, Trend
+
+# Past decisions that are told one by one; all those of the context count in the means.
+HISTORY = 6
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """One decision and what came of it.
+
+    ago: minibatches since the one that applied it.   expected: None where nothing was stated.
+    hits_change: of %-Hits, in points; moved_change: of the communication volume, in percent.
+    """
+
+    ago: int
+    replace: bool
+    expected: Trend | None
+    hits_change: float
+    moved_change: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What decisions of one kind did on average; units as in ``Past``."""
+
+    count: int
+    hits_change: float
+    moved_change: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """past: the latest decisions, oldest first. replaced, kept: over all that are remembered."""
+
+    past: Sequence[Past]
+    replaced: Effect | None
+    kept: Effect | None
+
+    def latest(self, count: int) -> "History":
+        """Without all but the latest ``count`` single decisions."""
+        past = self.past[max(len(self.past) - count, 0) :]
+        return History(past=past, replaced=self.replaced, kept=self.kept)
+
+
+def _past(outcome: Outcome, now: int) -> Past:
+    before, after = outcome.before, outcome.after
+    return Past(
+        ago=now - outcome.applied,
+        replace=outcome.decision.replace,
+        expected=outcome.decision.expect_hits,
+        hits_change=after.hits_pct - before.hits_pct,
+        moved_change=relative_change(before.moved, after.moved),
+        passed=outcome.passed,
+    )
+
+
+def _effect(past: Sequence[Past]) -> Effect | None:
+    if not past:
+        return None
+    return Effect(
+        count=len(past),
+        hits_change=statistics.fmean(one.hits_change for one in past),
+        moved_change=statistics.fmean(one.moved_change for one in past),
+    )
+
+
+def build_history(context: Context) -> History:
+    """What the outcomes of a context teach."""
+    now = context.latest.minibatch
+    past = [_past(outcome, now) for outcome in context.outcomes]
+    return History(
+        past=past[-HISTORY:],
+        replaced=_effect([one for one in past if one.replace]),
+        kept=_effect([one for one in past if not one.replace]),
+    )
+
+
+def fit(
+    history: History, write: Callable[[History], _T], size: Callable[[_T], int], budget: int
+) -> _T:
+    """What ``write`` makes of the longest history that keeps it within ``budget`` tokens.
+
+    The oldest decisions go first. Raises ValueError where not even an empty history fits.
+    """
+    for count in range(len(history.past), -1, -1):
+        text = write(history.latest(count))
+        if size(text) <= budget:
+            return text
+    raise ValueError(
+        f"the prompt takes {size(text)} tokens without its history, and there is room for {budget}"
+    )

@@ -1,0 +1,222 @@
+"""llama.cpp: a GGUF model that continues texts. The only file that imports llama_cpp.
+
+One engine belongs to one thread at a time: two threads on one model end the process.
+"""
+
+import ctypes
+import functools
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rudder.agent.gguf_header import read_header
+from rudder.agent.template import ChatTemplate
+
+# Loading turns the process's stderr off for a moment and collects llama.cpp's complaints.
+_LOADING = threading.Lock()
+_PAD = 256  # llama.cpp rounds contexts up to it
+_PIECE_BYTES = 512
+_ERROR_LEVEL = 4
+# How often the watch looks at the clock, in seconds.
+_LOOK_S = 0.05
+_LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """text: the continuation. tokens: of it; prompt_tokens: before it; finished: by its own end."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    finished: bool
+
+
+def _import() -> Any:
+    """llama_cpp, told to be quiet and, should it abort, not to start a debugger."""
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+    import llama_cpp
+
+    return llama_cpp
+
+
+def _load(path: Path, **settings: Any) -> Any:
+    """A ``llama_cpp.Llama``. Raises ValueError with what llama.cpp had to say."""
+    llama_cpp = _import()
+    said: list[str] = []
+
+    @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+    def collect(kind: int, text: bytes, data: ctypes.c_void_p) -> None:
+        if kind == _ERROR_LEVEL:
+            said.append(text.decode(errors="replace").strip())
+
+    with _LOADING:
+        llama_cpp.llama_log_set(collect, ctypes.c_void_p(0))
+        try:
+            return llama_cpp.Llama(str(path), verbose=False, **settings)
+        except Exception as error:
+            reason = next((line for line in said if "error" in line), "") or str(error)
+            raise ValueError(_explain(path, reason)) from None
+        finally:
+            llama_cpp.llama_log_set(_silence(llama_cpp), ctypes.c_void_p(0))
+
+
+@functools.cache
+def _silence(llama_cpp: Any) -> Any:
+    """A log that is free of Python: C's toupper, given the level, does nothing."""
+    return llama_cpp.llama_log_callback(("toupper", _LIBC))
+
+
+def _explain(path: Path, reason: str) -> str:
+    reason = reason.rpartition("error loading model: ")[2]
+    if "architecture" in reason:
+        version = _import().__version__
+        return f"{path}: {reason}: llama-cpp-python {version} is too old for it or never knew it"
+    return f"{path}: llama.cpp cannot load it ({reason}): get the file again, or another model"
+
+
+class _Watch:
+    """Tells llama.cpp to stop at a time, even in the middle of a prompt.
+
+    llama.cpp asks a C function at each node of its graph. Python as that function would need the
+    interpreter's lock each time, and wait up to 5 ms for it while training runs; so it is C's
+    strlen, over a text that is empty until it is time. A thread that looks at the clock now and
+    then costs a call nothing, where a timer for each took 0.1 to 0.4 ms.
+    """
+
+    def __init__(self, llama_cpp: Any, context: Any) -> None:
+        self.until, self.stop = math.inf, ctypes.create_string_buffer(2)
+        self._callback = llama_cpp.ggml_abort_callback(("strlen", _LIBC))  # kept from collection
+        llama_cpp.llama_set_abort_callback(context, self._callback, ctypes.addressof(self.stop))
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rudder-agent-watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing.wait(_LOOK_S):
+            if time.perf_counter() > self.until:
+                self.stop[0] = b"x"
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        self._thread.join()
+
+
+class LlamaEngine:
+    """A loaded model.
+
+    context: at most so many tokens; fewer where the model was trained on fewer.
+    threads: CPU threads.   gpu_layers: -1 for all.
+    Raises ValueError naming the file, what is wrong with it and what to do.
+    """
+
+    def __init__(self, path: Path, *, context: int, threads: int = 1, gpu_layers: int = 0) -> None:
+        header = read_header(path)
+        trained = header.fields.get(f"{header.architecture}.context_length")
+        self.path = path
+        self.context = min(context, trained) if isinstance(trained, int) else context
+        self._llama = _load(
+            path,
+            n_ctx=-(-self.context // _PAD) * _PAD,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=gpu_layers,
+            seed=1,
+        )
+        self._api = _import()
+        self._vocab = self._api.llama_model_get_vocab(self._llama.model)
+        self._watch = _Watch(self._api, self._llama.ctx)
+        self._begin = self._llama.token_bos()
+        self.template = ChatTemplate(
+            self._llama.metadata.get("tokenizer.chat_template"),
+            self._special_text(self._begin),
+            self._special_text(self._llama.token_eos()),
+        )
+
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt."""
+        return len(self._tokenize(prompt))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        end: str,
+        max_tokens: int,
+        until: float,
+        grammar: str | None = None,
+        on_text: Callable[[str], None] = lambda text: None,
+    ) -> Generated:
+        """Continue a prompt, greedily, up to and including ``end``.
+
+        Evaluates only what the prompt does not share with the texts of the call before.
+        until: by ``time.perf_counter()``; raises TimeoutError soon after it.
+        on_text: told of the continuation so far, after each token.
+        """
+        tokens = self._tokenize(prompt)
+        limit = min(max_tokens, self._llama.n_ctx() - len(tokens))
+        rules = None if grammar is None else self._api.LlamaGrammar.from_string(grammar)
+        raw, text, count = b"", "", 0
+        with self._timed(until) as check:
+            stream = self._llama.generate(tokens, temp=0.0, repeat_penalty=1.0, grammar=rules)
+            for token in stream if limit > 0 else ():
+                check()
+                if self._api.llama_vocab_is_eog(self._vocab, token):
+                    return self._generated(text, count, tokens, True)
+                raw, count = raw + self._piece(token), count + 1
+                text = raw.decode(errors="ignore")
+                on_text(text)
+                if end in text or count == limit:
+                    break
+        return self._generated(text, count, tokens, end in text)
+
+    def close(self) -> None:
+        """Free the model."""
+        self._watch.close()
+        self._llama.close()
+
+    @contextmanager
+    def _timed(self, until: float) -> Iterator[Callable[[], None]]:
+        """Stops llama.cpp at a time, also in the middle of a prompt (on the CPU)."""
+
+        def check() -> None:
+            if time.perf_counter() > until:
+                raise TimeoutError("the agent's model took too long")
+
+        self._watch.until = until
+        try:
+            check()
+            yield check
+        except RuntimeError:  # llama_decode was stopped, or failed
+            check()
+            raise
+        finally:
+            self._watch.until = math.inf
+            self._watch.stop[0] = b"\0"
+
+    @staticmethod
+    def _generated(text: str, count: int, tokens: list[int], finished: bool) -> Generated:
+        return Generated(text=text, tokens=count, prompt_tokens=len(tokens), finished=finished)
+
+    def _tokenize(self, text: str) -> list[int]:
+        tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
+        # Templates write the first token out themselves, or leave it to the tokenizer.
+        if self._api.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [self._begin]:
+            return [self._begin, *tokens]
+        return tokens
+
+    def _piece(self, token: int) -> bytes:
+        """A token's bytes (``Llama.detokenize`` returns none for more than 31 of them)."""
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        size = self._api.llama_token_to_piece(self._vocab, token, buffer, _PIECE_BYTES, 0, True)
+        return buffer.raw[: max(size, 0)]
+
+    def _special_text(self, token: int) -> str:
+        return self._piece(token).decode(errors="replace") if token >= 0 else ""

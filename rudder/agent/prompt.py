@@ -1,0 +1,58 @@
+"""The prompt: what never changes first, so that its evaluation is reused, then the state."""
+
+from rudder.snapshot import Facts
+
+SYSTEM = """\
+You steer the prefetch buffer of one trainer in distributed GNN training. Each minibatch samples \
+nodes; features of nodes that other machines own (remote rows) cross the network unless the buffer \
+holds them. Replacing swaps stale rows of the buffer for candidates that were often missed. It \
+moves rows on purpose now and pays if it saves more rows later. Decide whether to replace at the \
+next minibatch, so that as few rows as possible are moved over the rest of the run.
+
+Each number is followed by a word for its size, and where it changes by a word for its direction \
+(plunging, falling, steady, rising, soaring; steady is within 1 point or 1%).
+past: recent decisions: minibatches ago, what was decided, how hit (points) and moved (percent) \
+changed by the first minibatch after it, what was hoped for hit, and whether that was met or \
+missed; then means over what is remembered.
+left: minibatches still to come. since: minibatches since rows were last replaced.
+reach: buffer capacity in percent of the remote rows of a minibatch; hit cannot be higher.
+filled, stale, candidates, replaced: rows in use, rows to give up (unused ones among them), rows \
+to take in, rows just swapped in, each in percent of the capacity.
+swap: rows that replacing would swap, in percent of the remote rows of a minibatch.
+moved: rows that crossed the network for this minibatch, and that in percent of its remote rows.
+halo: hit among direct neighbours of our part. jitter: how much hit varies between minibatches.
+hit: remote rows found in the buffer, in percent of those needed (%-Hits).
+next2: hit that the minibatch after next will have if nothing is replaced, and its change from now.
+
+Advice: replace while the buffer fills, or when hit is low or falling and there are many stale \
+rows and candidates. Keep when swap is none or low, when past replacements did not raise hit, when \
+rows were replaced just before, and near the end: a replacement needs minibatches left to pay.
+"""
+FORM = """
+Answer with one line of JSON and nothing else:
+{"decision":"replace" or "keep","hits":D,"moved":D,"reason":"a few words"}
+where D is your expectation, "increase", "decrease" or "stagnant": hits for hit, and moved for the \
+rows moved, at the first minibatch after your decision is carried out, compared with now.
+"""
+THINK_FIRST = """
+First think step by step, in at most 100 words. Then give the answer.
+"""
+
+
+def system_text(reasoning: bool) -> str:
+    """The task, the meaning of each metric, and the form of an answer."""
+    return SYSTEM + FORM + (THINK_FIRST if reasoning else "")
+
+
+def facts_text(facts: Facts) -> str:
+    """The graph and the training: what the agent is told once."""
+    share = 100.0 * facts.capacity / facts.halo_rows if facts.halo_rows else 0.0
+    return (
+        "### graph and training\n"
+        f"graph: {facts.num_nodes} nodes, {facts.num_edges} edges, {facts.num_parts} parts\n"
+        f"our part: {facts.part_nodes} nodes, {facts.part_edges} edges, "
+        f"{facts.halo_rows} remote neighbours (halo)\n"
+        f"buffer: {facts.capacity} rows of {facts.row_bytes} bytes, {share:.0f}% of the halo\n"
+        f"training: {facts.batch_size} seeds a minibatch, {facts.minibatches_per_epoch} "
+        f"minibatches an epoch, {facts.num_minibatches} in all\n\n"
+    )

@@ -1,0 +1,88 @@
+"""Chat templates: how a model wants a system text and a user's text written down."""
+
+import jinja2
+import jinja2.ext
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from rudder.agent.state import STATE_MARK
+
+_PLAIN = "{% for m in messages %}{{ m['content'] }}\n\n{% endfor %}Answer:\n"
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+class _GenerationTag(jinja2.ext.Extension):
+    """``{% generation %}`` marks text for training; here it means nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 (as jinja2 has it)
+
+    def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
+        parser.stream.skip(1)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+class ChatTemplate:
+    """Writes prompts for one model.
+
+    source: the model's own template, or None. One that cannot be rendered, or drops the state,
+    gives way to a plain one; one that rejects or drops the system role gets both texts as one.
+    begin, end: texts of the model's special tokens.
+    own: whether the model's own template is used.   thinks: whether it knows of thinking aloud.
+    """
+
+    def __init__(self, source: str | None, begin: str = "", end: str = "") -> None:
+        self._special = {"bos_token": begin, "eos_token": end}
+        self._environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[_GenerationTag, jinja2.ext.loopcontrols],
+        )
+        self._merge, self.own = False, False
+        self._template = self._environment.from_string(_PLAIN)
+        self.thinks = source is not None and THINK_CLOSE in source
+        if source is not None:
+            self._try(source)
+
+    def _try(self, source: str) -> None:
+        """Use a template if the state comes through it."""
+        plain = self._template
+        user = STATE_MARK + "probe of the state"
+        try:
+            self._template = self._environment.from_string(source)
+        except jinja2.TemplateError:
+            return
+        for self._merge in (False, True):
+            try:
+                text = self.render("probe of the system", user, reasoning=False)
+            except (jinja2.TemplateError, TypeError, ValueError, AttributeError):
+                continue
+            if "probe of the state" in text and ("probe of the system" in text or self._merge):
+                self.own = True
+                return
+        self._template, self._merge, self.thinks = plain, False, False
+
+    def render(self, system: str, user: str, reasoning: bool) -> str:
+        """The whole prompt, up to where the answer begins (or, with reasoning, the thought)."""
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        if self._merge:
+            messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
+        text = self._template.render(
+            messages=messages,
+            add_generation_prompt=True,
+            enable_thinking=reasoning,
+            raise_exception=_raise,
+            # The same prompt on every day.
+            strftime_now=lambda form: "1 January 2025",
+            date_string="1 January 2025",
+            **self._special,
+        )
+        in_thought = text.rstrip().endswith(THINK_OPEN)
+        if self.thinks and reasoning and not in_thought:
+            return f"{text}{THINK_OPEN}\n"
+        if in_thought and not reasoning:
+            return f"{text.rstrip()}\n\n{THINK_CLOSE}\n\n"
+        return text

@@ -1,0 +1,158 @@
+"""What an agent reads: metrics, history, their words, and how history gives way to a budget."""
+
+import re
+
+import pytest
+
+from rudder.agent.context import HISTORY, build_history, fit
+from rudder.agent.metrics import collect
+from rudder.agent.prompt import facts_text, system_text
+from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
+from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
+from tests.rudder.contexts import FACTS, random_context
+
+
+def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1) -> Snapshot:
+    return Snapshot(
+        minibatch=minibatch,
+        epoch=0,
+        step=minibatch,
+        remote=100,
+        hits=hits,
+        halo_remote=80,
+        halo_hits=20,
+        replaced=replaced,
+        replacement_rows=5,
+        stale=30,
+        candidates=600,
+        filled=200,
+        capacity=200,
+        num_minibatches=50,
+        ahead_remote=-1 if ahead < 0 else 100,
+        ahead_hits=max(ahead, 0),
+    )
+
+
+def outcome(minibatch: int, *, replace: bool, after: int) -> Outcome:
+    return Outcome(
+        decision=Decision(replace=replace, minibatch=minibatch, expect_hits=Trend.INCREASE),
+        before=snapshot(minibatch),
+        applied=minibatch + 1,
+        after=snapshot(minibatch + 2, hits=after),
+    )
+
+
+RECENT = [snapshot(t, hits) for t, hits in enumerate([60, 60, 60, 60])]
+CONTEXT = Context(
+    recent=[*RECENT[:-1], snapshot(3, 60, replaced=20), snapshot(4, 57, ahead=62)],
+    outcomes=[outcome(0, replace=True, after=70), outcome(1, replace=False, after=50)],
+)
+
+
+def test_metrics() -> None:
+    m = collect(CONTEXT)
+    assert (m.hits_pct, m.hits_change, m.jitter) == (57.0, -3.0, 0.75)
+    assert (m.ahead_pct, m.ahead_change, m.halo_hits_pct) == (62.0, 5.0, 25.0)
+    assert (m.moved, m.moved_pct) == (48, 48.0)
+    assert m.moved_change == pytest.approx(100 * 3 / 45)
+    assert (m.stale_pct, m.candidates_pct, m.filled_pct) == (15.0, 300.0, 100.0)
+    assert (m.swap_pct, m.reach_pct, m.replaced_pct) == (30.0, 200.0, 0.0)
+    assert (m.since, m.done, m.left) == (1, 5, 45)
+
+
+def test_metrics_of_a_first_minibatch_without_remote_rows() -> None:
+    nothing = Snapshot(
+        minibatch=0,
+        epoch=0,
+        step=0,
+        remote=0,
+        hits=0,
+        halo_remote=0,
+        halo_hits=0,
+        replaced=0,
+        replacement_rows=0,
+        stale=0,
+        candidates=0,
+        filled=0,
+        capacity=0,
+        num_minibatches=1,
+    )
+    m = collect(Context(recent=[nothing]))
+    assert (m.hits_pct, m.hits_change, m.reach_pct, m.since, m.left) == (100.0, 0.0, 0.0, None, 0)
+    assert "since never" in state_section(m, build_history(Context(recent=[nothing])))
+
+
+def test_state_section() -> None:
+    assert state_section(collect(CONTEXT), build_history(CONTEXT)) == (
+        "### state\n"
+        "past\n"
+        "3 ago replace hit +20 (soaring) moved -36 (plunging) hoped increase met\n"
+        "2 ago keep hit +0 (steady) moved +0 (steady) hoped increase missed\n"
+        "mean of 1 replace hit +20 (soaring) moved -36 (plunging)\n"
+        "mean of 1 keep hit +0 (steady) moved +0 (steady)\n"
+        "now\n"
+        "left 45 (many) of 50 since 1 (one)\n"
+        "reach 200 (over) filled 100 (full)\n"
+        "stale 15 (some) candidates 300 (over) swap 30 (half) replaced 0 (none)\n"
+        "moved 48 rows 48 (half, soaring) halo 25 (some)\n"
+        "hit 57 (half, falling) jitter 1 (low) next2 62 (+5 rising)"
+    )
+
+
+def test_words() -> None:
+    assert [level(v) for v in (0, 0.4, 5, 10, 59, 60, 90, 400)] == (
+        ["none", "none", "low", "some", "half", "high", "full", "over"]
+    )
+    assert [amount(n) for n in (0, 1, 2, 4, 5, 16, 17)] == (
+        ["none", "one", "few", "few", "some", "some", "many"]
+    )
+    assert [motion(c) for c in (-6, -5, -1, 0.9, 1.1, 5, 5.1)] == (
+        ["plunging", "falling", "steady", "steady", "rising", "rising", "soaring"]
+    )
+
+
+def test_state_is_short_and_of_few_words() -> None:
+    words: set[str] = set()
+    for seed in range(300):
+        context = random_context(seed)
+        text = state_section(collect(context), build_history(context))
+        pieces = re.findall(r" ?[a-z]+|\d| ?[^\sa-z\d]+|\n", text)
+        assert len(pieces) <= 350
+        assert text.startswith(STATE_MARK)
+        assert "+-" not in text
+        assert "-0 " not in text
+        words |= {piece.strip() for piece in pieces}
+    assert len(words) < 100
+
+
+def test_history_is_trimmed_from_its_oldest() -> None:
+    context = Context(
+        recent=[snapshot(40)],
+        outcomes=[outcome(t, replace=False, after=50) for t in range(30)],
+    )
+    history = build_history(context)
+    assert [past.ago for past in history.past] == [15, 14, 13, 12, 11, 10][-HISTORY:]
+    assert history.kept is not None
+    assert history.kept.count == 30  # the mean knows of all
+    metrics = collect(context)
+    full = len(state_section(metrics, history))
+    line = len(" ago keep hit +0 (steady) moved +0 (steady) hoped increase missed") + 3
+    for budget in (full, full - 1, full - 3 * line):
+        text = fit(history, lambda h: state_section(metrics, h), len, budget)
+        assert len(text) <= budget
+        assert len(text) > budget - line
+        assert "10 ago" in text
+        assert ("15 ago" in text) == (budget == full)
+    with pytest.raises(ValueError, match="without its history"):
+        fit(history, lambda h: state_section(metrics, h), len, 100)
+
+
+def test_prompt_explains_every_word_of_the_state() -> None:
+    names = re.findall(r"(\w+) [+-]?\d+ (?:rows \d+ )?\(", state_section(*_of(CONTEXT)))
+    for name in set(names) - {"of"}:
+        assert re.search(rf"\b{name}\b", system_text(False)), name
+    assert "40000 remote neighbours" in facts_text(FACTS)
+
+
+def _of(context: Context) -> tuple:  # type: ignore[type-arg]
+    return collect(context), build_history(context)
