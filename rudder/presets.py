@@ -88,10 +88,11 @@ def make_policy(
     config: SteerConfig, preset: Preset, capacity: int, num_ids: int, prior: Prior
 ) -> Policy:
     """The policy of a preset, new."""
-    scores = {"increment": config.score_increment, "decay": config.score_decay}
     match preset.name:
         case "massivegnn":
-            return MassiveGNNPolicy(capacity, num_ids, prior, interval=config.interval, **scores)
+            return MassiveGNNPolicy(
+                capacity, num_ids, prior, interval=config.interval, decay=config.score_decay
+            )
         case "degree":
             return DegreePolicy(capacity, num_ids, prior)
         case "vip":
@@ -102,7 +103,13 @@ def make_policy(
             return LfuPolicy(capacity, num_ids)
         case "lookahead":
             return LookaheadPolicy(capacity, num_ids, window=preset.window)
-    return ScorePolicy(capacity, num_ids, threshold=config.score_threshold, **scores)
+    return ScorePolicy(
+        capacity,
+        num_ids,
+        increment=config.score_increment,
+        decay=config.score_decay,
+        threshold=config.score_threshold,
+    )
 
 
 def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int, log: Log) -> Decider:

@@ -1,0 +1,108 @@
+"""Choosing the best of many without sorting them. Ties fall the same way every time.
+
+C capacity, m misses of a minibatch, n things to choose from, k of them chosen.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from rudder.policies.base import Ids
+
+Array = NDArray[Any]
+# The largest key of ``keep_best``; a free slot's, which anything is better than, is one more.
+WORST = 4095
+
+
+def largest(keys: Array, ties: Ids, k: int) -> Ids:
+    """Indices of the k largest keys [n], ascending; among equal ones, of the smallest ties [n]."""
+    if k >= len(keys):
+        return np.arange(len(keys))
+    if k <= 0:
+        return np.zeros(0, np.int64)
+    edge = np.partition(keys, len(keys) - k)[len(keys) - k]
+    above, level = np.flatnonzero(keys > edge), np.flatnonzero(keys == edge)
+    wanted = k - len(above)
+    if wanted < len(level):
+        level = level[np.argpartition(ties[level], wanted - 1)[:wanted]]
+    chosen = np.concatenate([above, level])
+    chosen.sort()
+    return chosen
+
+
+@njit(cache=True, nogil=True)
+def _keep_best(slot_keys, miss_keys, counts, out_slots, out_misses):  # type: ignore[no-untyped-def]
+    """Fill in the slots to give up and the misses to take; returns how many."""
+    counts[:] = 0
+    for key in slot_keys:
+        counts[np.uint64(key)] += 1
+    for key in miss_keys:
+        counts[np.uint64(key)] += 1
+    # All better than the cut stay; of those at the cut as many as there is room for.
+    room, cut = len(slot_keys), 0
+    while counts[cut] <= room:
+        room -= counts[cut]
+        cut += 1
+    num_slots = 0
+    left = room
+    for slot in range(len(slot_keys)):
+        key = slot_keys[slot]
+        if key < cut:
+            continue
+        if key == cut and left > 0:
+            left -= 1
+            continue
+        out_slots[num_slots] = slot
+        num_slots += 1
+    num_misses = 0
+    for i in range(len(miss_keys)):
+        key = miss_keys[i]
+        if key > cut or (key == cut and left <= 0):
+            continue
+        if key == cut:
+            left -= 1
+        out_misses[num_misses] = i
+        num_misses += 1
+    return num_misses
+
+
+def keep_best(slot_keys: Array, miss_keys: Array, counts: Array) -> tuple[Ids, Ids]:
+    """(slots to give up, indices of the misses that take them), both ascending.
+
+    The C best stay of the C rows (int32 keys, at most ``WORST``, ``WORST + 1`` in a free slot) and
+    the m misses; smaller keys are better. At equal keys, rows stay before misses come, and lower
+    slots and earlier misses go first. counts: int64 scratch [WORST + 3 or more].
+    """
+    if len(miss_keys) == 0 or len(slot_keys) == 0:
+        empty = np.zeros(0, np.int64)
+        return empty, empty
+    most = min(len(slot_keys), len(miss_keys))
+    slots, misses = np.empty(len(slot_keys), np.int64), np.empty(len(miss_keys), np.int64)
+    num = _keep_best(slot_keys, miss_keys, counts, slots, misses)
+    assert num <= most
+    return slots[:num], misses[:num]
+
+
+def plain_keep_best(slot_keys: Array, miss_keys: Array) -> tuple[Ids, Ids]:
+    """The plain twin of ``keep_best``: sort everything."""
+    capacity = len(slot_keys)
+    ranked = sorted(
+        [(int(key), 0, slot) for slot, key in enumerate(slot_keys)]
+        + [(int(key), 1, miss) for miss, key in enumerate(miss_keys)]
+    )
+    slots = sorted(number for _, is_miss, number in ranked[capacity:] if not is_miss)
+    misses = sorted(number for _, is_miss, number in ranked[:capacity] if is_miss)
+    return np.array(slots, np.int64), np.array(misses, np.int64)
+
+
+def sparse(name: str, array: Array) -> dict[str, Array]:
+    """An array by id as its entries that are not 0, for a checkpoint."""
+    places = np.flatnonzero(array)
+    return {f"{name}_at": places, name: array[places]}
+
+
+def fill(array: Array, name: str, state: dict[str, Array]) -> None:
+    """Put the entries of ``sparse`` back into a new array."""
+    array[state[f"{name}_at"]] = state[name]

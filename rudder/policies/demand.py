@@ -1,0 +1,166 @@
+"""Demand-filled policies: only misses come in, whose rows are moved anyway. No decider is asked.
+
+After each minibatch the best C of the rows held and the rows missed stay: the most recently asked
+for (``lru``) or the most often (``lfu``). A minibatch counts once; at a tie rows held stay, so a
+minibatch larger than the buffer does not sweep through it. Keys end at ``WORST``: what was asked
+for longer ago than that, or more often, ties.
+
+C capacity, N ids, R remote ids of a minibatch.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from rudder.policies.base import Ids, Policy, no_ids
+from rudder.policies.choose import WORST, fill, keep_best, plain_keep_best, sparse
+
+
+@njit(cache=True, nogil=True)
+def _note_recent(ids, slots, now, last):  # type: ignore[no-untyped-def]
+    """Note hits by slot; returns the number of misses."""
+    misses = 0
+    for i in range(len(ids)):
+        if slots[i] >= 0:
+            last[np.uint64(slots[i])] = now
+        else:
+            misses += 1
+    return misses
+
+
+@njit(cache=True, nogil=True)
+def _note_often(ids, slots, often, count, misses, miss_counts):  # type: ignore[no-untyped-def]
+    """Count hits by slot and misses by id; lists the misses and returns their number."""
+    num = 0
+    for i in range(len(ids)):
+        if slots[i] >= 0:
+            often[np.uint64(slots[i])] += 1
+        else:
+            id_ = np.uint64(ids[i])
+            count[id_] += 1
+            misses[num], miss_counts[num] = ids[i], count[id_]
+            num += 1
+    return num
+
+
+@njit(cache=True, nogil=True)
+def _keys(values, top, worst, held, keys):  # type: ignore[no-untyped-def]
+    """``keys[slot]`` = how far its value is under the top, at most ``worst``; free: one more."""
+    for slot in range(len(values)):
+        key = min(top - values[slot], worst)
+        keys[slot] = worst + 1 if held[slot] < 0 else max(key, 0)
+
+
+class _DemandPolicy(Policy):
+    """What lru and lfu share: slots, their ids, and scratch for choosing."""
+
+    def __init__(self, capacity: int, num_ids: int) -> None:
+        super().__init__(capacity, num_ids)
+        self._held = np.full(capacity, -1, np.int64)
+        self._keys = np.zeros(capacity, np.int32)
+        self._scratch = np.zeros(WORST + 3, np.int64)
+        self._misses = no_ids()
+
+
+class LruPolicy(_DemandPolicy):
+    """Keeps the most recently asked for."""
+
+    name = "lru"
+
+    def __init__(self, capacity: int, num_ids: int) -> None:
+        super().__init__(capacity, num_ids)
+        self._last, self._now = np.zeros(capacity, np.int32), 0
+
+    def observe(self, ids: Ids, slots: Ids) -> None:
+        self._now += 1
+        num = _note_recent(ids, slots, self._now, self._last)
+        self._misses = ids[slots < 0] if num else no_ids()
+
+    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+        if len(self._misses) == 0:
+            return no_ids(), no_ids()
+        _keys(self._last, self._now, WORST, self._held, self._keys)
+        miss_keys = np.zeros(len(self._misses), np.int32)
+        slots, chosen = keep_best(self._keys, miss_keys, self._scratch)
+        ids = self._misses[chosen]
+        self._held[slots], self._last[slots] = ids, self._now
+        return slots, ids
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        now = np.array(self._now)
+        return {"held": self._held.copy(), "last": self._last.copy(), "now": now}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self._held[:], self._last[:], self._now = state["held"], state["last"], int(state["now"])
+
+
+class LfuPolicy(_DemandPolicy):
+    """Keeps the most often asked for, counted since the run began, in the buffer or out of it."""
+
+    name = "lfu"
+
+    def __init__(self, capacity: int, num_ids: int) -> None:
+        super().__init__(capacity, num_ids)
+        self._often = np.zeros(capacity, np.int32)
+        self._count = np.zeros(num_ids, np.int32)  # of ids outside
+        self._miss_counts = np.zeros(0, np.int32)
+
+    def observe(self, ids: Ids, slots: Ids) -> None:
+        misses, counts = np.empty(len(ids), np.int64), np.empty(len(ids), np.int32)
+        num = _note_often(ids, slots, self._often, self._count, misses, counts)
+        self._misses, self._miss_counts = misses[:num], counts[:num]
+
+    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+        if len(self._misses) == 0:
+            return no_ids(), no_ids()
+        _keys(self._often, WORST, WORST, self._held, self._keys)
+        miss_keys = np.maximum(WORST - self._miss_counts, 0)
+        slots, chosen = keep_best(self._keys, miss_keys, self._scratch)
+        ids, old = self._misses[chosen], self._held[slots]
+        evicted = old >= 0
+        self._count[old[evicted]] = self._often[slots[evicted]]
+        self._held[slots], self._often[slots] = ids, self._miss_counts[chosen]
+        return slots, ids
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        slots = {"held": self._held.copy(), "often": self._often.copy()}
+        return {**slots, **sparse("count", self._count)}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> None:
+        self._held[:], self._often[:] = state["held"], state["often"]
+        fill(self._count, "count", state)
+
+
+class PlainDemand:
+    """The plain twin of ``LruPolicy`` and ``LfuPolicy``: dictionaries and a sort."""
+
+    def __init__(self, capacity: int, recent: bool) -> None:
+        self.held: list[int] = [-1] * capacity
+        self.recent, self.now = recent, 0
+        self.last: dict[int, int] = {}
+        self.often: dict[int, int] = {}
+        self.misses: list[int] = []
+
+    def observe(self, ids: Ids, slots: Ids) -> None:
+        self.now += 1
+        for id_ in ids.tolist():
+            self.last[id_], self.often[id_] = self.now, self.often.get(id_, 0) + 1
+        self.misses = ids[slots < 0].tolist()
+
+    def _key(self, id_: int) -> int:
+        if id_ < 0:
+            return WORST + 1
+        if self.recent:
+            return min(self.now - self.last[id_], WORST)
+        return max(WORST - self.often[id_], 0)
+
+    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+        slot_keys = np.array([self._key(id_) for id_ in self.held], np.int32)
+        miss_keys = np.array([self._key(id_) for id_ in self.misses], np.int32)
+        slots, chosen = plain_keep_best(slot_keys, miss_keys)
+        ids = [self.misses[place] for place in chosen]
+        for slot, id_ in zip(slots, ids, strict=True):
+            self.held[slot] = id_
+        return slots, np.array(ids, np.int64)

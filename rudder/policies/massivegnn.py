@@ -1,0 +1,33 @@
+"""MassiveGNNPolicy: starts with the halo's hubs and replaces what was not asked for in a while.
+
+Sarkar et al., MassiveGNN (2024): a row's score starts at 1, decays in each minibatch that does not
+ask for it and never recovers; after ``interval`` such minibatches it is stale. The schedule, every
+``interval`` minibatches, is its preset's decider.
+"""
+
+import numpy as np
+
+from rudder.policies.base import Ids, Prior
+from rudder.policies.score import ScorePolicy
+from rudder.policies.static import hubs
+
+
+class MassiveGNNPolicy(ScorePolicy):
+    """Scores as in MassiveGNN; interval: its delta, decay: its gamma."""
+
+    name = "massivegnn"
+
+    def __init__(
+        self, capacity: int, num_ids: int, prior: Prior, *, interval: int, decay: float
+    ) -> None:
+        # Half a decay above the score after ``interval`` of them, for rounding's sake.
+        super().__init__(
+            capacity, num_ids, increment=0.0, decay=decay, threshold=decay ** (interval - 0.5)
+        )
+        self._prior = prior
+
+    def start(self) -> Ids:
+        ids = hubs(self._prior, self.capacity)
+        self._held[: len(ids)], self._score[: len(ids)] = ids, np.float32(1)
+        self._stale = self.capacity - len(ids)
+        return ids
