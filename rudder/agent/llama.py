@@ -23,6 +23,9 @@ _LOADING = threading.Lock()
 _PAD = 256  # llama.cpp rounds contexts up to it
 _PIECE_BYTES = 512
 _ERROR_LEVEL = 4
+# Flash attention on one thread: a prompt of 260 tokens took 3.3 in place of 8.0 ms on a model of 0.2M
+# parameters; on one of 60M, a prompt a sixth less, but each token of an answer 7 in place of 4 ms.
+_TINY_BYTES = 16 << 20
 # How often the watch looks at the clock, in seconds.
 _LOOK_S = 0.05
 _LIBC = ctypes.CDLL(None)
@@ -128,16 +131,20 @@ class LlamaEngine:
             n_threads=threads,
             n_threads_batch=threads,
             n_gpu_layers=gpu_layers,
+            flash_attn=path.stat().st_size < _TINY_BYTES,
             seed=1,
         )
         self._api = _import()
         self._vocab = self._api.llama_model_get_vocab(self._llama.model)
+        self._pieces: dict[int, bytes | None] = {}
         self._watch = _Watch(self._api, self._llama.ctx)
         self._begin = self._llama.token_bos()
         self.template = ChatTemplate(
             self._llama.metadata.get("tokenizer.chat_template"),
-            self._special_text(self._begin),
-            self._special_text(self._llama.token_eos()),
+            *(
+                self._text(token).decode(errors="replace") if token >= 0 else ""
+                for token in (self._begin, self._llama.token_eos())
+            ),
         )
 
     def count(self, prompt: str) -> int:
@@ -168,9 +175,10 @@ class LlamaEngine:
             stream = self._llama.generate(tokens, temp=0.0, repeat_penalty=1.0, grammar=rules)
             for token in stream if limit > 0 else ():
                 check()
-                if self._api.llama_vocab_is_eog(self._vocab, token):
+                piece = self._piece(token)
+                if piece is None:
                     return self._generated(text, count, tokens, True)
-                raw, count = raw + self._piece(token), count + 1
+                raw, count = raw + piece, count + 1
                 text = raw.decode(errors="ignore")
                 on_text(text)
                 if end in text or count == limit:
@@ -212,11 +220,19 @@ class LlamaEngine:
             return [self._begin, *tokens]
         return tokens
 
-    def _piece(self, token: int) -> bytes:
+    def _piece(self, token: int) -> bytes | None:
+        """A token's bytes; None where it ends a text.
+
+        Remembered: each call into C gives up the interpreter's lock, and waits for it where Python
+        is busy in another thread.
+        """
+        if token not in self._pieces:
+            ends = self._api.llama_vocab_is_eog(self._vocab, token)
+            self._pieces[token] = None if ends else self._text(token)
+        return self._pieces[token]
+
+    def _text(self, token: int) -> bytes:
         """A token's bytes (``Llama.detokenize`` returns none for more than 31 of them)."""
         buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         size = self._api.llama_token_to_piece(self._vocab, token, buffer, _PIECE_BYTES, 0, True)
         return buffer.raw[: max(size, 0)]
-
-    def _special_text(self, token: int) -> str:
-        return self._piece(token).decode(errors="replace") if token >= 0 else ""
