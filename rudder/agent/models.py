@@ -5,6 +5,8 @@ What was downloaded once is used without a network, so a login node can fetch fo
 
 import fnmatch
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,15 @@ SHORT_NAMES = {
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """The client's errors are those of requests in some versions, of httpx in others."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 class Hub(Protocol):
     """Where models come from."""
 
@@ -31,7 +42,7 @@ class Hub(Protocol):
         """The folder of what was downloaded of a repository before."""
 
     def list_files(self, repo: str) -> list[str]:
-        """The files of a repository. Raises OSError or ValueError: why there is no answer."""
+        """The files of a repository. Raises OSError: why there is no answer."""
 
     def fetch(self, repo: str, name: str) -> Path:
         """Download one file. Raises as ``list_files``."""
@@ -45,21 +56,23 @@ class HuggingFace:
             import huggingface_hub
         except ImportError:
             raise ValueError(
-                "models on Hugging Face need its client: pip install 'minidist[hub]'"
+                "--agent-model: models on Hugging Face need its client: pip install 'minidist[hub]'"
             ) from None
         self._hub = huggingface_hub
 
     def cached(self, repo: str) -> Path | None:
         try:
             return Path(self._hub.snapshot_download(repo, local_files_only=True))
-        except (OSError, ValueError):
+        except Exception:  # nothing there; each version of the client has its own way to say so
             return None
 
     def list_files(self, repo: str) -> list[str]:
-        return list(self._hub.list_repo_files(repo))
+        with _as_os_errors():
+            return list(self._hub.list_repo_files(repo))
 
     def fetch(self, repo: str, name: str) -> Path:
-        return Path(self._hub.hf_hub_download(repo, name))
+        with _as_os_errors():
+            return Path(self._hub.hf_hub_download(repo, name))
 
 
 def resolve_model(name: str, hub: Hub | None = None) -> Path:
@@ -104,8 +117,8 @@ def _download(flag: str, repo: str, pattern: str, hub: Hub) -> Path:
         return fetched[0]
     except OSError as error:
         raise ValueError(
-            f"{flag}: cannot get {pattern} of {repo} from Hugging Face ({type(error).__name__}: "
-            f"{error}): download it where there is a network, or give a GGUF file"
+            f"{flag}: cannot get {pattern} of {repo} from Hugging Face ({error}): "
+            "download it where there is a network, or give a GGUF file"
         ) from None
 
 
