@@ -34,4 +34,5 @@ def rehearse(
             meter.add_step(prepared, 0.0, now - ended)
             ended = now
             bar.update()
-    return meter.summarize(world, 4 * loader.shard.num_features, prefetching)
+    figures = meter.summarize(world, 4 * loader.shard.num_features, prefetching)
+    return {"steps_per_epoch": loader.num_steps, **figures}

@@ -106,6 +106,8 @@ def train(config: RunConfig, world: World) -> dict[str, Any]:
 
     Raises ValueError on bad input, PeerTimeout when a rank stops answering.
     """
+    if config.buffer_device == "cuda" and world.device.type != "cuda":
+        raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
     folder = config.out or config.resume
     out = Path(folder) if folder else None
     # Rank 0 finds out before the long work; its error is everybody's.
@@ -147,8 +149,6 @@ def _prefetching(
 ) -> Prefetching:
     """What the flags ask for between the loader and the owners of rows, in use."""
     preset, shard = read_preset(config), loader.shard
-    if config.buffer_device == "cuda" and world.device.type != "cuda":
-        raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
     if not preset.has_buffer and config.trace is None:
         return NoPrefetching()
     presampled = {}

@@ -61,6 +61,7 @@ class Inline:
     def recall(self, past: str) -> None:
         """Go on from ``past()``."""
         self.ledger.load(past)
+        self._latest = self.ledger.latest
 
     def close(self) -> None:
         """Let the decider release what it holds."""

@@ -52,6 +52,11 @@ class Ledger:
         self._recent.append(snapshot)
         return self._settle()
 
+    @property
+    def latest(self) -> Snapshot | None:
+        """The newest minibatch that was seen, if any."""
+        return self._recent[-1] if self._recent else None
+
     def context(self) -> Context:
         """What a decider decides on now. At least one minibatch must have been seen."""
         return Context(recent=tuple(self._recent), outcomes=tuple(self._outcomes))

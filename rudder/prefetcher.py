@@ -80,7 +80,7 @@ class Prefetcher:
         config = self._config
 
         def log_exchange(exchange: dict[str, Any]) -> None:
-            self._log("exchange", **exchange)
+            self._log(**exchange)
 
         decider = make_decider(config, self._preset, self._facts, seed, log_exchange)
         if not decider.slow:

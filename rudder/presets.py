@@ -69,6 +69,8 @@ def read_preset(config: SteerConfig) -> Preset:
         if window < 1:
             raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
         return Preset(name=name, window=window)
+    if name == "rudder" and config.decider not in (None, "llm", *CLASSIFIERS):
+        fixed_decider(config.decider or "")
     deciders = {
         "fixed": "always",
         "massivegnn": f"every:{config.interval}",

@@ -104,6 +104,8 @@ class Worker:
         """Go on from ``past()``."""
         with self._changed:
             self.ledger.load(past)
+            self._waiting = self.ledger.latest
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread; one in the middle of a thought is left to end by itself."""

@@ -125,8 +125,8 @@ class LfuPolicy(_DemandPolicy):
         return slots, ids
 
     def state(self) -> dict[str, NDArray[Any]]:
-        slots = {"held": self._held.copy(), "often": self._often.copy()}
-        return {**slots, **sparse("count", self._count)}
+        counts = sparse("count", self._count)
+        return {"held": self._held.copy(), "often": self._often.copy(), **counts}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         self._held[:], self._often[:] = state["held"], state["often"]

@@ -263,8 +263,10 @@ def test_a_ledger_remembers_through_a_checkpoint() -> None:
         worker.post(snapshot(minibatch, hits=40 + minibatch))
     past, context = worker.past(), worker.ledger.context()
     worker.close()
-    again = Worker(Scripted())
+    again_decider = Scripted()
+    again = Worker(again_decider)
     again.recall(past)
     assert again.ledger.context() == context
+    until(lambda: again_decider.seen == [7])
     assert len(context.outcomes) == 6
     again.close()
