@@ -1,0 +1,37 @@
+"""Examples: their labels are what a replay of either decision counts, and they repeat."""
+
+from dataclasses import replace
+
+from rudder.config import SteerConfig
+from rudder.deciders.fixed import fixed_decider
+from rudder.examples import HORIZON, gather
+from rudder.replay import replay
+from rudder.snapshot import Trend
+from rudder.trace import Trace
+from tests.rudder.streams import make_test_trace
+
+
+def test_examples_repeat_and_are_of_both_kinds() -> None:
+    traces = [make_test_trace(seed=seed) for seed in range(3)]
+    examples = gather(traces, [0.05, 0.5], seed=1)
+    assert examples == gather(traces, [0.05, 0.5], seed=1)
+    assert examples != gather(traces, [0.05, 0.5], seed=2)
+    assert {example.run for example in examples} == {"stream0", "stream1", "stream2"}
+    assert {example.replace for example in examples} == {True, False}
+    assert {example.kept.hits for example in examples} == set(Trend)
+    assert all(example.outcome.decision.replace == example.replace for example in examples)
+
+
+def test_a_first_moments_rows_are_those_of_a_replay() -> None:
+    """After minibatch 0 no behaviour has done anything yet, so whole replays must agree."""
+    trace = make_test_trace()
+    examples = gather([trace], [0.5], every=1.0)
+    first = next(example for example in examples if example.context.latest.minibatch == 0)
+    num = 1 + HORIZON
+    head = Trace(**{**vars(trace), "offsets": trace.offsets[: num + 1]})
+    base = int(trace.offsets[1])  # minibatch 0 misses everything
+    config = SteerConfig(prefetch="rudder", decider="always", buffer=0.5)
+    for ending, word in ((first.replaced, True), (first.kept, False)):
+        schedule = fixed_decider("once" if word else "never")
+        assert replay(head, config, schedule).counters.moved - base == ending.rows
+    assert first.facts == replace(trace.facts, capacity=first.context.latest.capacity)
