@@ -95,16 +95,16 @@ def start(config: RunConfig) -> int:
     return 0
 
 
-def train_in_threads(config: RunConfig) -> dict[str, Any]:
+def train_in_threads(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
     """Train with all ranks as threads of this process; returns the summary."""
     ranks = config.ranks or 2
-    return run_in_threads(lambda world: train(config, world), ranks, config.fetch_timeout)[0]
+    return run_in_threads(lambda world: train(config, world, quiet), ranks, config.fetch_timeout)[0]
 
 
-def train(config: RunConfig, world: World) -> dict[str, Any]:
+def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any]:
     """Train on this rank; every rank of the world must call it. Returns the summary.
 
-    Raises ValueError on bad input, PeerTimeout when a rank stops answering.
+    quiet: print no table. Raises ValueError on bad input, PeerTimeout when a rank stops answering.
     """
     if config.buffer_device == "cuda" and world.device.type != "cuda":
         raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
@@ -140,7 +140,8 @@ def train(config: RunConfig, world: World) -> dict[str, Any]:
     if world.rank == 0:
         _write(summary, [Path(config.json)] if config.json else [])
         _write(summary, [out / "summary.json"] if out else [])
-        print(f"\n{summary_table(summary)}", flush=True)
+        if not quiet:
+            print(f"\n{summary_table(summary)}", flush=True)
     return summary
 
 

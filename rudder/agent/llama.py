@@ -149,7 +149,7 @@ class LlamaEngine:
 
     def count(self, prompt: str) -> int:
         """Tokens of a prompt."""
-        return len(self._tokenize(prompt))
+        return len(self.tokenize(prompt))
 
     def generate(
         self,
@@ -167,7 +167,7 @@ class LlamaEngine:
         until: by ``time.perf_counter()``; raises TimeoutError soon after it.
         on_text: told of the continuation so far, after each token.
         """
-        tokens = self._tokenize(prompt)
+        tokens = self.tokenize(prompt)
         limit = min(max_tokens, self._llama.n_ctx() - len(tokens))
         rules = None if grammar is None else self._api.LlamaGrammar.from_string(grammar)
         raw, text, count = b"", "", 0
@@ -213,7 +213,8 @@ class LlamaEngine:
     def _generated(text: str, count: int, tokens: list[int], finished: bool) -> Generated:
         return Generated(text=text, tokens=count, prompt_tokens=len(tokens), finished=finished)
 
-    def _tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
+        """A text's tokens, special ones among them."""
         tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
         # Templates write the first token out themselves, or leave it to the tokenizer.
         if self._api.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [self._begin]:

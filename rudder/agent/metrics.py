@@ -24,6 +24,8 @@ class Metrics:
     replaced_pct, stale_pct, candidates_pct, filled_pct: of the capacity.
     swap_pct: rows that a replacement now would swap, of the remote rows of this minibatch.
     reach_pct: capacity over remote rows of this minibatch (C/b), the most that %-Hits can be.
+    spent_pct: rows that recent replacements moved on purpose, of the remote rows of their
+    minibatches; None where there was none.
     since: minibatches since rows were last replaced; None where that is not known.
     """
 
@@ -42,6 +44,7 @@ class Metrics:
     swap_pct: float
     filled_pct: float
     reach_pct: float
+    spent_pct: float | None
     since: int | None
     done: int
     left: int
@@ -63,6 +66,13 @@ def _since(context: Context) -> int | None:
     swaps = [snapshot.minibatch for snapshot in context.recent if snapshot.replaced]
     swaps += [outcome.applied for outcome in context.outcomes if outcome.decision.replace]
     return now - max(swaps) if swaps else None
+
+
+def _spent(recent: Sequence[Snapshot]) -> float | None:
+    swaps = [snapshot for snapshot in recent if snapshot.replaced]
+    if not swaps:
+        return None
+    return statistics.fmean(percent(swap.replacement_rows, swap.remote) for swap in swaps)
 
 
 def _jitter(recent: Sequence[Snapshot]) -> float:
@@ -91,6 +101,7 @@ def collect(context: Context) -> Metrics:
         swap_pct=percent(min(now.stale, now.candidates), now.remote),
         filled_pct=percent(now.filled, now.capacity),
         reach_pct=percent(now.capacity, now.remote),
+        spent_pct=_spent(context.recent),
         since=_since(context),
         done=now.minibatch + 1,
         left=now.left,

@@ -14,7 +14,8 @@ Each number is followed by a word for its size, and where it changes by a word f
 past: recent decisions: minibatches ago, what was decided, how hit (points) and moved (percent) \
 changed by the first minibatch after it, what was hoped for hit, and whether that was met or \
 missed; then means over what is remembered.
-left: minibatches still to come. since: minibatches since rows were last replaced.
+left: minibatches still to come. since: minibatches since rows were last replaced. spent: rows \
+that recent replacements moved on purpose, in percent of the remote rows of their minibatches.
 reach: buffer capacity in percent of the remote rows of a minibatch; hit cannot be higher.
 filled, stale, candidates, replaced: rows in use, rows to give up (unused ones among them), rows \
 to take in, rows just swapped in, each in percent of the capacity.

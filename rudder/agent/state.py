@@ -11,7 +11,7 @@ it: whatever changes here makes a new embedded model necessary.
     mean of 12 replace hit +3 (rising) moved -4 (falling)
     mean of 20 keep hit -1 (steady) moved +1 (steady)
     now
-    left 159 (many) of 200 since 5 (some)
+    left 159 (many) of 200 since 5 (some) spent 3 (low)
     reach 240 (over) filled 100 (full)
     stale 12 (some) candidates 35 (half) swap 29 (some) replaced 4 (low)
     moved 1204 rows 39 (half, rising) halo 66 (high)
@@ -84,6 +84,7 @@ def state_section(metrics: Metrics, history: History) -> str:
         if effect is not None:
             lines.append(f"mean of {effect.count} {word} {_changes(effect)}")
     since = "since never" if m.since is None else f"since {m.since} ({amount(m.since)})"
+    spent = "" if m.spent_pct is None else f" {_share('spent', m.spent_pct)}"
     ahead = "next2 unknown"
     if m.ahead_pct is not None and m.ahead_change is not None:
         shift = f"{_signed(m.ahead_change)} {motion(m.ahead_change)}"
@@ -92,7 +93,7 @@ def state_section(metrics: Metrics, history: History) -> str:
     moved = f"moved {m.moved} rows {round(m.moved_pct)} ({level(m.moved_pct)}, "
     lines += [
         "now",
-        f"left {m.left} ({amount(m.left)}) of {m.done + m.left} {since}",
+        f"left {m.left} ({amount(m.left)}) of {m.done + m.left} {since}{spent}",
         f"{_share('reach', m.reach_pct)} {_share('filled', m.filled_pct)}",
         f"{swap} {_share('swap', m.swap_pct)} {_share('replaced', m.replaced_pct)}",
         f"{moved}{motion(m.moved_change)}) {_share('halo', m.halo_hits_pct)}",

@@ -57,7 +57,7 @@ def test_metrics() -> None:
     assert m.moved_change == pytest.approx(100 * 3 / 45)
     assert (m.stale_pct, m.candidates_pct, m.filled_pct) == (15.0, 300.0, 100.0)
     assert (m.swap_pct, m.reach_pct, m.replaced_pct) == (30.0, 200.0, 0.0)
-    assert (m.since, m.done, m.left) == (1, 5, 45)
+    assert (m.since, m.spent_pct, m.done, m.left) == (1, 5.0, 5, 45)
 
 
 def test_metrics_of_a_first_minibatch_without_remote_rows() -> None:
@@ -91,7 +91,7 @@ def test_state_section() -> None:
         "mean of 1 replace hit +20 (soaring) moved -36 (plunging)\n"
         "mean of 1 keep hit +0 (steady) moved +0 (steady)\n"
         "now\n"
-        "left 45 (many) of 50 since 1 (one)\n"
+        "left 45 (many) of 50 since 1 (one) spent 5 (low)\n"
         "reach 200 (over) filled 100 (full)\n"
         "stale 15 (some) candidates 300 (over) swap 30 (half) replaced 0 (none)\n"
         "moved 48 rows 48 (half, soaring) halo 25 (some)\n"

@@ -1,0 +1,216 @@
+"""Make the embedded decision model from nothing: generated graphs, their traces, a transformer.
+
+python -m rudder.distill --out embedded.gguf              the shipped model, in minutes on one CPU
+python -m rudder.distill --out small.gguf --steps 60 --families 2     a rough one, in a minute
+python -m rudder.distill --out mine.gguf --traces DIR...  real runs among the training data
+
+families -> traces -> examples (counterfactual replay) -> lessons -> transformer -> GGUF
+                                                                         |
+     card: the file through llama.cpp, on families it never saw  <-------+
+
+Beside the model FILE.gguf stands its card, FILE.json. The same arguments make the same file.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rudder.agent.llama import LlamaEngine
+from rudder.distilled.exam import Answers, ask, ask_transformer, score
+from rudder.distilled.families import HELD_OUT, TRAINED, record
+from rudder.distilled.teaching import REASONS, make_lessons, teach, write_prompt
+from rudder.distilled.transformer import Transformer
+from rudder.distilled.vocabulary import TEMPLATE, learn_vocabulary
+from rudder.examples import Example, gather
+from rudder.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
+from rudder.trace import Trace, read_traces
+from runnable.flags import fail, flag, parse, require
+from runnable.table import render
+
+SHAPE = LlamaShape(dim=64, layers=3, heads=4, kv_heads=2, ff=192, context=512)
+BUFFERS = (0.05, 0.1, 0.25, 0.5)
+NUM_WORDS = 250
+# Examples that the card's figures are of.
+EXAM = 1200
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Settings of ``python -m rudder.distill``."""
+
+    out: str = flag("embedded.gguf", "file to write; its card is written beside it")
+    traces: str | None = flag(None, "folders of --trace to train on too, with commas between")
+    families: int = flag(len(TRAINED), "families of generated graphs to train on")
+    held_out: int = flag(len(HELD_OUT), "families to examine on")
+    steps: int = flag(1500, "training steps of 32 examples")
+    seed: int = flag(0, "seed of everything random")
+    ablate: bool = flag(True, "also train without history, to see what it is worth")
+    kind: str = flag("F16", "type of the weights", ("F32", "F16", "Q8_0"))
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "families", "held_out"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        folder = Path(self.out).resolve().parent
+        require(
+            folder.is_dir() and os.access(folder, os.W_OK),
+            *("out", self.out, "a file in a folder that exists and can be written"),
+        )
+
+
+def distill(config: DistillConfig) -> dict[str, Any]:
+    """Make the model and its card; returns the card."""
+    began = time.perf_counter()
+    traces = record(TRAINED[: config.families], config.seed)
+    for folder in config.traces.split(",") if config.traces else ():
+        traces += read_traces(Path(folder))
+    examples = gather(traces, BUFFERS, seed=config.seed, every=2.0)
+    model, vocabulary, taught_s = _teach(config, examples, with_history=True)
+    _export(config, model, vocabulary, Path(config.out))
+    exam_traces = record(HELD_OUT[: config.held_out], config.seed + 1000)
+    exam = _some(gather(exam_traces, BUFFERS, seed=config.seed + 1), EXAM)
+    out = Path(config.out)
+    answers, latency = ask(out, exam)
+    by_torch = ask_transformer(model, vocabulary, out, exam[:300])
+    card = {
+        "model": out.name,
+        "bytes": out.stat().st_size,
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "vocabulary": len(vocabulary.tokens),
+        "shape": asdict(SHAPE),
+        "trained_on": _described(traces, examples),
+        "held_out": _described(exam_traces, exam),
+        "training_s": taught_s,
+        "same_as_pytorch_pct": 100.0 * answers.agreement(by_torch),
+        **latency,
+        "exam": {"embedded": score(answers, exam), **_rivals(examples, exam)},
+    }
+    if config.ablate:
+        card["exam"]["embedded, no history"] = _without_history(config, examples, exam)
+    card["seconds"] = time.perf_counter() - began
+    card["config"] = asdict(config)
+    return card
+
+
+def _teach(
+    config: DistillConfig, examples: Sequence[Example], with_history: bool
+) -> tuple[Transformer, Vocabulary, float]:
+    """(model, vocabulary, seconds). Prompts are cut into tokens by llama.cpp itself."""
+    prompts = [write_prompt(example.context, with_history) for example in examples]
+    vocabulary = learn_vocabulary(prompts, REASONS, NUM_WORDS)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        blank = Path(folder) / "blank.gguf"
+        torch.manual_seed(config.seed)
+        _export(config, Transformer(SHAPE, len(vocabulary.tokens)), vocabulary, blank)
+        engine = LlamaEngine(blank, context=SHAPE.context)
+        lessons = make_lessons(examples, engine.tokenize, with_history)
+        engine.close()
+    model = teach(lessons, SHAPE, len(vocabulary.tokens), steps=config.steps, seed=config.seed)
+    return model, vocabulary, time.perf_counter() - began
+
+
+def _without_history(
+    config: DistillConfig, examples: Sequence[Example], exam: Sequence[Example]
+) -> dict[str, Any]:
+    """The exam of a model that was taught, and is asked, without past decisions."""
+    model, vocabulary, _ = _teach(config, examples, with_history=False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "no-history.gguf"
+        _export(config, model, vocabulary, path)
+        return score(ask(path, exam, with_history=False)[0], exam)
+
+
+def _rivals(examples: Sequence[Example], exam: Sequence[Example]) -> dict[str, Any]:
+    """The same exam for the majority, and for classifiers fitted on the same moments."""
+    from rudder.fit import answer_exam
+
+    kinds = ("majority", "lr", "xgb")
+    return {kind: score(Answers(*answer_exam(kind, examples, exam)), exam) for kind in kinds}
+
+
+def _export(config: DistillConfig, model: Transformer, vocabulary: Vocabulary, path: Path) -> None:
+    write_llama_gguf(
+        path,
+        SHAPE,
+        model.weights(),
+        vocabulary,
+        chat_template=TEMPLATE,
+        kind=config.kind,
+        name="rudder-embedded",
+    )
+
+
+def _some(examples: list[Example], num: int) -> list[Example]:
+    """Evenly picked over all of them."""
+    places = np.linspace(0, len(examples) - 1, min(num, len(examples))).astype(int)
+    return [examples[place] for place in places]
+
+
+def _described(traces: Sequence[Trace], examples: Sequence[Example]) -> dict[str, Any]:
+    return {
+        "families": sorted({trace.name.split("/")[0] for trace in traces}),
+        "traces": len(traces),
+        "minibatches": sum(trace.num_minibatches for trace in traces),
+        "examples": len(examples),
+        "replace_pct": 100.0 * float(np.mean([example.replace for example in examples])),
+    }
+
+
+def card_table(card: dict[str, Any]) -> str:
+    """The card for people."""
+    trained, held_out = card["trained_on"], card["held_out"]
+    facts = [
+        ("model", f"{card['model']}: {card['bytes']:,} bytes, {card['parameters']:,} parameters"),
+        ("sha256", card["sha256"]),
+        (
+            "trained on",
+            f"{trained['examples']:,} moments of {trained['traces']} traces of "
+            f"{len(trained['families'])} families, {card['training_s']:.0f} s",
+        ),
+        (
+            "examined on",
+            f"{held_out['examples']:,} moments of {len(held_out['families'])} families that it "
+            "never saw",
+        ),
+        ("as PyTorch", f"{card['same_as_pytorch_pct']:.1f}% of answers"),
+        (
+            "latency",
+            f"decision p50 {card['decided_ms_p50']:.1f} ms, answer {card['answered_ms_p50']:.1f} ms",
+        ),
+    ]
+    header = ("decider", "agrees %", "balanced %", "rows lost %", "Pass@1 %", "valid %")
+    keys = ("agreement_pct", "balanced_pct", "rows_lost_pct", "pass_at_1", "valid_pct")
+    rows = [
+        (name, *("-" if found[key] is None else f"{found[key]:.1f}" for key in keys))
+        for name, found in card["exam"].items()
+    ]
+    return f"{render(facts)}\n\n{render(rows, header)}"
+
+
+def main() -> None:
+    """The command line."""
+    config = parse(DistillConfig, __doc__)
+    try:
+        card = distill(config)
+    except ValueError as error:
+        fail(error)
+    beside = Path(config.out).with_suffix(".json")
+    partial = beside.with_suffix(".partial")
+    partial.write_text(json.dumps(card, indent=1) + "\n")
+    os.replace(partial, beside)
+    print(card_table(card))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What ``python -m rudder.distill`` makes the embedded model from."""
