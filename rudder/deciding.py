@@ -24,6 +24,7 @@ class Inline:
         self._decider, self._on_outcome = decider, on_outcome
         self._latest: Snapshot | None = None
         self.ledger = Ledger(decider.name)
+        self.looks_ahead = decider.looks_ahead
 
     def take(self, minibatch: int) -> bool:
         if self._latest is None:

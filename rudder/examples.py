@@ -96,6 +96,8 @@ class Example:
 class _Behaviour:
     """Decides by chance, and states what the look ahead says, or at times something else."""
 
+    looks_ahead = True
+
     def __init__(self, share: float, silent: float, rng: np.random.Generator) -> None:
         self._share, self._silent, self._rng = share, silent, rng
         self._latest: Snapshot | None = None
@@ -126,6 +128,8 @@ class _Behaviour:
 
 class _Once:
     """Says one thing at the first minibatch, and keeps at all later ones."""
+
+    looks_ahead = False
 
     def __init__(self, first: int, word: bool) -> None:
         self._first, self._word = first, word

@@ -127,7 +127,7 @@ class BufferedRows:
         )
 
     def _move(self, plan: Plan, ids: Ids, out: Array, positions: Ids, moment: When) -> None:
-        misses, extra = np.flatnonzero(plan.slots < 0), plan.new_places < 0
+        misses, extra = plan.found.misses, plan.new_places < 0
         spare = np.arange(len(out) - plan.num_extra, len(out))
         self._inner.fetch_into(
             np.concatenate([ids[misses], plan.new_ids[extra]]),

@@ -29,6 +29,11 @@ _LOOK = 2
 class Verdicts(Protocol):
     """Where decisions come from: ``deciding.Inline`` or ``worker.Worker``."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether snapshots should tell of minibatch + 2, which costs a look-up."""
+        ...
+
     def take(self, minibatch: int) -> bool:
         """Whether to replace now, at this minibatch; False where no decision is ready."""
         ...
@@ -116,9 +121,6 @@ class Steering:
         self.buffer = Buffer(policy.capacity, policy.num_ids, prior.halo)
         self.counters = Counters()
         self.window = max(policy.window, _LOOK)
-        # Where in the minibatch a missed id was last seen. An entry counts only where the
-        # minibatch does hold that id there, so that nothing is ever cleared.
-        self._place_of = np.zeros(policy.num_ids, np.int32)
         self._upcoming: deque[Ids] = deque()
         self._plan: Plan | None = None
 
@@ -147,10 +149,10 @@ class Steering:
             self._upcoming.popleft()
         minibatch = epoch * self.facts.minibatches_per_epoch + step
         found = self.buffer.look_up(ids)
-        self.policy.observe(ids, found.slots)
+        self.policy.observe(ids, found.slots, found.misses)
         replace = self.verdicts is not None and self.verdicts.take(minibatch)
         new_slots, new_ids = self.policy.propose(replace)
-        new_places = self._places(ids, found.slots, new_ids) if len(new_ids) else no_ids()
+        new_places = self.buffer.find_missed(ids, new_ids) if len(new_ids) else no_ids()
         self._plan = Plan(
             minibatch=minibatch,
             epoch=epoch,
@@ -164,16 +166,6 @@ class Steering:
             replace=replace,
         )
         return self._plan
-
-    def _places(self, ids: Ids, slots: Ids, new_ids: Ids) -> Ids:
-        """Where each new id is among the minibatch's misses, or -1."""
-        misses = np.flatnonzero(slots < 0)
-        if len(misses) == 0:
-            return np.full(len(new_ids), -1, np.int64)
-        self._place_of[ids[misses]] = misses
-        places = self._place_of[new_ids].astype(np.int64)
-        places[places >= len(ids)] = 0
-        return np.where(ids[places] == new_ids, places, -1)
 
     def commit(self) -> Snapshot:
         """The planned swap was carried out. Returns what the minibatch showed."""
@@ -189,7 +181,9 @@ class Steering:
         counters.replaced += len(plan.new_ids)
         counters.halo_remote += found.in_halo
         counters.halo_hits += found.halo_hits
-        ahead = self._upcoming[_LOOK - 1] if len(self._upcoming) >= _LOOK else None
+        looks = self.verdicts is not None and self.verdicts.looks_ahead
+        known = looks and len(self._upcoming) >= _LOOK
+        ahead = self._upcoming[_LOOK - 1] if known else None
         snapshot = Snapshot(
             minibatch=plan.minibatch,
             epoch=plan.epoch,
@@ -217,7 +211,7 @@ class Steering:
         twin = copy.copy(self)
         twin.policy, twin.buffer = copy.deepcopy(self.policy), copy.deepcopy(self.buffer)
         twin.counters, twin._upcoming = copy.copy(self.counters), deque(self._upcoming)
-        twin._place_of, twin.verdicts = self._place_of.copy(), verdicts
+        twin.verdicts = verdicts
         return twin
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -58,6 +58,7 @@ class Worker:
         self._decider, self._sync, self._timeout = decider, sync, timeout
         self._on_outcome, self._warn = on_outcome, warn
         self.ledger = Ledger(decider.name)
+        self.looks_ahead = decider.looks_ahead
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
         self._thought: _Thought | None = None

@@ -17,10 +17,12 @@ class Decider(ABC):
 
     name: as the user gives it to ``--decider``.
     slow: True where a decision takes longer than a look-up, so that it needs a thread of its own.
+    looks_ahead: whether it reads what snapshots tell of minibatch + 2.
     """
 
     name: str
     slow: bool = False
+    looks_ahead: bool = True
 
     @abstractmethod
     def decide(self, context: Context, act: Act) -> Decision:

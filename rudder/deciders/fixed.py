@@ -12,6 +12,8 @@ from rudder.snapshot import Context, Decision
 class Schedule(Decider):
     """Replaces after minibatch t where ``when(t)``."""
 
+    looks_ahead = False
+
     def __init__(self, name: str, when: Callable[[int], bool]) -> None:
         self.name, self._when = name, when
 

@@ -89,8 +89,8 @@ def score(answers: Answers, exam: Sequence[Example]) -> dict[str, Any]:
 
     agreement_pct, balanced_pct: with the labels, and the mean of both labels' shares.
     rows_lost_pct: rows moved over the horizon beyond those of the better decision, of what hung on
-    the decisions in all. pass_at_1: the stated direction of %-Hits is what the decision led to; None
-    where none was stated.
+    the decisions in all. pass_at_1: the stated direction of %-Hits is what the decision led to;
+    None where none was stated.
     """
     right = np.array([example.replace for example in exam])
     same = answers.replace == right

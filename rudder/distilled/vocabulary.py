@@ -15,7 +15,7 @@ BEGIN, END = "<|state|>", "<|answer|>"
 # The model reads one section of the user's message; whatever else there is, it does not see.
 TEMPLATE = (
     BEGIN + "{% for m in messages %}{% if m['role'] == 'user' %}"
-    "{{ m['content'].split('### state\\n')[-1] }}{% endif %}{% endfor %}\n" + END
+    "{{ m['content'].split('### state\\n')[-1] }}{% endif %}{% endfor %}" + END
 )
 # llama-cpp-python returns longer ones as nothing.
 MAX_BYTES = 31
@@ -33,7 +33,7 @@ _WORD = re.compile(r" ?\(?[a-z]+[0-9]?(?:\)|, )?")
 
 def render(prompt: str) -> str:
     """What ``TEMPLATE`` makes of a state section without its mark."""
-    return f"{BEGIN}{prompt}\n{END}"
+    return f"{BEGIN}{prompt}{END}"
 
 
 def learn_vocabulary(prompts: Sequence[str], reasons: Sequence[str], num_words: int) -> Vocabulary:

@@ -5,7 +5,7 @@ For one run, and in it for each minibatch:
     start()                      ids to fill the buffer with before the first minibatch
 
     foresee(ids)                 up to ``window`` minibatches earlier, where the policy looks ahead
-    observe(ids, slots)          the minibatch's distinct remote ids and their slots (-1: a miss)
+    observe(ids, slots, misses)  the minibatch's distinct remote ids, their slots (-1: a miss), ..
     propose(replace)             (slots, ids): rows to write, and whose rows go there
     the source fetches misses and proposed rows in ONE request, serves the minibatch, then swaps
 
@@ -66,8 +66,11 @@ class Policy(ABC):
         return
 
     @abstractmethod
-    def observe(self, ids: Ids, slots: Ids) -> None:
-        """A minibatch asks for these distinct remote ids; ``slots[i]`` is -1 for a miss."""
+    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
+        """A minibatch asks for these distinct remote ids; ``slots[i]`` is -1 for a miss.
+
+        misses: int64, ascending, the places in ``ids`` of those.
+        """
 
     @abstractmethod
     def propose(self, replace: bool) -> tuple[Ids, Ids]:

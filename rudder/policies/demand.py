@@ -19,36 +19,29 @@ from rudder.policies.choose import WORST, fill, keep_best, plain_keep_best, spar
 
 
 @njit(cache=True, nogil=True)
-def _note_recent(ids, slots, now, last):  # type: ignore[no-untyped-def]
-    """Note hits by slot; returns the number of misses."""
-    misses = 0
-    for i in range(len(ids)):
-        if slots[i] >= 0:
-            last[np.uint64(slots[i])] = now
-        else:
-            misses += 1
-    return misses
+def _note_recent(slots, now, last):  # type: ignore[no-untyped-def]
+    """Note hits by slot. last: [C + 1], whose last entry takes the misses."""
+    nowhere = len(last) - 1
+    for slot in slots:
+        last[np.uint64(slot if slot >= 0 else nowhere)] = now
 
 
 @njit(cache=True, nogil=True)
-def _note_often(ids, slots, often, count, misses, miss_counts):  # type: ignore[no-untyped-def]
-    """Count hits by slot and misses by id; lists the misses and returns their number."""
-    num = 0
-    for i in range(len(ids)):
-        if slots[i] >= 0:
-            often[np.uint64(slots[i])] += 1
-        else:
-            id_ = np.uint64(ids[i])
-            count[id_] += 1
-            misses[num], miss_counts[num] = ids[i], count[id_]
-            num += 1
-    return num
+def _note_often(ids, slots, misses, often, count, miss_counts):  # type: ignore[no-untyped-def]
+    """Count hits by slot, in ``often`` [C + 1], and misses by id."""
+    nowhere = len(often) - 1
+    for slot in slots:
+        often[np.uint64(slot if slot >= 0 else nowhere)] += 1
+    for k in range(len(misses)):
+        id_ = np.uint64(ids[np.uint64(misses[k])])
+        count[id_] += 1
+        miss_counts[k] = count[id_]
 
 
 @njit(cache=True, nogil=True)
 def _keys(values, top, worst, held, keys):  # type: ignore[no-untyped-def]
     """``keys[slot]`` = how far its value is under the top, at most ``worst``; free: one more."""
-    for slot in range(len(values)):
+    for slot in range(len(keys)):
         key = min(top - values[slot], worst)
         keys[slot] = worst + 1 if held[slot] < 0 else max(key, 0)
 
@@ -71,12 +64,12 @@ class LruPolicy(_DemandPolicy):
 
     def __init__(self, capacity: int, num_ids: int) -> None:
         super().__init__(capacity, num_ids)
-        self._last, self._now = np.zeros(capacity, np.int32), 0
+        self._last, self._now = np.zeros(capacity + 1, np.int32), 0
 
-    def observe(self, ids: Ids, slots: Ids) -> None:
+    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._now += 1
-        num = _note_recent(ids, slots, self._now, self._last)
-        self._misses = ids[slots < 0] if num else no_ids()
+        _note_recent(slots, self._now, self._last)
+        self._misses = ids[misses]
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         if len(self._misses) == 0:
@@ -103,14 +96,14 @@ class LfuPolicy(_DemandPolicy):
 
     def __init__(self, capacity: int, num_ids: int) -> None:
         super().__init__(capacity, num_ids)
-        self._often = np.zeros(capacity, np.int32)
+        self._often = np.zeros(capacity + 1, np.int32)
         self._count = np.zeros(num_ids, np.int32)  # of ids outside
         self._miss_counts = np.zeros(0, np.int32)
 
-    def observe(self, ids: Ids, slots: Ids) -> None:
-        misses, counts = np.empty(len(ids), np.int64), np.empty(len(ids), np.int32)
-        num = _note_often(ids, slots, self._often, self._count, misses, counts)
-        self._misses, self._miss_counts = misses[:num], counts[:num]
+    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
+        self._miss_counts = np.empty(len(misses), np.int32)
+        _note_often(ids, slots, misses, self._often, self._count, self._miss_counts)
+        self._misses = ids[misses]
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         if len(self._misses) == 0:

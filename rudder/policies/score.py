@@ -23,20 +23,21 @@ from rudder.policies.choose import fill, largest, sparse
 
 
 @njit(cache=True, nogil=True)
-def _note(ids, slots, now, round_, accessed, count, listed, missed, candidates, size):  # type: ignore[no-untyped-def]
-    """Note hits by slot and misses by id; returns the number of candidates."""
-    for i in range(len(ids)):
-        slot = slots[i]
-        if slot >= 0:
-            accessed[np.uint64(slot)] = now
-            continue
-        id_ = np.uint64(ids[i])
-        count[id_] += np.float32(1)
+def _note(ids, slots, misses, now, start, accessed, count, missed, candidates, size):  # type: ignore[no-untyped-def]
+    """Note hits by slot and misses by id; returns the number of candidates.
+
+    accessed: [C + 1], whose last entry takes the misses, which saves a branch.   missed: the
+    minibatch that last missed an id; from ``start`` on it is a candidate already.
+    """
+    nowhere = len(accessed) - 1
+    for slot in slots:
+        accessed[np.uint64(slot if slot >= 0 else nowhere)] = now
+    for place in misses:
+        id_ = np.uint64(ids[np.uint64(place)])
+        candidates[size] = id_
+        size += 1 if missed[id_] < start else 0
         missed[id_] = now
-        if listed[id_] != round_:
-            listed[id_] = round_
-            candidates[size] = ids[i]
-            size += 1
+        count[id_] += np.float32(1)
     return size
 
 
@@ -50,6 +51,46 @@ def _age(held, accessed, now, score, increment, decay, threshold):  # type: igno
         score[slot] = new
         stale += 1 if new < threshold or held[slot] < 0 else 0
     return stale
+
+
+@njit(cache=True, nogil=True)
+def _before(count, missed, now, a, b):  # type: ignore[no-untyped-def]
+    """Whether candidate a goes before b: by count, then missed just now, then by id."""
+    x, y = count[np.uint64(a)], count[np.uint64(b)]
+    if x != y:
+        return x > y
+    a_now, b_now = missed[np.uint64(a)] == now, missed[np.uint64(b)] == now
+    return a_now if a_now != b_now else a < b
+
+
+@njit(cache=True, nogil=True)
+def _best(candidates, num, count, missed, now):  # type: ignore[no-untyped-def]
+    """The ``num`` best candidates, in no order: a heap whose root is the worst of them."""
+    heap = candidates[:num].copy()
+    for first in range(num // 2 - 1, -1, -1):
+        _sift(heap, first, count, missed, now)
+    least = count[np.uint64(heap[0])]
+    for i in range(num, len(candidates)):
+        if count[np.uint64(candidates[i])] < least:
+            continue
+        if _before(count, missed, now, candidates[i], heap[0]):
+            heap[0] = candidates[i]
+            _sift(heap, 0, count, missed, now)
+            least = count[np.uint64(heap[0])]
+    return heap
+
+
+@njit(cache=True, nogil=True)
+def _sift(heap, place, count, missed, now):  # type: ignore[no-untyped-def]
+    while True:
+        worst = place
+        for child in (2 * place + 1, 2 * place + 2):
+            if child < len(heap) and _before(count, missed, now, heap[worst], heap[child]):
+                worst = child
+        if worst == place:
+            return
+        heap[place], heap[worst] = heap[worst], heap[place]
+        place = worst
 
 
 class ScorePolicy(Policy):
@@ -71,22 +112,20 @@ class ScorePolicy(Policy):
         self._threshold = np.float32(threshold)
         self._score = np.zeros(capacity, np.float32)
         self._held = np.full(capacity, -1, np.int64)
-        self._accessed = np.zeros(capacity, np.int32)
-        self._count = np.zeros(num_ids, np.float32)
-        # By id: the minibatch that last missed it, and the round of candidates it was listed in.
-        self._missed, self._listed = np.zeros(num_ids, np.int32), np.zeros(num_ids, np.int32)
+        self._accessed = np.zeros(capacity + 1, np.int32)
+        self._count, self._missed = np.zeros(num_ids, np.float32), np.zeros(num_ids, np.int32)
         self._candidates, self._size = np.zeros(1024, np.int64), 0
-        self._now, self._round, self._stale = 0, 1, capacity
+        self._now, self._start, self._stale = 0, 1, capacity
 
-    def observe(self, ids: Ids, slots: Ids) -> None:
+    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._now += 1
-        if self._size + len(ids) > len(self._candidates):
-            grown = np.zeros(2 * (self._size + len(ids)), np.int64)
+        if self._size + len(ids) >= len(self._candidates):
+            grown = np.zeros(2 * (self._size + len(ids) + 1), np.int64)
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
         self._size = _note(
-            *(ids, slots, self._now, self._round, self._accessed, self._count),
-            *(self._listed, self._missed, self._candidates, self._size),
+            *(ids, slots, misses, self._now, self._start, self._accessed, self._count),
+            *(self._missed, self._candidates, self._size),
         )
         self._stale = _age(self._held, self._accessed, self._now, self._score, *self._settings)
 
@@ -99,9 +138,9 @@ class ScorePolicy(Policy):
         num = min(len(slots), len(ids))
         worst = np.where(free[slots], np.float32(np.inf), -self._score[slots])
         slots = slots[largest(worst, slots, num)]
-        # Those missed just now before the others, then smaller ids.
-        ties = np.where(self._missed[ids] == self._now, ids - self.num_ids, ids)
-        ids = np.sort(ids[largest(self._count[ids], ties, num)])
+        if num < len(ids):
+            ids = _best(ids, num, self._count, self._missed, self._now)
+        ids = np.sort(ids)
         self._swap(slots, ids)
         return slots, ids
 
@@ -112,7 +151,7 @@ class ScorePolicy(Policy):
         self._count[old[evicted]] = self._score[slots[evicted]]
         self._held[slots], self._score[slots] = ids, entering
         self._stale -= len(slots) - int((entering < self._threshold).sum())
-        self._round, self._size = self._round + 1, 0
+        self._start, self._size = self._now + 1, 0
 
     @property
     def stale(self) -> int:
@@ -126,16 +165,18 @@ class ScorePolicy(Policy):
         return {
             "score": self._score.copy(),
             "held": self._held.copy(),
-            "now": np.array([self._now, self._stale]),
+            "now": np.array([self._now, self._start, self._stale]),
             "candidates": self._candidates[: self._size].copy(),
+            "missed": self._missed[self._candidates[: self._size]],
             **sparse("count", self._count),
         }
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         self._score[:], self._held[:] = state["score"], state["held"]
-        self._now, self._stale = map(int, state["now"])
-        self._candidates, self._size = state["candidates"].copy(), len(state["candidates"])
-        self._listed[self._candidates] = self._round
+        self._now, self._start, self._stale = map(int, state["now"])
+        self._size = len(state["candidates"])
+        self._candidates = np.append(state["candidates"], 0)
+        self._missed[state["candidates"]] = state["missed"]
         fill(self._count, "count", state)
 
 

@@ -71,7 +71,7 @@ def compare(policy: Policy, twin: Any, slots: Slots, num: int = 80, seed: int = 
                 twin.foresee(stream[foreseen])
             foreseen += 1
         found = slots.look_up(ids)
-        policy.observe(ids, found)
+        policy.observe(ids, found, np.flatnonzero(found < 0))
         twin.observe(ids, found)
         if isinstance(twin, PlainScore):
             assert (policy.stale, policy.candidates) == (len(twin.stale_slots()), len(twin.missed))
@@ -129,7 +129,7 @@ def test_static(num: int) -> None:
     for policy in (DegreePolicy(num, NUM_IDS, prior()), VipPolicy(num, NUM_IDS, prior())):
         start = policy.start()
         assert len(start) == min(num, len(prior().halo)) or policy.name == "vip"
-        policy.observe(start[:3], np.arange(3)[: len(start)])
+        policy.observe(start[:3], np.arange(3)[: len(start)], np.zeros(0, np.int64))
         assert len(policy.propose(True)[0]) == 0
 
 
@@ -180,10 +180,10 @@ def test_a_loaded_policy_goes_on(name: str) -> None:
                 each.foresee(stream[foreseen])
             foreseen += 1
         found = slots.look_up(ids)
-        policy.observe(ids, found)
+        policy.observe(ids, found, np.flatnonzero(found < 0))
         proposed = policy.propose(number % 4 == 0)
         if again is not None:
-            again.observe(ids, found)
+            again.observe(ids, found, np.flatnonzero(found < 0))
             for ours, theirs in zip(again.propose(number % 4 == 0), proposed, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
             assert (again.stale, again.candidates) == (policy.stale, policy.candidates)
@@ -206,7 +206,7 @@ def test_lookahead_of_16_is_within_2_percent_of_the_optimum(capacity: int, seed:
             foreseen += 1
         found = slots.look_up(ids)
         moved += int((found < 0).sum())
-        policy.observe(ids, found)
+        policy.observe(ids, found, np.flatnonzero(found < 0))
         slots.assign(*policy.propose(False))
     best = belady_rows(stream, capacity)
     assert best <= moved <= 1.02 * best
