@@ -47,10 +47,16 @@ _BEHAVIOURS = ((1.0, 0.0), (0.9, 0.2), (0.5, 0.0), (0.5, 0.6), (0.2, 0.0), (0.8,
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """What a decision led to: the trends at t + 2, and the rows moved over the horizon."""
+    """What a decision led to.
+
+    hits, moved: the trends at t + 2; hits_change in points, moved_change in percent.
+    rows: moved over the horizon.
+    """
 
     hits: Trend
     moved: Trend
+    hits_change: float
+    moved_change: float
     rows: int
 
 
@@ -150,6 +156,8 @@ def _ending(steering: Steering, trace: Trace, latest: Snapshot, word: bool) -> E
     return Ending(
         hits=hits_trend(latest, after),
         moved=moved_trend(latest, after),
+        hits_change=after.hits_pct - latest.hits_pct,
+        moved_change=100.0 * (after.moved - latest.moved) / max(latest.moved, 1),
         rows=fork.counters.moved - before,
     )
 

@@ -26,6 +26,8 @@ STEERED = ("fixed", "massivegnn", "rudder")
 PRESETS = (*PLAIN, *STEERED, *SELF_STEERED)
 CLASSIFIERS = ("mlp", "tabnet", "lr", "rf", "svm", "xgb")
 _WINDOW = 16
+# Classifiers that ship with the package.
+SHIPPED = Path(__file__).parent / "deciders" / "fitted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +129,6 @@ def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int, l
     if name in CLASSIFIERS:
         from rudder.deciders.classifier import ClassifierDecider
 
-        if config.classifier_dir is None:
-            raise ValueError(
-                f"--decider {name}: name the folder that `python -m rudder.fit` wrote in "
-                "--classifier-dir"
-            )
-        folder = Path(config.classifier_dir)
+        folder = Path(config.classifier_dir) if config.classifier_dir else SHIPPED
         return ClassifierDecider(name, facts, folder, config.finetune_every)
     return fixed_decider(name, seed)
