@@ -13,6 +13,8 @@ import typing
 from typing import Any, NoReturn, TypeVar
 
 ConfigT = TypeVar("ConfigT")
+# A flag of this type takes several words, as in ``--traces A B C``.
+_WORDS = tuple[str, ...]
 _EXPECTED = {
     int: "a whole number",
     float: "a number",
@@ -72,8 +74,12 @@ def from_args(config_class: type[ConfigT], argv: list[str], description: str = "
         shown = (
             ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         )
-        text = field.metadata["help"] + ("" if shown is None else f" (default: {shown})")
-        if kind is bool:
+        text = field.metadata["help"] + ("" if shown in (None, "") else f" (default: {shown})")
+        if kind == _WORDS:
+            parser.add_argument(
+                name, nargs="+", default=None, help=text.replace("%", "%%"), metavar="WORD"
+            )
+        elif kind is bool:
             parser.add_argument(
                 name, action=argparse.BooleanOptionalAction, default=None, help=text
             )
@@ -90,6 +96,9 @@ def from_args(config_class: type[ConfigT], argv: list[str], description: str = "
         if field.name not in given or isinstance(given[field.name], bool):
             continue
         kind, text = _value_type(hints[field.name]), given[field.name]
+        if kind == _WORDS:
+            given[field.name] = tuple(text)
+            continue
         choices = field.metadata["choices"]
         require(not choices or text in choices, field.name, text, "one of " + ", ".join(choices))
         expected = _EXPECTED.get(kind, "numbers with commas between")
