@@ -1,0 +1,237 @@
+"""Fit classifiers that decide when to replace, on recorded runs.
+
+python -m minidist.train --trace-only --trace traces/a                      record, several times
+python -m rudder.fit --traces traces/a traces/b traces/c --out fitted       all six
+python -m rudder.fit --traces traces/* --classifier lr,xgb --out fitted --json scores.json
+python -m minidist.train --decider xgb --classifier-dir fitted              use
+
+Each classifier learns three things of a moment: whether to replace, and where %-Hits go if that is
+done, and if not. Runs are held back to score it on (see ``lessons``). --label counterfactual: both
+decisions are replayed, and replacing is right unless keeping saved rows; paper: %-Hits and
+communication are compared before and after (section 4.4).
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rudder.deciders.classifier import SUFFIXES, TARGETS, VERSION
+from rudder.deciders.inputs import NAMES
+from rudder.examples import gather
+from rudder.lessons import LABELS, Lessons, lessons_of, split
+from rudder.presets import CLASSIFIERS
+from rudder.trace import Trace, read_traces
+from rudder.trainers import Trained, train
+from runnable.flags import fail, flag, parse, require
+from runnable.table import render
+
+Predictions = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Settings of ``python -m rudder.fit``."""
+
+    traces: tuple[str, ...] = flag((), "folders that --trace recorded, one a run")
+    classifier: str = flag("all", "all, or with commas between: " + ", ".join(CLASSIFIERS))
+    out: str = flag("fitted", "folder to write, whole; one of an earlier fit is replaced")
+    json: str | None = flag(None, "also write the scores to this file")
+    buffer: tuple[float, ...] = flag((0.05, 0.25), "capacities as shares of the halo rows")
+    label: str = flag("counterfactual", "what makes a replacement right", LABELS)
+    seed: int = flag(0, "seed of the examples, of what is held back and of the training")
+
+    def __post_init__(self) -> None:
+        require(bool(self.traces), "traces", "", "at least one folder that --trace recorded")
+        twice = [name for name, count in Counter(map(_path, self.traces)).items() if count > 1]
+        require(not twice, "traces", " ".join(map(str, twice)), "each folder once")
+        require(all(share > 0 for share in self.buffer), "buffer", self.buffer, "more than 0")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        unknown = [name for name in self.names if name not in CLASSIFIERS]
+        require(
+            not unknown,
+            *("classifier", self.classifier, "all, or some of " + ", ".join(CLASSIFIERS)),
+        )
+        out = Path(self.out)
+        ours = not out.exists() or (out / "meta.json").is_file()
+        require(ours, "out", self.out, "a new folder, or one that an earlier fit wrote")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return CLASSIFIERS if self.classifier == "all" else tuple(self.classifier.split(","))
+
+
+def _path(folder: str) -> Path:
+    return Path(folder).resolve()
+
+
+def read_runs(folders: tuple[str, ...]) -> list[Trace]:
+    """All ranks of all runs, named so that runs in folders of the same name stay apart."""
+    names = Counter(_path(folder).name for folder in folders)
+    traces = []
+    for number, folder in enumerate(folders):
+        name = _path(folder).name
+        if names[name] > 1:
+            name = f"{name}#{number + 1}"
+        traces += [
+            replace(trace, name=f"{name}/{trace.name.split('/')[-1]}")
+            for trace in read_traces(_path(folder))
+        ]
+    return traces
+
+
+def labels_of(lessons: Lessons) -> dict[str, NDArray[np.int64]]:
+    """What is to be learnt, int64 [n] for each of TARGETS."""
+    columns = (lessons.replace, lessons.hits[:, 1], lessons.hits[:, 0])
+    return {
+        target: column.astype(np.int64) for target, column in zip(TARGETS, columns, strict=True)
+    }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """Classifiers and what they were fitted with. mean, std: float64 [F], of the inputs."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    trained: dict[str, dict[str, Trained]]
+
+    def predict(self, name: str, x: NDArray[np.float32]) -> Predictions:
+        """What a classifier says of each row of x [n, F]."""
+        rows = (x - self.mean) / self.std
+        return {target: one.predict(rows) for target, one in self.trained[name].items()}
+
+    def write(self, folder: Path, about: dict[str, Any]) -> None:
+        """Write the folder that ``deciders.classifier`` reads, whole or not at all."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            np.savez(staging / "scale.npz", mean=self.mean, std=self.std)
+            classes: dict[str, dict[str, list[int]]] = {}
+            for name, targets in self.trained.items():
+                classes[name] = {target: one.classes.tolist() for target, one in targets.items()}
+                for target, one in targets.items():
+                    one.write(staging / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
+            meta = {"version": VERSION, "inputs": NAMES, "classes": classes, **about}
+            (staging / "meta.json").write_text(json.dumps(meta, indent=1))
+            os.chmod(staging, 0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(staging, folder)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def fit(names: tuple[str, ...], lessons: Lessons, seed: int) -> Fit:
+    """Fit classifiers. Raises ValueError where there is nothing to learn or a library is absent."""
+    mean = lessons.x.mean(0, dtype=np.float64)
+    std = lessons.x.std(0, dtype=np.float64)
+    std[std == 0] = 1.0
+    rows, labels = (lessons.x - mean) / std, labels_of(lessons)
+    for target, column in labels.items():
+        if len(np.unique(column)) < 2:
+            raise ValueError(
+                f"all {len(lessons)} examples say the same of {target}: there is nothing to learn; "
+                "add --traces or other --buffer capacities"
+            )
+    trained: dict[str, dict[str, Trained]] = {name: {} for name in names}
+    with tqdm(total=len(names) * len(TARGETS), desc="fit", disable=None) as bar:
+        for name in names:
+            for target in TARGETS:
+                bar.set_postfix_str(f"{name} {target}")
+                trained[name][target] = train(name, rows, labels[target], seed)
+                bar.update()
+    return Fit(mean=mean, std=std, trained=trained)
+
+
+def accuracy(said: NDArray[Any], right: NDArray[Any]) -> float:
+    """In percent."""
+    return 100.0 * float((said == right).mean())
+
+
+def balanced(said: NDArray[Any], right: NDArray[Any]) -> float:
+    """The mean of the classes' own accuracies, in percent."""
+    return float(np.mean([accuracy(said[right == one], one) for one in np.unique(right)]))
+
+
+def score(said: Predictions, held: Lessons) -> dict[str, float]:
+    """What predictions of held-back lessons are worth, in percent.
+
+    decision, direction: accuracy; the direction's is over both endings. excess: rows moved over
+    the horizon beyond what the better decision of each moment would have moved.
+    """
+    right = labels_of(held)
+    trends = np.concatenate([said[target] for target in TARGETS[1:]])
+    went = np.concatenate([right[target] for target in TARGETS[1:]])
+    best = int(held.rows.min(1).sum())
+    moved = int(held.rows[np.arange(len(held)), said[TARGETS[0]]].sum())
+    return {
+        "decision": accuracy(said[TARGETS[0]], right[TARGETS[0]]),
+        "decision_balanced": balanced(said[TARGETS[0]], right[TARGETS[0]]),
+        "direction": accuracy(trends, went),
+        "direction_balanced": balanced(trends, went),
+        "excess": 100.0 * (moved - best) / max(best, 1),
+    }
+
+
+def majority(lessons: Lessons, held: Lessons) -> Predictions:
+    """Always what most of the lessons say."""
+    return {
+        target: np.full(len(held), np.bincount(column).argmax())
+        for target, column in labels_of(lessons).items()
+    }
+
+
+def scores_of(fitted: Fit, lessons: Lessons, held: Lessons) -> Iterator[dict[str, Any]]:
+    """One row for each classifier, and one for the majority."""
+    base = score(majority(lessons, held), held)
+    for name in fitted.trained:
+        yield {"classifier": name} | score(fitted.predict(name, held.x), held)
+    yield {"classifier": "majority"} | base
+
+
+def scores_table(scores: list[dict[str, Any]]) -> str:
+    """Scores for people."""
+    header = ("", "decision %", "balanced", "direction %", "balanced", "excess rows %")
+    return render([list(row.values()) for row in scores], header)
+
+
+def main() -> None:
+    """The command line."""
+    config = parse(FitConfig, __doc__)
+    try:
+        scores, note = run(config)
+    except (ValueError, OSError) as error:
+        fail(error)
+    print(scores_table(scores))
+    print(f"\n{note}\nwrote {config.out}")
+
+
+def run(config: FitConfig) -> tuple[list[dict[str, Any]], str]:
+    """Gather, fit, score and write. Returns the scores and what was held back for them."""
+    examples = gather(read_runs(config.traces), config.buffer, seed=config.seed)
+    lessons, held, note = split(lessons_of(examples, config.label), config.seed)
+    fitted = fit(config.names, lessons, config.seed)
+    scores = list(scores_of(fitted, lessons, held))
+    note = f"{len(lessons):,} examples to learn from, {len(held):,} to score on; {note}"
+    about = {"config": asdict(config), "scores": scores, "note": note}
+    fitted.write(Path(config.out), about)
+    if config.json is not None:
+        partial = Path(f"{config.json}.partial")
+        partial.write_text(json.dumps(about, indent=1))
+        os.replace(partial, config.json)
+    return scores, note
+
+
+if __name__ == "__main__":
+    main()
