@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from rudder.policies.base import Ids, Policy, no_ids
 from rudder.policies.choose import fill, largest, sparse
 
+# What is known of an id outside the buffer: its count, and the minibatch that last missed it (exact
+# in float32 up to 2^24). Side by side, so that one id costs one cache line.
+_COUNT, _MISSED = 0, 1
+
 
 @njit(cache=True, nogil=True)
-def _note(ids, slots, misses, now, start, accessed, count, missed, candidates, size):  # type: ignore[no-untyped-def]
+def _note(ids, slots, misses, now, start, accessed, known, candidates, size):  # type: ignore[no-untyped-def]
     """Note hits by slot and misses by id; returns the number of candidates.
 
-    accessed: [C + 1], whose last entry takes the misses, which saves a branch.   missed: the
-    minibatch that last missed an id; from ``start`` on it is a candidate already.
+    accessed: [C + 1], whose last entry takes the misses, which saves a branch.   known: see below;
+    an id last missed at ``start`` or later is a candidate already.
     """
     nowhere = len(accessed) - 1
     for slot in slots:
@@ -35,9 +39,9 @@ def _note(ids, slots, misses, now, start, accessed, count, missed, candidates, s
     for place in misses:
         id_ = np.uint64(ids[np.uint64(place)])
         candidates[size] = id_
-        size += 1 if missed[id_] < start else 0
-        missed[id_] = now
-        count[id_] += np.float32(1)
+        size += 1 if known[id_, _MISSED] < start else 0
+        known[id_, _MISSED] = now
+        known[id_, _COUNT] += np.float32(1)
     return size
 
 
@@ -54,38 +58,38 @@ def _age(held, accessed, now, score, increment, decay, threshold):  # type: igno
 
 
 @njit(cache=True, nogil=True)
-def _before(count, missed, now, a, b):  # type: ignore[no-untyped-def]
+def _before(known, now, a, b):  # type: ignore[no-untyped-def]
     """Whether candidate a goes before b: by count, then missed just now, then by id."""
-    x, y = count[np.uint64(a)], count[np.uint64(b)]
+    x, y = known[np.uint64(a), _COUNT], known[np.uint64(b), _COUNT]
     if x != y:
         return x > y
-    a_now, b_now = missed[np.uint64(a)] == now, missed[np.uint64(b)] == now
+    a_now, b_now = known[np.uint64(a), _MISSED] == now, known[np.uint64(b), _MISSED] == now
     return a_now if a_now != b_now else a < b
 
 
 @njit(cache=True, nogil=True)
-def _best(candidates, num, count, missed, now):  # type: ignore[no-untyped-def]
+def _best(candidates, num, known, now):  # type: ignore[no-untyped-def]
     """The ``num`` best candidates, in no order: a heap whose root is the worst of them."""
     heap = candidates[:num].copy()
     for first in range(num // 2 - 1, -1, -1):
-        _sift(heap, first, count, missed, now)
-    least = count[np.uint64(heap[0])]
+        _sift(heap, first, known, now)
+    least = known[np.uint64(heap[0]), _COUNT]
     for i in range(num, len(candidates)):
-        if count[np.uint64(candidates[i])] < least:
+        if known[np.uint64(candidates[i]), _COUNT] < least:
             continue
-        if _before(count, missed, now, candidates[i], heap[0]):
+        if _before(known, now, candidates[i], heap[0]):
             heap[0] = candidates[i]
-            _sift(heap, 0, count, missed, now)
-            least = count[np.uint64(heap[0])]
+            _sift(heap, 0, known, now)
+            least = known[np.uint64(heap[0]), _COUNT]
     return heap
 
 
 @njit(cache=True, nogil=True)
-def _sift(heap, place, count, missed, now):  # type: ignore[no-untyped-def]
+def _sift(heap, place, known, now):  # type: ignore[no-untyped-def]
     while True:
         worst = place
         for child in (2 * place + 1, 2 * place + 2):
-            if child < len(heap) and _before(count, missed, now, heap[worst], heap[child]):
+            if child < len(heap) and _before(known, now, heap[worst], heap[child]):
                 worst = child
         if worst == place:
             return
@@ -113,7 +117,7 @@ class ScorePolicy(Policy):
         self._score = np.zeros(capacity, np.float32)
         self._held = np.full(capacity, -1, np.int64)
         self._accessed = np.zeros(capacity + 1, np.int32)
-        self._count, self._missed = np.zeros(num_ids, np.float32), np.zeros(num_ids, np.int32)
+        self._known = np.zeros((num_ids, 2), np.float32)
         self._candidates, self._size = np.zeros(1024, np.int64), 0
         self._now, self._start, self._stale = 0, 1, capacity
 
@@ -124,8 +128,8 @@ class ScorePolicy(Policy):
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
         self._size = _note(
-            *(ids, slots, misses, self._now, self._start, self._accessed, self._count),
-            *(self._missed, self._candidates, self._size),
+            *(ids, slots, misses, self._now, self._start, self._accessed),
+            *(self._known, self._candidates, self._size),
         )
         self._stale = _age(self._held, self._accessed, self._now, self._score, *self._settings)
 
@@ -139,16 +143,16 @@ class ScorePolicy(Policy):
         worst = np.where(free[slots], np.float32(np.inf), -self._score[slots])
         slots = slots[largest(worst, slots, num)]
         if num < len(ids):
-            ids = _best(ids, num, self._count, self._missed, self._now)
+            ids = _best(ids, num, self._known, self._now)
         ids = np.sort(ids)
         self._swap(slots, ids)
         return slots, ids
 
     def _swap(self, slots: Ids, ids: Ids) -> None:
         old = self._held[slots]
-        entering = self._count[ids]
+        entering = self._known[ids, _COUNT]
         evicted = old >= 0
-        self._count[old[evicted]] = self._score[slots[evicted]]
+        self._known[old[evicted], _COUNT] = self._score[slots[evicted]]
         self._held[slots], self._score[slots] = ids, entering
         self._stale -= len(slots) - int((entering < self._threshold).sum())
         self._start, self._size = self._now + 1, 0
@@ -167,8 +171,8 @@ class ScorePolicy(Policy):
             "held": self._held.copy(),
             "now": np.array([self._now, self._start, self._stale]),
             "candidates": self._candidates[: self._size].copy(),
-            "missed": self._missed[self._candidates[: self._size]],
-            **sparse("count", self._count),
+            "missed": self._known[self._candidates[: self._size], _MISSED],
+            **sparse("count", self._known[:, _COUNT]),
         }
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
@@ -176,8 +180,8 @@ class ScorePolicy(Policy):
         self._now, self._start, self._stale = map(int, state["now"])
         self._size = len(state["candidates"])
         self._candidates = np.append(state["candidates"], 0)
-        self._missed[state["candidates"]] = state["missed"]
-        fill(self._count, "count", state)
+        self._known[state["candidates"], _MISSED] = state["missed"]
+        fill(self._known[:, _COUNT], "count", state)
 
 
 class PlainScore:
