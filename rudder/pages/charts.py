@@ -1,44 +1,22 @@
-"""Charts over minibatches or epochs, as SVG that fits any width.
-
-Places on the x axis are shares of the width, in percent, and curves are stretched with it; texts
-and strokes are not, so that a chart is as readable on a phone as it is on a wall.
+"""Charts over minibatches or epochs: lines and stacked columns.
 
 P places, from left to right.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rudder.pages.buckets import Buckets, Floats, Ints
+from rudder.pages.frame import Axis, frame, rule, touch
 from rudder.pages.markup import Markup, tag
-from rudder.pages.numerals import plural, ticks
 
-# Units of the width of a stretched curve.
+# Units of the width of a curve, which is stretched with the chart.
 _WIDTH = 1000
-_AXIS = 26
 # Lines of so few points show each of them.
 _DOTTED = 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """low to high; show: how a number on it is written.   whole: no fractions are on it."""
-
-    label: str
-    low: float
-    high: float
-    show: Callable[[float], str]
-    whole: bool = False
-
-    def share(self, value: float) -> float:
-        """Where a value lies, 0 at low and 1 at high."""
-        return (value - self.low) / ((self.high - self.low) or 1.0)
-
-    def percent(self, value: float) -> str:
-        return f"{100 * self.share(value):.3f}%"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,34 +40,12 @@ class Part:
     values: Floats
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lane:
-    """counts: [P], how often something happened at each place."""
-
-    name: str
-    colour: str
-    counts: Ints
-
-
 @dataclass(frozen=True, kw_only=True)
 class Level:
     """A value to measure the others by, drawn across."""
 
     name: str
     value: float
-
-
-def legend(entries: Sequence[Line | Part | Lane | Level]) -> Markup:
-    """What the colours mean."""
-
-    def item(entry: Line | Part | Lane | Level) -> Markup:
-        if isinstance(entry, Level):
-            return tag("li", tag("i", class_="level"), entry.name)
-        dashed = isinstance(entry, Line) and entry.dashed
-        kind = "dashed" if dashed else "line" if isinstance(entry, Line) else "block"
-        return tag("li", tag("i", class_=f"{kind} {entry.colour}"), entry.name)
-
-    return tag("ul", *map(item, entries), class_="legend")
 
 
 def line_chart(
@@ -130,9 +86,9 @@ def line_chart(
         width="100%",
         height=height,
     )
-    across = [_line("level", height * (1 - y.share(level.value))) for level in levels]
-    shapes = [*across, stretched, *dots, *_touch(edges, x, tips, height)]
-    return _frame(shapes, x, y, height, label)
+    across = [rule("level", height * (1 - y.share(level.value))) for level in levels]
+    shapes = [*across, stretched, *dots, *touch(edges, x, tips, height)]
+    return frame(shapes, x, y, height, label)
 
 
 def column_chart(
@@ -168,29 +124,7 @@ def column_chart(
             # Beside its top: what is cut leaves room there.
             text = f"↑ {y.show(below)}"
             shapes.append(tag("text", text, class_="cut", x=x.percent(right), y=11, dx=2))
-    return _frame([*shapes, *_touch(edges, x, tips, height)], x, y, height, label)
-
-
-def strip(lanes: Sequence[Lane], edges: Sequence[float], x: Axis, *, label: str) -> Markup:
-    """Lanes of marks under a chart with the same x axis: higher where more happened."""
-    tall, gap = 22, 6
-    shapes = []
-    for number, lane in enumerate(lanes):
-        bottom = (number + 1) * tall + number * gap
-        most = max(int(lane.counts.max(initial=0)), 1)
-        shapes += [_tick(lane.name, "-8px", bottom - tall / 2 + 4, "end"), _line("grid", bottom)]
-        for left, right, count in zip(edges, edges[1:], lane.counts, strict=False):
-            if not count:
-                continue
-            high = 5 + (tall - 5) * int(count) / most
-            wide = max(100 * (x.share(right) - x.share(left)) * 0.8, 0.15)
-            tip = f"{plural(int(count), lane.name + ' decision')}, {_places(left, right)}"
-            where = {"x": x.percent(left), "width": f"{wide:.3f}%", "y": f"{bottom - high:.1f}"}
-            shapes.append(
-                tag("rect", class_=lane.colour, height=f"{high:.1f}", data_tip=tip, **where)
-            )
-    height = len(lanes) * (tall + gap)
-    return tag("svg", *shapes, class_="plot strip", height=height, role="img", aria_label=label)
+    return frame([*shapes, *touch(edges, x, tips, height)], x, y, height, label)
 
 
 def bucket_edges(buckets: Buckets, numbers: Ints) -> list[float]:
@@ -204,11 +138,6 @@ def room(values: Sequence[Floats], headroom: float = 1.08) -> float:
     finite = np.concatenate([np.asarray(each, float)[np.isfinite(each)] for each in values])
     highest = float(finite.max(initial=0.0))
     return highest * headroom if highest > 0 else 1.0
-
-
-def _places(left: float, right: float) -> str:
-    first, last = int(left), int(right) - 1
-    return f"minibatch {first:,}" if first >= last else f"minibatches {first:,} to {last:,}"
 
 
 def _down(values: Floats, y: Axis, height: int) -> Floats:
@@ -248,48 +177,3 @@ def _band(along: Floats, low: Floats, high: Floats) -> str:
         outline += [*zip(along[piece[::-1]], low[piece[::-1]], strict=True)]
         words.append("M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in outline) + "Z")
     return "".join(words)
-
-
-def _touch(edges: Sequence[float], x: Axis, tips: Sequence[str], height: int) -> list[Markup]:
-    return [
-        tag(
-            "rect",
-            class_="touch",
-            x=x.percent(left),
-            width=f"{100 * (x.share(right) - x.share(left)):.3f}%",
-            height=height,
-            data_tip=tip,
-        )
-        for left, right, tip in zip(edges, edges[1:], tips, strict=False)
-    ]
-
-
-def _frame(shapes: Sequence[Markup], x: Axis, y: Axis, height: int, label: str) -> Markup:
-    """Axes, ticks and what is between them."""
-    shares = [(value, y.share(value)) for value in ticks(y.low, y.high)]
-    grid = [
-        _tick(y.show(value), "-8px", height * (1 - share) + 4, "end") for value, share in shares
-    ]
-    grid += [_line("grid", height * (1 - share)) for _, share in shares]
-    for value in ticks(x.low, x.high, whole=x.whole):
-        anchor = "end" if x.share(value) > 0.97 else "middle"
-        grid.append(_tick(x.show(value), x.percent(value), height + 18, anchor))
-    drawn = tag(
-        "svg",
-        *grid,
-        *shapes,
-        class_="plot",
-        height=height + _AXIS,
-        role="img",
-        aria_label=label,
-    )
-    above, under = tag("div", y.label, class_="axis y"), tag("div", x.label, class_="axis x")
-    return tag("div", above, drawn, under, class_="chart")
-
-
-def _tick(text: str, left: str, down: float, anchor: str) -> Markup:
-    return tag("text", text, class_="tick", x=left, y=f"{down:.1f}", text_anchor=anchor)
-
-
-def _line(kind: str, down: float) -> Markup:
-    return tag("line", class_=kind, x1=0, x2="100%", y1=f"{down:.1f}", y2=f"{down:.1f}")

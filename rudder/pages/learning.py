@@ -6,7 +6,9 @@ import numpy as np
 
 from rudder.pages.buckets import Buckets
 from rudder.pages.card import card, empty
-from rudder.pages.charts import Axis, Line, bucket_edges, legend, line_chart, room
+from rudder.pages.charts import Line, bucket_edges, line_chart, room
+from rudder.pages.frame import Axis
+from rudder.pages.legend import legend
 from rudder.pages.markup import Markup
 from rudder.pages.numerals import fixed, is_number, percent, plain, short
 from rudder.pages.runs import Run

@@ -4,8 +4,6 @@
         events-rank<r>.jsonl   what each rank wrote down on the way
 
 A run that did not finish has no summary, or an earlier run's: its figures come from the events.
-
-T minibatches.
 """
 
 import json
@@ -13,42 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rudder.pages.buckets import Floats, Ints
+from rudder.pages.minibatches import Minibatches
 from rudder.pages.numerals import is_number
 from rudder.pages.runlog import Decided, Exchange, RunLog, Times
 from rudder.pages.unfinished import summary_so_far
 from rudder.presets import PLAIN, SELF_STEERED
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Minibatches:
-    """What all ranks of a run needed and moved for each minibatch, [T] each, in order.
-
-    number: epoch x minibatches of an epoch + step.   remote, ...: as in a summary's ``rows``.
-    """
-
-    number: Ints
-    loss: Floats
-    remote: Ints
-    hits: Ints
-    misses: Ints
-    replacements: Ints
-
-    def __len__(self) -> int:
-        return len(self.number)
-
-    @property
-    def hits_pct(self) -> Floats:
-        """%-Hits of each minibatch, NaN where it needed no remote row."""
-        share = np.full(len(self), np.nan)
-        np.divide(100.0 * self.hits, self.remote, out=share, where=self.remote > 0)
-        return share
-
-    @property
-    def moved(self) -> Ints:
-        return self.misses + self.replacements
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,7 +118,8 @@ def read_run(folder: Path) -> Run:
         )
     logs = [RunLog.read(paths[rank], rank) for rank in sorted(paths)]
     begun = [log for log in logs if log.config is not None]
-    finished = summary is not None and all(log.finished for log in begun)
+    # Rank 0 writes the summary, when all ranks are done; their last words may come after it.
+    finished = summary is not None and all(log.finished for log in begun[:1])
     config: dict[str, Any] = (begun[0].config or {}) if begun and not finished else {}
     config = config or (summary or {}).get("config") or {}
     per_epoch = (summary or {}).get("steps_per_epoch") or _steps_per_epoch(logs)
@@ -164,7 +132,7 @@ def read_run(folder: Path) -> Run:
         finished=finished,
         summary=summary,
         config=config,
-        minibatches=_minibatches(logs, per_epoch),
+        minibatches=Minibatches.of(logs, per_epoch),
         times=_slowest(logs),
         scores=[logs[0].scores[epoch] for epoch in sorted(logs[0].scores)] if logs else [],
         decisions=sorted(decisions, key=lambda made: (made.minibatch, made.rank)),
@@ -188,21 +156,6 @@ def _read_summary(path: Path) -> dict[str, Any] | None:
 
 def _steps_per_epoch(logs: list[RunLog]) -> int:
     return max((step + 1 for log in logs for _, step in log.steps), default=1)
-
-
-def _minibatches(logs: list[RunLog], per_epoch: int) -> Minibatches:
-    """The minibatches that every rank has written down, added up over the ranks."""
-    moments = sorted(set.intersection(*(set(log.steps) for log in logs))) if logs else []
-
-    def total(name: str) -> Ints:
-        sums = [sum(getattr(log.steps[moment], name) for log in logs) for moment in moments]
-        return np.array(sums, np.int64)
-
-    return Minibatches(
-        number=np.array([epoch * per_epoch + step for epoch, step in moments], np.int64),
-        loss=np.array([logs[0].steps[moment].loss for moment in moments], np.float64),
-        **{name: total(name) for name in ("remote", "hits", "misses", "replacements")},
-    )
 
 
 def _slowest(logs: list[RunLog]) -> dict[int, Times]:

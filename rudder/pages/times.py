@@ -6,7 +6,9 @@ import numpy as np
 
 from rudder.pages.buckets import Buckets, Floats
 from rudder.pages.card import card, empty
-from rudder.pages.charts import Axis, Part, column_chart, legend, room
+from rudder.pages.charts import Part, column_chart, room
+from rudder.pages.frame import Axis
+from rudder.pages.legend import legend
 from rudder.pages.markup import Markup
 from rudder.pages.numerals import brief_seconds, percent, plain, seconds
 from rudder.pages.runs import Run

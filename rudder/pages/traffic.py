@@ -6,20 +6,13 @@ import numpy as np
 
 from rudder.pages.buckets import Buckets, Floats
 from rudder.pages.card import card, empty
-from rudder.pages.charts import (
-    Axis,
-    Lane,
-    Level,
-    Line,
-    bucket_edges,
-    legend,
-    line_chart,
-    room,
-    strip,
-)
+from rudder.pages.charts import Level, Line, bucket_edges, line_chart, room
+from rudder.pages.frame import Axis
+from rudder.pages.legend import legend
 from rudder.pages.markup import Markup
 from rudder.pages.numerals import fixed, percent, plain, plural, short
 from rudder.pages.runs import Run
+from rudder.pages.strip import Lane, strip
 
 HITS, ROWS = "%-Hits of each minibatch", "Remote rows of each minibatch"
 
