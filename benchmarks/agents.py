@@ -60,7 +60,7 @@ def live(
         "--ranks": str(ranks),
         "--hidden": "32",
         "--batch-size": str(recipe.batch_size),
-        "--epochs": str(max(recipe.epochs * ranks // 4, 2)),
+        "--epochs": str(max(recipe.epochs * ranks // 8, 2)),
         "--eval-every": "0",
         "--buffer": str(buffer),
         "--agent-model": config.agent_model,

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.hosts import missing, two_hosts
+from benchmarks.hosts import hosts, missing
 from minidist.book import Ids, PartitionBook
 from minidist.features import OwnersRows, RowServer, copy_rows
 from minidist.host import reachable_address
@@ -141,8 +141,8 @@ def main() -> None:
         if missing():
             report["wire"] = f"not measured: {missing()} is missing"
         else:
-            with two_hosts(RATE) as hosts:
-                apart = _run(hosts.mpiexec, folder)
+            with hosts(2, RATE) as two:
+                apart = _run(two.mpiexec, folder)
             report["wire_ms"], report["wire_raw_ms"] = apart["rpc"], apart["raw"]
             report["wire_rows_per_s"] = 1e3 * NUM_ROWS / apart["rpc"]
             report["wire_to_raw_link"] = apart["raw"] / apart["rpc"]

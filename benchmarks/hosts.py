@@ -1,8 +1,10 @@
-"""Two hosts on one machine: network namespaces joined by links of a set rate. Root only."""
+"""Hosts on one machine: network namespaces on a bridge, their links of a set rate. Root only."""
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +12,73 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.leftovers import new_prefix, remove, sweep
+
+# Addresses are 10.77.0.10 and up.
+MAX_HOSTS = 240
+# Over these, MPICH sends between namespaces; by default it would use the shared memory they share.
+NETWORK = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+_SWITCH = "10.77.0.1"
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+# Runs words in a namespace, as on a host of that name: files are shared, as on a cluster; /dev/shm
+# and System V's memory are not. `ip netns exec` would hide the cgroups that slurmd needs.
+_ENTER = """#!/bin/sh
+exec nsenter --net="/run/netns/$1" unshare --uts --ipc --mount sh -c \\
+    'hostname "$0" && mount -t tmpfs shm /dev/shm && exec "$@"' "$@"
+"""
 # hydra hands its remote shell ssh's options, the host, and the command.
 _REMOTE_SHELL = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
 host=$1; shift
-exec ip netns exec "PREFIX${host##*.}" sh -c "$*"
+exec "FOLDER/enter" "PREFIX${host##*.}" sh -c "$*"
 """
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+class HostsError(RuntimeError):
+    """This machine cannot give the hosts that were asked for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that crossed a host's link since the host came up, frames' headers included."""
+
+    sent: int
+    received: int
+
+    def since(self, earlier: "Traffic") -> "Traffic":
+        """What crossed after an earlier reading."""
+        return Traffic(self.sent - earlier.sent, self.received - earlier.received)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Namespaces and the switch between them.
+
+    switch: the namespace of the bridge, 10.77.0.1.   names: of the hosts' namespaces.
+    addresses: theirs, from 10.77.0.10 up.   mpiexec: words that run a program on all, a rank each.
+    folder: a temporary one that goes when the hosts do.
+    """
+
+    switch: str
+    names: list[str]
+    addresses: list[str]
+    mpiexec: list[str]
+    folder: Path
+
+    def inside(self, name: str) -> list[str]:
+        """Words that run a program in one of the namespaces, with shared memory of its own."""
+        return [str(self.folder / "enter"), name]
+
+    def traffic(self) -> list[Traffic]:
+        """What has crossed each host's link, from the counters of its network interface."""
+        shown = [_ip(f"-n {name} -s -j link show eth0") for name in self.names]
+        stats = [json.loads(text)[0]["stats64"] for text in shown]
+        return [Traffic(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
+
+    def received_bytes(self) -> list[int]:
+        """What the network interface of each host has received."""
+        return [each.received for each in self.traffic()]
 
 
 def missing() -> str | None:
@@ -25,68 +88,94 @@ def missing() -> str | None:
     return None if shutil.which("ip") and shutil.which("tc") else "iproute2 (ip and tc)"
 
 
-# Over these, MPICH sends between namespaces; by default it would use the shared memory they share.
-NETWORK = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+def bits_per_second(rate: str) -> float | None:
+    """A link's rate from its text: ``200mbit``; None for ``none``. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)bit", rate.lower())
+    if rate != "none" and (match is None or float(match[1]) == 0):
+        raise ValueError(f"--rate {rate}: expected a rate such as 200mbit or 1gbit, or none")
+    return None if match is None else float(match[1]) * _UNITS[match[2]]
 
 
-@dataclass(frozen=True)
-class Hosts:
-    """Two namespaces and the switch between them.
-
-    switch: the namespace of the bridge, 10.77.0.1.   names: of the hosts' namespaces, 10.77.0.10
-    and 10.77.0.11.   mpiexec: words that run a program on both, a rank each.
-    """
-
-    switch: str
-    names: list[str]
-    mpiexec: list[str]
-
-    def received_bytes(self) -> list[int]:
-        """What the network interface of each host has received."""
-        shown = [_ip(f"-n {name} -s -j link show eth0") for name in self.names]
-        return [int(json.loads(text)[0]["stats64"]["rx"]["bytes"]) for text in shown]
+def require_delay(delay: str) -> None:
+    """Raise ValueError unless this is a time as tc reads it: ``2ms``."""
+    if not re.fullmatch(r"\d+(\.\d+)?(us|ms|s)", delay):
+        raise ValueError(f"--delay {delay}: expected a time such as 500us or 2ms")
 
 
 @contextmanager
-def two_hosts(rate: str) -> Iterator[Hosts]:
-    """Two hosts, while they are up.
+def hosts(num: int, rate: str, delay: str | None = None) -> Iterator[Hosts]:
+    """So many hosts, while they are up; then they go, with every process inside them.
 
-    rate: of each host's link, as tc writes it ("1gbit"). Everything is taken down afterwards.
+    rate: of each host's link, in each direction, as ``200mbit``, or ``none``.
+    delay: of every message between two hosts, as ``2ms``; needs the kernel's netem.
+    What processes left that were killed is removed at the start. Raises ValueError on nonsense,
+    HostsError where the kernel refuses.
     """
-    prefix = f"md{os.getpid()}x"
-    switch = f"{prefix}sw"
-    names = [f"{prefix}{10 + number}" for number in range(2)]
-    with tempfile.TemporaryDirectory() as folder:
-        shell = Path(folder) / "shell"
-        shell.write_text(_REMOTE_SHELL.replace("PREFIX", prefix))
-        shell.chmod(0o755)
-        try:
-            _ip(f"netns add {switch}")
-            _ip(f"-n {switch} link set lo up")
-            _ip(f"-n {switch} link add br0 type bridge")
-            _ip(f"-n {switch} link set br0 up")
-            _ip(f"-n {switch} addr add 10.77.0.1/24 dev br0")
-            for number, name in enumerate(names):
-                _ip(f"netns add {name}")
-                _ip(f"-n {switch} link add v{number} type veth peer name eth0 netns {name}")
-                _ip(f"-n {switch} link set v{number} master br0 up")
-                _ip(f"-n {name} link set lo up")
-                _ip(f"-n {name} addr add 10.77.0.{10 + number}/24 dev eth0")
-                _ip(f"-n {name} link set eth0 up")
-                shape = f"netns exec {name} tc qdisc add dev eth0 root tbf rate {rate}"
-                _ip(f"{shape} burst 256kb latency 50ms")
-            mpiexec = [
-                *("ip", "netns", "exec", switch, "env"),
-                *(f"{name}={value}" for name, value in NETWORK.items()),
-                *("mpiexec", "-hosts", "10.77.0.10:1,10.77.0.11:1", "-localhost", "10.77.0.1"),
-                *("-launcher", "ssh", "-launcher-exec", str(shell), "-n", "2"),
-            ]
-            yield Hosts(switch, names, mpiexec)
-        finally:
-            for name in [*names, switch]:
-                subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    if not 1 <= num <= MAX_HOSTS:
+        raise ValueError(f"--hosts {num}: expected 1 to {MAX_HOSTS}")
+    bits = bits_per_second(rate)
+    if delay is not None:
+        require_delay(delay)
+    sweep()
+    prefix = new_prefix()
+    folder = Path(tempfile.gettempdir()) / f"{prefix}sw"
+    names = [f"{prefix}{10 + number}" for number in range(num)]
+    addresses = [f"10.77.0.{10 + number}" for number in range(num)]
+    try:
+        folder.mkdir(mode=0o700)
+        shell = _REMOTE_SHELL.replace("FOLDER", str(folder)).replace("PREFIX", prefix)
+        for name, text in (("enter", _ENTER), ("shell", shell)):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        _bring_up(folder.name, names, addresses, bits, delay)
+        mpiexec = [
+            *("ip", "netns", "exec", folder.name, "env"),
+            *(f"{name}={value}" for name, value in NETWORK.items()),
+            *("mpiexec", "-hosts", ",".join(f"{address}:1" for address in addresses)),
+            *("-localhost", _SWITCH, "-launcher", "ssh", "-launcher-exec", str(folder / "shell")),
+            *("-n", str(num)),
+        ]
+        yield Hosts(folder.name, names, addresses, mpiexec, folder)
+    finally:
+        # Ctrl-C must not stop the work that it asked for.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        remove(prefix)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _bring_up(
+    switch: str, names: list[str], addresses: list[str], bits: float | None, delay: str | None
+) -> None:
+    _ip(f"netns add {switch}")
+    _ip(f"-n {switch} link set lo up")
+    _ip(f"-n {switch} link add br0 type bridge")
+    _ip(f"-n {switch} link set br0 up")
+    _ip(f"-n {switch} addr add {_SWITCH}/24 dev br0")
+    for number, (name, address) in enumerate(zip(names, addresses, strict=True)):
+        _ip(f"netns add {name}")
+        _ip(f"-n {switch} link add v{number} type veth peer name eth0 netns {name}")
+        _ip(f"-n {switch} link set v{number} master br0 up")
+        _ip(f"-n {name} link set lo up")
+        _ip(f"-n {name} addr add {address}/24 dev eth0")
+        _ip(f"-n {name} link set eth0 up")
+        # A message leaves one host by its bucket and enters another by that one's, so several that
+        # send to one share its link. It is delayed once, on entering.
+        downlink = f"netns exec {switch} tc qdisc add dev v{number}"
+        place = "root"
+        if delay is not None:
+            _ip(f"{downlink} root handle 1: netem delay {delay} limit 100000")
+            place = "parent 1:1"
+        if bits is not None:
+            # Two milliseconds' worth, and no less than the largest frame that TCP hands down.
+            bucket = f"tbf rate {bits:.0f}bit burst {max(65_536, int(bits / 8 * 0.002))}b"
+            _ip(f"{downlink} {place} {bucket} latency 50ms")
+            _ip(f"netns exec {name} tc qdisc add dev eth0 root {bucket} latency 50ms")
 
 
 def _ip(words: str) -> str:
-    done = subprocess.run(["ip", *words.split()], check=True, capture_output=True, text=True)
+    done = subprocess.run(["ip", *words.split()], check=False, capture_output=True, text=True)
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        kernel = " (this kernel has no netem, which --delay needs)" if "netem" in words else ""
+        raise HostsError(f"cannot make hosts here: ip {words}: {why}{kernel}")
     return done.stdout

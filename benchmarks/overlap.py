@@ -44,7 +44,7 @@ from runnable.flags import fail, flag, parse
 from runnable.table import render
 
 POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
-WIDTH = 100
+WIDTH = 100  # as ogbn-products
 
 
 @dataclass(frozen=True, kw_only=True)

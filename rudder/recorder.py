@@ -1,5 +1,6 @@
 """Recorder: writes a run's trace as it goes (see ``trace`` for the files)."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from rudder.trace import Trace
 class Recorder:
     """Records one rank; the ids pass through a temporary file, not through memory.
 
-    folder: the trace's; ours becomes ``folder/rank<rank>`` when we are closed, whole.
+    folder: the trace's, of which rank 0 clears an earlier trace; ours becomes ``folder/rank<rank>``,
+    whole, by ``finish``.
     Raises ValueError where the folder cannot be written.
     """
 
@@ -22,6 +24,10 @@ class Recorder:
         self._folder = folder / f"rank{rank}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if rank == 0:
+                # An earlier trace may be of more ranks than this one.
+                for old in folder.glob("rank*"):
+                    shutil.rmtree(old, ignore_errors=True)
             self._ids = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by close)
         except OSError as error:
             raise ValueError(f"--trace {folder}: cannot be written: {error.strerror}") from None

@@ -126,6 +126,9 @@ def test_trace_only_records_what_training_would_ask_for(tmp_path: Path) -> None:
     assert figures["rows"] == summary["rows"]
     assert "losses" not in figures
     assert "remote rows" in summary_table(figures)
+    train_in_threads(replace(only, ranks=1))
+    assert len(read_traces(tmp_path / "only")) == 1, "an earlier trace of more ranks is replaced"
+    train_in_threads(only)
     for ours, theirs in zip(
         read_traces(tmp_path / "only"), read_traces(tmp_path / "trained"), strict=True
     ):
