@@ -12,76 +12,69 @@ from numpy.typing import NDArray
 from rudder.policies.base import Ids
 
 Array = NDArray[Any]
-# The largest key of ``keep_best``; a free slot's, which anything is better than, is one more.
+# The largest key of ``keep_best``.
 WORST = 4095
 
 
 def largest(keys: Array, ties: Ids, k: int) -> Ids:
-    """Indices of the k largest keys [n], ascending; among equal ones, of the smallest ties [n]."""
+    """Indices of the k largest keys [n], ascending; among equal ones, of the smallest ties [n].
+
+    ties: distinct.
+    """
     if k >= len(keys):
         return np.arange(len(keys))
     if k <= 0:
         return np.zeros(0, np.int64)
     edge = np.partition(keys, len(keys) - k)[len(keys) - k]
-    above, level = np.flatnonzero(keys > edge), np.flatnonzero(keys == edge)
-    wanted = k - len(above)
-    if wanted < len(level):
-        level = level[np.argpartition(ties[level], wanted - 1)[:wanted]]
-    chosen = np.concatenate([above, level])
-    chosen.sort()
-    return chosen
+    above, level = keys > edge, np.flatnonzero(keys == edge)
+    wanted = k - int(np.count_nonzero(above))
+    last = np.partition(ties[level], wanted - 1)[wanted - 1]
+    above[level[ties[level] <= last]] = True
+    return np.flatnonzero(above)
 
 
 @njit(cache=True, nogil=True)
 def _keep_best(slot_keys, miss_keys, counts, out_slots, out_misses):  # type: ignore[no-untyped-def]
-    """Fill in the slots to give up and the misses to take; returns how many."""
+    """Fill in the slots to give up and the misses to take; returns how many. Free of branches."""
     counts[:] = 0
-    for key in slot_keys:
-        counts[np.uint64(key)] += 1
-    for key in miss_keys:
-        counts[np.uint64(key)] += 1
+    # Four counts of each key, in turn: neighbours often have one key, and would wait in line.
+    for slot in range(len(slot_keys)):
+        counts[np.uint64(4 * slot_keys[slot] + (slot & 3))] += 1
+    for i in range(len(miss_keys)):
+        counts[np.uint64(4 * miss_keys[i] + (i & 3))] += 1
     # All better than the cut stay; of those at the cut as many as there is room for.
     room, cut = len(slot_keys), 0
-    while counts[cut] <= room:
-        room -= counts[cut]
+    while counts[4 * cut : 4 * cut + 4].sum() <= room:
+        room -= counts[4 * cut : 4 * cut + 4].sum()
         cut += 1
-    num_slots = 0
-    left = room
+    num_slots, left = 0, room
     for slot in range(len(slot_keys)):
         key = slot_keys[slot]
-        if key < cut:
-            continue
-        if key == cut and left > 0:
-            left -= 1
-            continue
-        out_slots[num_slots] = slot
-        num_slots += 1
-    num_misses = 0
+        left -= 1 if key == cut else 0
+        out_slots[np.uint64(num_slots)] = slot
+        num_slots += 1 if key > cut or (key == cut and left < 0) else 0
+    num_misses, left = 0, max(left, 0)
     for i in range(len(miss_keys)):
         key = miss_keys[i]
-        if key > cut or (key == cut and left <= 0):
-            continue
-        if key == cut:
-            left -= 1
-        out_misses[num_misses] = i
-        num_misses += 1
+        left -= 1 if key == cut else 0
+        out_misses[np.uint64(num_misses)] = i
+        num_misses += 1 if key < cut or (key == cut and left >= 0) else 0
+    assert num_slots == num_misses
     return num_misses
 
 
 def keep_best(slot_keys: Array, miss_keys: Array, counts: Array) -> tuple[Ids, Ids]:
     """(slots to give up, indices of the misses that take them), both ascending.
 
-    The C best stay of the C rows (int32 keys, at most ``WORST``, ``WORST + 1`` in a free slot) and
-    the m misses; smaller keys are better. At equal keys, rows stay before misses come, and lower
-    slots and earlier misses go first. counts: int64 scratch [WORST + 3 or more].
+    The C best stay of the C rows and the m misses: int32 keys from 0 to ``WORST``; smaller ones are
+    better. At equal keys, rows stay before misses come, and lower slots and earlier misses go
+    first. counts: int32 scratch [4 (WORST + 1)].
     """
     if len(miss_keys) == 0 or len(slot_keys) == 0:
         empty = np.zeros(0, np.int64)
         return empty, empty
-    most = min(len(slot_keys), len(miss_keys))
     slots, misses = np.empty(len(slot_keys), np.int64), np.empty(len(miss_keys), np.int64)
     num = _keep_best(slot_keys, miss_keys, counts, slots, misses)
-    assert num <= most
     return slots[:num], misses[:num]
 
 

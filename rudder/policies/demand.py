@@ -2,10 +2,10 @@
 
 After each minibatch the best C of the rows held and the rows missed stay: the most recently asked
 for (``lru``) or the most often (``lfu``). A minibatch counts once; at a tie rows held stay, so a
-minibatch larger than the buffer does not sweep through it. Keys end at ``WORST``: what was asked
-for longer ago than that, or more often, ties.
+minibatch larger than the buffer does not sweep through it, and else lower slots give way first, and
+earlier misses come in first.
 
-C capacity, N ids, R remote ids of a minibatch.
+C capacity, N ids, R remote ids of a minibatch, m of them misses, k rows swapped.
 """
 
 from typing import Any
@@ -15,15 +15,47 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rudder.policies.base import Ids, Policy, no_ids
-from rudder.policies.choose import WORST, fill, keep_best, plain_keep_best, sparse
+from rudder.policies.choose import sparse
 
 
 @njit(cache=True, nogil=True)
-def _note_recent(slots, now, last):  # type: ignore[no-untyped-def]
-    """Note hits by slot. last: [C + 1], whose last entry takes the misses."""
+def _note_recent(slots, now, last, num_last):  # type: ignore[no-untyped-def]
+    """Note hits by slot. last: [C + 1], whose last entry takes the misses, which saves a branch.
+
+    num_last: how many slots were last asked for at each minibatch.
+    """
     nowhere = len(last) - 1
+    last[nowhere] = now
     for slot in slots:
-        last[np.uint64(slot if slot >= 0 else nowhere)] = now
+        at = np.uint64(slot if slot >= 0 else nowhere)
+        num_last[np.uint64(last[at])] -= 1
+        last[at] = now
+    # Misses took one away each, too.
+    num_last[now] += len(slots)
+
+
+@njit(cache=True, nogil=True)
+def _give_up_oldest(num, oldest, now, last, num_last):  # type: ignore[no-untyped-def]
+    """The ``num`` slots asked for longest ago, now filled; returns (slots, the oldest left)."""
+    slots = np.empty(num, np.int64)
+    left = num
+    while num_last[oldest] <= left and oldest < now:
+        left -= num_last[oldest]
+        num_last[oldest] = 0
+        oldest += 1
+    num_last[oldest] -= left
+    num_last[now] += num
+    size = 0
+    for slot in range(len(last) - 1):
+        if size == num:
+            break
+        time = last[slot]
+        left -= 1 if time == oldest else 0
+        goes = time < oldest or (time == oldest and left >= 0)
+        slots[np.uint64(size)] = slot
+        last[slot] = now if goes else time
+        size += 1 if goes else 0
+    return slots, oldest
 
 
 @njit(cache=True, nogil=True)
@@ -39,91 +71,104 @@ def _note_often(ids, slots, misses, often, count, miss_counts):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def _keys(values, top, worst, held, keys):  # type: ignore[no-untyped-def]
-    """``keys[slot]`` = how far its value is under the top, at most ``worst``; free: one more."""
-    for slot in range(len(keys)):
-        key = min(top - values[slot], worst)
-        keys[slot] = worst + 1 if held[slot] < 0 else max(key, 0)
+def _replace_rarest(misses, miss_counts, held, often, count):  # type: ignore[no-untyped-def]
+    """Misses asked for more often than the rarest rows take their slots; returns (slots, ids)."""
+    rarest = often[0]
+    for slot in range(len(held)):
+        rarest = min(rarest, often[slot])
+    ids, num = np.empty(len(misses), np.int64), 0
+    for k in range(len(misses)):
+        ids[np.uint64(num)] = misses[k]
+        num += 1 if miss_counts[k] > rarest else 0
+    slots, size = np.empty(num, np.int64), 0
+    for slot in range(len(held)):
+        if size == num:
+            break
+        slots[np.uint64(size)] = slot
+        size += 1 if often[slot] == rarest else 0
+    for k in range(size):
+        slot = slots[k]
+        if held[slot] >= 0:
+            count[held[slot]] = often[slot]
+        held[slot], often[slot] = ids[k], count[ids[k]]
+    return slots[:size], ids[:size]
 
 
-class _DemandPolicy(Policy):
-    """What lru and lfu share: slots, their ids, and scratch for choosing."""
-
-    def __init__(self, capacity: int, num_ids: int) -> None:
-        super().__init__(capacity, num_ids)
-        self._held = np.full(capacity, -1, np.int64)
-        self._keys = np.zeros(capacity, np.int32)
-        self._scratch = np.zeros(WORST + 3, np.int64)
-        self._misses = no_ids()
-
-
-class LruPolicy(_DemandPolicy):
+class LruPolicy(Policy):
     """Keeps the most recently asked for."""
 
     name = "lru"
 
     def __init__(self, capacity: int, num_ids: int) -> None:
         super().__init__(capacity, num_ids)
-        self._last, self._now = np.zeros(capacity + 1, np.int32), 0
+        # By slot, the minibatch that last asked for it, 0 while it is free.
+        self._last, self._now, self._oldest = np.zeros(capacity + 1, np.int32), 0, 0
+        self._num_last = np.zeros(1024, np.int32)
+        self._num_last[0] = capacity
+        self._misses = no_ids()
 
     def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._now += 1
-        _note_recent(slots, self._now, self._last)
+        if self._now >= len(self._num_last):
+            self._num_last = np.append(self._num_last, np.zeros_like(self._num_last))
+        _note_recent(slots, self._now, self._last, self._num_last)
         self._misses = ids[misses]
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
-        if len(self._misses) == 0:
+        num = min(len(self._misses), self.capacity - int(self._num_last[self._now]))
+        if num == 0:
             return no_ids(), no_ids()
-        _keys(self._last, self._now, WORST, self._held, self._keys)
-        miss_keys = np.zeros(len(self._misses), np.int32)
-        slots, chosen = keep_best(self._keys, miss_keys, self._scratch)
-        ids = self._misses[chosen]
-        self._held[slots], self._last[slots] = ids, self._now
-        return slots, ids
+        slots, self._oldest = _give_up_oldest(
+            num, self._oldest, self._now, self._last, self._num_last
+        )
+        return slots, self._misses[:num]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        now = np.array(self._now)
-        return {"held": self._held.copy(), "last": self._last.copy(), "now": now}
+        return {"last": self._last[: self.capacity].copy(), "now": np.array(self._now)}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self._held[:], self._last[:], self._now = state["held"], state["last"], int(state["now"])
+        self._last[: self.capacity], self._now = state["last"], int(state["now"])
+        self._num_last = np.zeros(self._now + 1024, np.int32)
+        times, counts = np.unique(state["last"], return_counts=True)
+        self._num_last[times] = counts
 
 
-class LfuPolicy(_DemandPolicy):
-    """Keeps the most often asked for, counted since the run began, in the buffer or out of it."""
+class LfuPolicy(Policy):
+    """Keeps the most often asked for, counted since the run began, in the buffer or out of it.
+
+    An id outside was never asked for more often than the rarest row inside: it stayed out, or gave
+    way, when it was not, and counts inside only grow. So its next miss beats the rarest rows at
+    most, which are all there is to look for.
+    """
 
     name = "lfu"
 
     def __init__(self, capacity: int, num_ids: int) -> None:
         super().__init__(capacity, num_ids)
-        self._often = np.zeros(capacity + 1, np.int32)
+        self._held = np.full(capacity, -1, np.int64)
+        self._often = np.zeros(capacity + 1, np.int32)  # 0 in a free slot
         self._count = np.zeros(num_ids, np.int32)  # of ids outside
-        self._miss_counts = np.zeros(0, np.int32)
+        self._misses, self._miss_counts = no_ids(), np.zeros(0, np.int32)
 
     def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
-        self._miss_counts = np.empty(len(misses), np.int32)
+        self._misses, self._miss_counts = ids[misses], np.empty(len(misses), np.int32)
         _note_often(ids, slots, misses, self._often, self._count, self._miss_counts)
-        self._misses = ids[misses]
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
-        if len(self._misses) == 0:
+        if self.capacity == 0 or len(self._misses) == 0:
             return no_ids(), no_ids()
-        _keys(self._often, WORST, WORST, self._held, self._keys)
-        miss_keys = np.maximum(WORST - self._miss_counts, 0)
-        slots, chosen = keep_best(self._keys, miss_keys, self._scratch)
-        ids, old = self._misses[chosen], self._held[slots]
-        evicted = old >= 0
-        self._count[old[evicted]] = self._often[slots[evicted]]
-        self._held[slots], self._often[slots] = ids, self._miss_counts[chosen]
+        slots, ids = _replace_rarest(
+            self._misses, self._miss_counts, self._held, self._often, self._count
+        )
         return slots, ids
 
     def state(self) -> dict[str, NDArray[Any]]:
         counts = sparse("count", self._count)
-        return {"held": self._held.copy(), "often": self._often.copy(), **counts}
+        return {"held": self._held.copy(), "often": self._often[: self.capacity].copy(), **counts}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self._held[:], self._often[:] = state["held"], state["often"]
-        fill(self._count, "count", state)
+        self._held[:], self._often[: self.capacity] = state["held"], state["often"]
+        self._count[state["count_at"]] = state["count"]
 
 
 class PlainDemand:
@@ -142,18 +187,15 @@ class PlainDemand:
             self.last[id_], self.often[id_] = self.now, self.often.get(id_, 0) + 1
         self.misses = ids[slots < 0].tolist()
 
-    def _key(self, id_: int) -> int:
-        if id_ < 0:
-            return WORST + 1
-        if self.recent:
-            return min(self.now - self.last[id_], WORST)
-        return max(WORST - self.often[id_], 0)
-
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
-        slot_keys = np.array([self._key(id_) for id_ in self.held], np.int32)
-        miss_keys = np.array([self._key(id_) for id_ in self.misses], np.int32)
-        slots, chosen = plain_keep_best(slot_keys, miss_keys)
-        ids = [self.misses[place] for place in chosen]
+        worth = self.last if self.recent else self.often
+        # By worth, 0 for a free slot; then rows held, then misses in order.
+        rows = [(-worth.get(id_, 0), 0, -slot) for slot, id_ in enumerate(self.held)]
+        coming = [(-worth[id_], 1, place) for place, id_ in enumerate(self.misses)]
+        ranked = sorted(rows + coming)
+        best, rest = ranked[: len(rows)], ranked[len(rows) :]
+        slots = sorted(-number for _, is_miss, number in rest if not is_miss)
+        ids = [self.misses[place] for place in sorted(n for _, is_miss, n in best if is_miss)]
         for slot, id_ in zip(slots, ids, strict=True):
             self.held[slot] = id_
-        return slots, np.array(ids, np.int64)
+        return np.array(slots, np.int64), np.array(ids, np.int64)

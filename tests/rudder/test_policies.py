@@ -142,9 +142,9 @@ def test_choosing_equals_sorting(seed: int) -> None:
         ranked = sorted(range(50), key=lambda i: (-keys[i], ties[i]))
         np.testing.assert_array_equal(largest(keys, ties, k), sorted(ranked[:k]))
     slot_keys = rng.integers(0, 5, rng.integers(1, 40)).astype(np.int32)
-    slot_keys[rng.random(len(slot_keys)) < 0.2] = WORST + 1
+    slot_keys[rng.random(len(slot_keys)) < 0.2] = WORST
     miss_keys = rng.integers(0, 5, rng.integers(0, 60)).astype(np.int32)
-    scratch = np.zeros(WORST + 3, np.int64)
+    scratch = np.zeros(4 * (WORST + 1), np.int32)
     for ours, plain in zip(
         keep_best(slot_keys, miss_keys, scratch), plain_keep_best(slot_keys, miss_keys), strict=True
     ):
@@ -215,3 +215,19 @@ def test_lookahead_of_16_is_within_2_percent_of_the_optimum(capacity: int, seed:
 def test_a_window_without_keys_is_an_error() -> None:
     with pytest.raises(ValueError, match="lookahead:5000: expected a window up to"):
         LookaheadPolicy(3, 10, window=5000)
+
+
+def test_lfu_tells_large_counts_apart() -> None:
+    policy = LfuPolicy(2, 10)
+    counts = {"held": [1, 2], "often": [9000, 5000], "count_at": [3, 4], "count": [5000, 4999]}
+    policy.load({name: np.array(array) for name, array in counts.items()})
+    policy.observe(np.array([4, 3]), np.array([-1, -1]), np.array([0, 1]))
+    slots, ids = policy.propose(False)
+    assert (slots.tolist(), ids.tolist()) == ([1], [3])
+
+
+def test_lru_tells_old_rows_apart() -> None:
+    policy = LruPolicy(2, 10)
+    policy.load({"last": np.array([8, 7], np.int32), "now": np.array(50_000)})
+    policy.observe(np.array([3]), np.array([-1]), np.array([0]))
+    assert policy.propose(False)[0].tolist() == [1]
