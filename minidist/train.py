@@ -48,6 +48,7 @@ from rudder.config import SteerConfig
 from rudder.policies.base import Prior
 from rudder.prefetcher import Prefetcher
 from rudder.presets import capacity_of, read_preset
+from rudder.report import write_report
 from rudder.snapshot import Facts
 from runnable.flags import fail, parse, require
 from runnable.table import render
@@ -66,7 +67,10 @@ class RunConfig(SteerConfig, TrainConfig):
         TrainConfig.__post_init__(self)
         SteerConfig.__post_init__(self)
         read_preset(self)
-        require(not (self.trace_only and self.resume), "trace_only", True, "a run without --resume")
+        require(
+            self.trace is None or self.resume is None,
+            *("trace", self.trace, "no --resume: a trace begins at the first minibatch"),
+        )
 
 
 def main() -> None:
@@ -139,7 +143,9 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
             prefetching.finish()
     if world.rank == 0:
         _write(summary, [Path(config.json)] if config.json else [])
-        _write(summary, [out / "summary.json"] if out else [])
+        if out is not None:
+            _write(summary, [out / "summary.json"])
+            _write_page(out)
         if not quiet:
             print(f"\n{summary_table(summary)}", flush=True)
     return summary
@@ -261,6 +267,14 @@ def _map_shards(
         return parts, at_hand, at_hand
     everyone = [shard or parts.shard(part, verify=False) for part, shard in enumerate(at_hand)]
     return parts, at_hand, list(everyone)
+
+
+def _write_page(out: Path) -> None:
+    """The report for people, beside the summary; a run that has ended well does not fail for it."""
+    try:
+        write_report([out], out / "report.html")
+    except OSError as error:
+        print(f"no report: {error}", file=sys.stderr, flush=True)
 
 
 def summary_table(summary: dict[str, Any]) -> str:

@@ -1,0 +1,114 @@
+"""The replay's command line: grids, JSON, and bad input."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rudder.belady import belady_rows
+from rudder.policies.base import Ids
+from rudder.presets import PRESETS
+from rudder.replay import ReplayConfig, grid, grid_table, main, own_setting, replay_own
+from rudder.trace import Trace, read_traces
+from runnable.flags import from_args
+from tests.rudder.streams import make_test_trace
+
+KEYS = (
+    *("prefetch", "decider", "buffer", "rows_moved", "rows_none", "hits_pct", "halo_hits_pct"),
+    *("replacement_rows", "belady_rows", "capacity_over_batch"),
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The traces of a run of two ranks."""
+    for rank in range(2):
+        trace = make_test_trace(seed=rank)
+        facts = replace(trace.facts, num_parts=2)
+        settings = {"prefetch": "lfu", "decider": None}
+        Trace(**{**vars(trace), "facts": facts, "run": settings}).write(
+            tmp_path / "run" / f"rank{rank}"
+        )
+    return tmp_path / "run"
+
+
+def minibatches(trace: Trace) -> list[Ids]:
+    return [trace.minibatch(number) for number in range(trace.num_minibatches)]
+
+
+def test_a_grid_of_everything(run: Path) -> None:
+    config = from_args(ReplayConfig, [str(run), "--buffer", "0.1,0.5", "--decider", "always,never"])
+    rows = list(grid(config))
+    # Every preset once a buffer, rudder once a decider and buffer.
+    assert len(rows) == 2 * (len(PRESETS) + 1)
+    traces = read_traces(run)
+    for row in rows:
+        assert set(KEYS) <= set(row)
+        assert row["rows_none"] == sum(len(trace.ids) for trace in traces)
+        assert row["rows_moved"] >= row["belady_rows"] or row["prefetch"] in ("degree", "vip")
+        if row["prefetch"] in ("none", "overlap") or row["decider"] == "never":
+            assert row["rows_moved"] == row["rows_none"]
+        if row["prefetch"] == "lookahead":
+            assert row["rows_moved"] <= 1.02 * row["belady_rows"]
+        if row["buffer"]:
+            capacities = [round(row["buffer"] * trace.facts.halo_rows) for trace in traces]
+            bounds = zip(traces, capacities, strict=True)
+            best = sum(belady_rows(minibatches(trace), capacity) for trace, capacity in bounds)
+            assert row["belady_rows"] == best
+            ratio = sum(capacities) / sum(trace.mean_remote for trace in traces)
+            assert row["capacity_over_batch"] == pytest.approx(ratio)
+    assert "lookahead" in grid_table(rows)
+
+
+def test_a_replay_of_the_runs_own_setting(run: Path) -> None:
+    (row,) = grid(from_args(ReplayConfig, [str(run), "--prefetch", "own"]))
+    assert row["prefetch"] == "lfu"
+    ranks = [replay_own(trace) for trace in read_traces(run)]
+    assert row["rows_moved"] == sum(rank.counters.moved for rank in ranks)
+    assert own_setting(read_traces(run)[0]).prefetch == "lfu"
+
+
+def test_json_of_the_command_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "grid.json"
+    words = ["replay", str(run), "--prefetch", "lru,lfu", "--buffer", "0.2", "--json", str(file)]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    assert [row["prefetch"] for row in json.loads(file.read_text())["grid"]] == ["lru", "lfu"]
+    assert "x Belady" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("{run} --prefetch lru,best", "--prefetch best: expected one of none"),
+        ("{run} --decider perhaps --prefetch rudder", "--decider perhaps: expected never"),
+        ("{run} --buffer 0.1,x", "--buffer 0.1,x: expected numbers with commas between"),
+        ("nowhere", "nowhere: no trace there"),
+        ("{run}/rank0", "no trace there"),
+    ],
+)
+def test_bad_input(
+    words: str,
+    message: str,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["replay", *words.format(run=run).split()])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_traces_that_are_damaged_or_not_whole(run: Path) -> None:
+    (run / "rank1" / "ids.npy").write_bytes(b"not an array")
+    with pytest.raises(ValueError, match="rank1 cannot be read as a trace"):
+        read_traces(run)
+    meta = json.loads((run / "rank0" / "meta.json").read_text())
+    (run / "rank0" / "meta.json").write_text(json.dumps({**meta, "version": 0}))
+    with pytest.raises(ValueError, match="version 0, expected 1: record it anew"):
+        Trace.read(run / "rank0")
