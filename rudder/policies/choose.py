@@ -94,8 +94,3 @@ def sparse(name: str, array: Array) -> dict[str, Array]:
     """An array by id as its entries that are not 0, for a checkpoint."""
     places = np.flatnonzero(array)
     return {f"{name}_at": places, name: array[places]}
-
-
-def fill(array: Array, name: str, state: dict[str, Array]) -> None:
-    """Put the entries of ``sparse`` back into a new array."""
-    array[state[f"{name}_at"]] = state[name]

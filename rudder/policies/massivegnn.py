@@ -8,18 +8,25 @@ ask for it and never recovers; after ``interval`` such minibatches it is stale. 
 import numpy as np
 
 from rudder.policies.base import Ids, Prior
-from rudder.policies.score import ScorePolicy
+from rudder.policies.score import FLOOR, ScorePolicy
 from rudder.policies.static import hubs
 
 
 class MassiveGNNPolicy(ScorePolicy):
-    """Scores as in MassiveGNN; interval: its delta, decay: its gamma."""
+    """Scores as in MassiveGNN; interval: its delta, decay: its gamma.
+
+    Raises ValueError where no row would ever be stale, because scores end at ``FLOOR``.
+    """
 
     name = "massivegnn"
 
     def __init__(
         self, capacity: int, num_ids: int, prior: Prior, *, interval: int, decay: float
     ) -> None:
+        if decay**interval < FLOOR:
+            raise ValueError(
+                f"--interval {interval}: expected --score-decay ** interval of at least {FLOOR:.0e}"
+            )
         # Half a decay above the score after ``interval`` of them, for rounding's sake.
         super().__init__(
             capacity, num_ids, increment=0.0, decay=decay, threshold=decay ** (interval - 0.5)

@@ -19,82 +19,86 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rudder.policies.base import Ids, Policy, no_ids
-from rudder.policies.choose import fill, largest, sparse
+from rudder.policies.choose import largest, sparse
 
-# What is known of an id outside the buffer: its count, and the minibatch that last missed it (exact
-# in float32 up to 2^24). Side by side, so that one id costs one cache line.
-_COUNT, _MISSED = 0, 1
+# By id, side by side so that they are read together. missed: the minibatch that last missed it.
+_BY_ID = np.dtype([("count", np.float32), ("missed", np.int32)])
+# A row's score decays to this and no further: above a free slot's 0, and above the denormal
+# numbers, on which some processors take a hundred times as long.
+FLOOR = np.float32(1e-37)
 
 
 @njit(cache=True, nogil=True)
-def _note(ids, slots, misses, now, start, accessed, known, candidates, size):  # type: ignore[no-untyped-def]
+def _note(ids, slots, misses, now, start, accessed, by_id, candidates, size):  # type: ignore[no-untyped-def]
     """Note hits by slot and misses by id; returns the number of candidates.
 
-    accessed: [C + 1], whose last entry takes the misses, which saves a branch.   known: see below;
-    an id last missed at ``start`` or later is a candidate already.
+    accessed: [C + 1], whose last entry takes the misses, which saves a branch. An id that was
+    missed at ``start`` or later is a candidate already.
     """
     nowhere = len(accessed) - 1
     for slot in slots:
         accessed[np.uint64(slot if slot >= 0 else nowhere)] = now
     for place in misses:
-        id_ = np.uint64(ids[np.uint64(place)])
-        candidates[size] = id_
-        size += 1 if known[id_, _MISSED] < start else 0
-        known[id_, _MISSED] = now
-        known[id_, _COUNT] += np.float32(1)
+        id_ = ids[np.uint64(place)]
+        record = by_id[np.uint64(id_)]
+        candidates[np.uint64(size)] = id_
+        size += 1 if record.missed < start else 0
+        record.missed = now
+        record.count += np.float32(1)
     return size
 
 
 @njit(cache=True, nogil=True)
-def _age(held, accessed, now, score, increment, decay, threshold):  # type: ignore[no-untyped-def]
-    """Every row's new score; returns how many are stale."""
+def _age(accessed, now, score, increment, decay, threshold, floor):  # type: ignore[no-untyped-def]
+    """Every row's new score; returns how many are stale. A free slot's stays 0."""
     stale = 0
-    for slot in range(len(held)):
-        grown, shrunk = score[slot] + increment, score[slot] * decay
-        new = grown if accessed[slot] == now else shrunk
+    for slot in range(len(score)):
+        old = score[slot]
+        new = old + increment if accessed[slot] == now else max(old * decay, min(old, floor))
         score[slot] = new
-        stale += 1 if new < threshold or held[slot] < 0 else 0
+        stale += 1 if new < threshold else 0
     return stale
 
 
 @njit(cache=True, nogil=True)
-def _before(known, now, a, b):  # type: ignore[no-untyped-def]
-    """Whether candidate a goes before b: by count, then missed just now, then by id."""
-    x, y = known[np.uint64(a), _COUNT], known[np.uint64(b), _COUNT]
-    if x != y:
-        return x > y
-    a_now, b_now = known[np.uint64(a), _MISSED] == now, known[np.uint64(b), _MISSED] == now
-    return a_now if a_now != b_now else a < b
+def _lowest(score, edge, num):  # type: ignore[no-untyped-def]
+    """The ``num`` slots with the lowest scores, of which ``edge`` is the highest."""
+    slots = np.empty(num + 1, np.int64)
+    level = num
+    for slot in range(len(score)):
+        level -= 1 if score[slot] < edge else 0
+    size = 0
+    for slot in range(len(score)):
+        at_edge = score[slot] == edge
+        slots[np.uint64(size)] = slot
+        size += 1 if score[slot] < edge or (at_edge and level > 0) else 0
+        level -= 1 if at_edge else 0
+    return slots[:num]
 
 
 @njit(cache=True, nogil=True)
-def _best(candidates, num, known, now):  # type: ignore[no-untyped-def]
-    """The ``num`` best candidates, in no order: a heap whose root is the worst of them."""
-    heap = candidates[:num].copy()
-    for first in range(num // 2 - 1, -1, -1):
-        _sift(heap, first, known, now)
-    least = known[np.uint64(heap[0]), _COUNT]
-    for i in range(num, len(candidates)):
-        if known[np.uint64(candidates[i]), _COUNT] < least:
-            continue
-        if _before(known, now, candidates[i], heap[0]):
-            heap[0] = candidates[i]
-            _sift(heap, 0, known, now)
-            least = known[np.uint64(heap[0]), _COUNT]
-    return heap
+def _worth(candidates, now, by_id, counts, ties):  # type: ignore[no-untyped-def]
+    """counts, and ties by which of two with one count goes first: missed just now, smaller id."""
+    for i in range(len(candidates)):
+        record = by_id[np.uint64(candidates[i])]
+        counts[i] = record.count
+        ties[i] = candidates[i] - (len(by_id) if record.missed == now else 0)
 
 
 @njit(cache=True, nogil=True)
-def _sift(heap, place, known, now):  # type: ignore[no-untyped-def]
-    while True:
-        worst = place
-        for child in (2 * place + 1, 2 * place + 2):
-            if child < len(heap) and _before(known, now, heap[worst], heap[child]):
-                worst = child
-        if worst == place:
-            return
-        heap[place], heap[worst] = heap[worst], heap[place]
-        place = worst
+def _swap(slots, ids, held, score, by_id, threshold):  # type: ignore[no-untyped-def]
+    """Rows out with their scores as counts, rows in with their counts as scores.
+
+    Returns how many of those that came in are stale.
+    """
+    stale = 0
+    for k in range(len(slots)):
+        slot = np.uint64(slots[k])
+        if held[slot] >= 0:
+            by_id[held[slot]].count = score[slot]
+        held[slot], score[slot] = ids[k], by_id[ids[k]].count
+        stale += 1 if score[slot] < threshold else 0
+    return stale
 
 
 class ScorePolicy(Policy):
@@ -117,45 +121,38 @@ class ScorePolicy(Policy):
         self._score = np.zeros(capacity, np.float32)
         self._held = np.full(capacity, -1, np.int64)
         self._accessed = np.zeros(capacity + 1, np.int32)
-        self._known = np.zeros((num_ids, 2), np.float32)
+        self._by_id = np.zeros(num_ids, _BY_ID)
         self._candidates, self._size = np.zeros(1024, np.int64), 0
+        # Candidates are what was missed at _start or later.
         self._now, self._start, self._stale = 0, 1, capacity
 
     def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._now += 1
-        if self._size + len(ids) >= len(self._candidates):
-            grown = np.zeros(2 * (self._size + len(ids) + 1), np.int64)
+        if self._size + len(misses) >= len(self._candidates):
+            grown = np.zeros(2 * (self._size + len(misses) + 1), np.int64)
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
         self._size = _note(
-            *(ids, slots, misses, self._now, self._start, self._accessed),
-            *(self._known, self._candidates, self._size),
+            *(ids, slots, misses, self._now, self._start, self._accessed, self._by_id),
+            *(self._candidates, self._size),
         )
-        self._stale = _age(self._held, self._accessed, self._now, self._score, *self._settings)
+        self._stale = _age(self._accessed, self._now, self._score, *self._settings, FLOOR)
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
-        if not replace or self._stale == 0 or self._size == 0:
+        num = min(self._stale, self._size)
+        if not replace or num == 0:
             return no_ids(), no_ids()
-        free = self._held < 0
-        slots = np.flatnonzero(free | (self._score < self._threshold))
-        ids = self._candidates[: self._size]
-        num = min(len(slots), len(ids))
-        worst = np.where(free[slots], np.float32(np.inf), -self._score[slots])
-        slots = slots[largest(worst, slots, num)]
+        # The lowest are stale, since that many are.
+        slots = _lowest(self._score, np.partition(self._score, num - 1)[num - 1], num)
+        ids = self._candidates[: self._size].copy()
         if num < len(ids):
-            ids = _best(ids, num, self._known, self._now)
-        ids = np.sort(ids)
-        self._swap(slots, ids)
-        return slots, ids
-
-    def _swap(self, slots: Ids, ids: Ids) -> None:
-        old = self._held[slots]
-        entering = self._known[ids, _COUNT]
-        evicted = old >= 0
-        self._known[old[evicted], _COUNT] = self._score[slots[evicted]]
-        self._held[slots], self._score[slots] = ids, entering
-        self._stale -= len(slots) - int((entering < self._threshold).sum())
+            counts, ties = np.empty(len(ids), np.float32), np.empty(len(ids), np.int64)
+            _worth(ids, self._now, self._by_id, counts, ties)
+            ids = ids[largest(counts, ties, num)]
+        entered = _swap(slots, ids, self._held, self._score, self._by_id, self._threshold)
+        self._stale += entered - num
         self._start, self._size = self._now + 1, 0
+        return slots, ids
 
     @property
     def stale(self) -> int:
@@ -166,13 +163,14 @@ class ScorePolicy(Policy):
         return self._size
 
     def state(self) -> dict[str, NDArray[Any]]:
+        candidates = self._candidates[: self._size].copy()
         return {
             "score": self._score.copy(),
             "held": self._held.copy(),
             "now": np.array([self._now, self._start, self._stale]),
-            "candidates": self._candidates[: self._size].copy(),
-            "missed": self._known[self._candidates[: self._size], _MISSED],
-            **sparse("count", self._known[:, _COUNT]),
+            "candidates": candidates,
+            "missed": self._by_id["missed"][candidates],
+            **sparse("count", self._by_id["count"]),
         }
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
@@ -180,8 +178,8 @@ class ScorePolicy(Policy):
         self._now, self._start, self._stale = map(int, state["now"])
         self._size = len(state["candidates"])
         self._candidates = np.append(state["candidates"], 0)
-        self._known[state["candidates"], _MISSED] = state["missed"]
-        fill(self._known[:, _COUNT], "count", state)
+        self._by_id["missed"][state["candidates"]] = state["missed"]
+        self._by_id["count"][state["count_at"]] = state["count"]
 
 
 class PlainScore:
@@ -193,7 +191,7 @@ class PlainScore:
         self.threshold = np.float32(threshold)
         self.rows: dict[int, list[Any]] = {}  # slot -> [id, score]
         self.count: dict[int, np.float32] = {}
-        self.missed: set[int] = set()  # since the last replacement
+        self.missed: dict[int, None] = {}  # since the last replacement, in order
         self.now: set[int] = set()
 
     def fill(self, ids: Ids) -> None:
@@ -203,11 +201,11 @@ class PlainScore:
     def observe(self, ids: Ids, slots: Ids) -> None:
         hits = {slot for slot in slots.tolist() if slot >= 0}
         for slot, row in self.rows.items():
-            row[1] = row[1] + self.increment if slot in hits else row[1] * self.decay
+            row[1] = row[1] + self.increment if slot in hits else max(row[1] * self.decay, FLOOR)
         self.now = set(ids[slots < 0].tolist())
         for id_ in self.now:
             self.count[id_] = self.count.get(id_, np.float32(0)) + np.float32(1)
-        self.missed |= self.now
+        self.missed |= dict.fromkeys(ids[slots < 0].tolist())
 
     def stale_slots(self) -> list[int]:
         free = [slot for slot in range(self.capacity) if slot not in self.rows]
@@ -220,12 +218,13 @@ class PlainScore:
         num = min(len(slots), len(ranked)) if replace else 0
         if num == 0:
             return no_ids(), no_ids()
-        chosen, new = sorted(slots[:num]), sorted(ranked[:num])
+        best = set(ranked[:num])
+        chosen, new = sorted(slots[:num]), [id_ for id_ in self.missed if id_ in best]
         for slot in chosen:
             if slot in self.rows:
                 id_, score = self.rows.pop(slot)
                 self.count[id_] = score
         for slot, id_ in zip(chosen, new, strict=True):
             self.rows[slot] = [id_, self.count[id_]]
-        self.missed = set()
+        self.missed = {}
         return np.array(chosen), np.array(new)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from rudder.belady import belady_rows
-from rudder.policies.base import Ids, Policy, Prior
+from rudder.policies.base import Ids, Policy, Prior, no_ids
 from rudder.policies.choose import WORST, keep_best, largest, plain_keep_best
 from rudder.policies.demand import LfuPolicy, LruPolicy, PlainDemand
 from rudder.policies.lookahead import LookaheadPolicy, PlainLookahead
 from rudder.policies.massivegnn import MassiveGNNPolicy
-from rudder.policies.score import PlainScore, ScorePolicy
+from rudder.policies.score import FLOOR, PlainScore, ScorePolicy
 from rudder.policies.static import (
     DegreePolicy,
     VipPolicy,
@@ -231,3 +231,19 @@ def test_lru_tells_old_rows_apart() -> None:
     policy.load({"last": np.array([8, 7], np.int32), "now": np.array(50_000)})
     policy.observe(np.array([3]), np.array([-1]), np.array([0]))
     assert policy.propose(False)[0].tolist() == [1]
+
+
+def test_scores_stay_clear_of_denormal_numbers() -> None:
+    policy, nothing = ScorePolicy(2, 10, **SCORES), no_ids()
+    policy.observe(np.array([3]), np.array([-1]), np.array([0]))
+    policy.propose(True)
+    for _ in range(3000):
+        policy.observe(nothing, nothing, nothing)
+    assert policy.state()["score"].tolist() == [FLOOR, 0]
+    policy.observe(np.array([4]), np.array([-1]), np.array([0]))
+    assert policy.propose(True)[0].tolist() == [1], "a free slot goes first"
+
+
+def test_an_interval_that_makes_no_row_stale_is_an_error() -> None:
+    with pytest.raises(ValueError, match="--interval 2000: expected --score-decay"):
+        MassiveGNNPolicy(3, NUM_IDS, prior(), interval=2000, decay=0.9)
