@@ -11,8 +11,6 @@ single interval for that cell, found by search.
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.policies import best_interval
-from benchmarks.traces import DATA, RECIPES, available
+from benchmarks.runs import parts_of, train
+from benchmarks.traces import RECIPES, available
 from rudder.config import SteerConfig
 from rudder.replay import replay, row_of
 from rudder.trace import Trace, read_traces
@@ -52,28 +51,18 @@ def live(
 ) -> tuple[dict[str, Any], list[Trace]]:
     """The summary and the traces of a real run."""
     recipe = RECIPES[graph]
-    real = recipe.dataset.startswith("npz:")
-    parts, name = folder / f"{graph.replace(':', '-')}-{ranks}", "summary.json"
-    words = {
-        "--dataset": f"npz:{DATA / graph}.npz" if real else recipe.dataset,
-        "--parts": str(parts),
-        "--ranks": str(ranks),
-        "--hidden": "32",
-        "--batch-size": str(recipe.batch_size),
-        "--epochs": str(max(recipe.epochs * ranks // 8, 2)),
-        "--eval-every": "0",
-        "--buffer": str(buffer),
-        "--agent-model": config.agent_model,
-        "--agent-threads": str(config.agent_threads),
-        "--decider-mode": config.decider_mode,
-        "--trace": str(folder / "trace"),
-        "--json": str(folder / name),
+    flags = {
+        "hidden": 32,
+        "batch_size": recipe.batch_size,
+        "epochs": max(recipe.epochs * ranks // 8, 2),
+        "eval_every": 0,
+        "buffer": buffer,
+        "agent_model": config.agent_model,
+        "agent_threads": config.agent_threads,
+        "decider_mode": config.decider_mode,
+        "trace": folder / "trace",
     }
-    command = [sys.executable, "-m", "minidist.train", *(w for pair in words.items() for w in pair)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(f"training on {graph} failed:\n{done.stderr[-2000:]}")
-    return json.loads((folder / name).read_text()), read_traces(folder / "trace")
+    return train(parts_of(graph, ranks, folder), flags), read_traces(folder / "trace")
 
 
 def beside(

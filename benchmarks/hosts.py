@@ -20,17 +20,20 @@ MAX_HOSTS = 240
 NETWORK = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
 _SWITCH = "10.77.0.1"
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-# Runs words in a namespace, as on a host of that name: files are shared, as on a cluster; /dev/shm
-# and System V's memory are not. `ip netns exec` would hide the cgroups that slurmd needs.
+# Runs words in a namespace, under a host's name: files are shared, as on a cluster, but for the
+# names of hosts; /dev/shm and System V's memory are not. `ip netns exec` would hide the cgroups
+# that slurmd needs.
 _ENTER = """#!/bin/sh
-exec nsenter --net="/run/netns/$1" unshare --uts --ipc --mount sh -c \\
-    'hostname "$0" && mount -t tmpfs shm /dev/shm && exec "$@"' "$@"
+namespace=$1; name=$2; shift 2
+exec nsenter --net="/run/netns/$namespace" unshare --uts --ipc --mount sh -c '
+    hostname "$0" && mount -t tmpfs shm /dev/shm && mount --bind "FOLDER/names" /etc/hosts &&
+    exec "$@"' "$name" "$@"
 """
 # hydra hands its remote shell ssh's options, the host, and the command.
 _REMOTE_SHELL = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
-host=$1; shift
-exec "FOLDER/enter" "PREFIX${host##*.}" sh -c "$*"
+number=${1##*.}; shift
+exec "FOLDER/enter" "PREFIX$number" "host$((number - 10))" sh -c "$*"
 """
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -56,7 +59,8 @@ class Hosts:
     """Namespaces and the switch between them.
 
     switch: the namespace of the bridge, 10.77.0.1.   names: of the hosts' namespaces.
-    addresses: theirs, from 10.77.0.10 up.   mpiexec: words that run a program on all, a rank each.
+    addresses: of host0, host1, and so on, from 10.77.0.10 up.
+    mpiexec: words that run a program on all hosts, a rank each.
     folder: a temporary one that goes when the hosts do.
     """
 
@@ -66,9 +70,10 @@ class Hosts:
     mpiexec: list[str]
     folder: Path
 
-    def inside(self, name: str) -> list[str]:
-        """Words that run a program in one of the namespaces, with shared memory of its own."""
-        return [str(self.folder / "enter"), name]
+    def inside(self, host: int | None) -> list[str]:
+        """Words that run a program on a host, or with None on the switch."""
+        where = (self.switch, "switch") if host is None else (self.names[host], f"host{host}")
+        return [str(self.folder / "enter"), *where]
 
     def traffic(self) -> list[Traffic]:
         """What has crossed each host's link, from the counters of its network interface."""
@@ -123,10 +128,7 @@ def hosts(num: int, rate: str, delay: str | None = None) -> Iterator[Hosts]:
     addresses = [f"10.77.0.{10 + number}" for number in range(num)]
     try:
         folder.mkdir(mode=0o700)
-        shell = _REMOTE_SHELL.replace("FOLDER", str(folder)).replace("PREFIX", prefix)
-        for name, text in (("enter", _ENTER), ("shell", shell)):
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o755)
+        _write_files(folder, prefix, addresses)
         _bring_up(folder.name, names, addresses, bits, delay)
         mpiexec = [
             *("ip", "netns", "exec", folder.name, "env"),
@@ -141,6 +143,17 @@ def hosts(num: int, rate: str, delay: str | None = None) -> Iterator[Hosts]:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         remove(prefix)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _write_files(folder: Path, prefix: str, addresses: list[str]) -> None:
+    # As peers look to sockets that listen to IPv6 too, which torch asks for names.
+    both = [each for address in addresses for each in (address, f"::ffff:{address}")]
+    hosts = [f"{address} host{number // 2}" for number, address in enumerate(both)]
+    names = ["127.0.0.1 localhost", "::1 localhost", f"{_SWITCH} switch", *hosts]
+    (folder / "names").write_text("\n".join(names) + "\n")
+    for name, text in (("enter", _ENTER), ("shell", _REMOTE_SHELL)):
+        (folder / name).write_text(text.replace("FOLDER", str(folder)).replace("PREFIX", prefix))
+        (folder / name).chmod(0o755)
 
 
 def _bring_up(
@@ -176,6 +189,7 @@ def _ip(words: str) -> str:
     done = subprocess.run(["ip", *words.split()], check=False, capture_output=True, text=True)
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        kernel = " (this kernel has no netem, which --delay needs)" if "netem" in words else ""
-        raise HostsError(f"cannot make hosts here: ip {words}: {why}{kernel}")
+        if "netem" in words:
+            raise HostsError(f"--delay needs netem, which this kernel lacks: {why}")
+        raise HostsError(f"cannot make hosts here: ip {words}: {why}")
     return done.stdout

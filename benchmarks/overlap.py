@@ -97,7 +97,7 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
 
     def step() -> float:
         began = time.perf_counter()
-        loss_sum(model.forward(batch), batch.y).backward()
+        loss_sum(model.forward(batch), batch.y).backward()  # type: ignore[no-untyped-call]
         return time.perf_counter() - began
 
     setting = SteerConfig(prefetch="rudder", agent_model=config.agent_model)

@@ -42,6 +42,8 @@ SlurmdLogFile={folder}/slurmd-%n.log
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:8
 """
 _DAEMONS = ("munged", "slurmctld", "slurmd")
+# To be up.
+_LIMIT_S = 30.0
 
 
 def missing() -> str | None:
@@ -65,12 +67,13 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
         controller, nodes = here, [f"NodeName={here} NodeAddr=127.0.0.1 CPUs={cpus}"]
         enter: dict[str, list[str]] = {here: []}
     else:
-        controller = f"{hosts.switch}(10.77.0.1)"
+        controller = "switch(10.77.0.1)"
+        names = [f"host{number}" for number in range(len(hosts.names))]
         nodes = [
-            f"NodeName={name} NodeHostname={name} NodeAddr=10.77.0.{10 + number} CPUs={cpus}"
-            for number, name in enumerate(hosts.names)
+            f"NodeName={name} NodeHostname={name} NodeAddr={address} CPUs={cpus}"
+            for name, address in zip(names, hosts.addresses, strict=True)
         ]
-        enter = {name: hosts.inside(name) for name in hosts.names}
+        enter = {name: hosts.inside(number) for number, name in enumerate(names)}
     for name in ("state", *(f"spool-{node}" for node in enter)):
         (folder / name).mkdir()
     config = folder / "slurm.conf"
@@ -82,28 +85,29 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
     key.chmod(0o600)
     munge = {"key-file": key, "socket": folder / "munge.socket", "pid-file": folder / "munge.pid"}
     munge |= {"log-file": folder / "munge.log", "seed-file": folder / "munge.seed"}
-    controls = hosts.inside(hosts.switch) if hosts else []
+    controls = hosts.inside(None) if hosts else []
+    keys = [f"--{name}={path}" for name, path in munge.items()]
     commands = [
-        [
-            "munged",
-            "--foreground",
-            "--force",
-            *(f"--{name}={path}" for name, path in munge.items()),
-        ],
+        # In the switch's namespace too, so that nothing outlives the hosts.
+        [*controls, "munged", "--foreground", "--force", *keys],
         [*controls, "slurmctld", "-D", "-f", str(config)],
         *([*words, "slurmd", "-D", "-f", str(config), "-N", node] for node, words in enter.items()),
     ]
     # UCX, the wheel's default, now and then fails to start under srun: "invalid bandwidth 0.00".
     environment = {"SLURM_CONF": str(config), **NETWORK}
-    daemons = []
+    daemons: list[subprocess.Popen[bytes]] = []
+    deadline = time.monotonic() + _LIMIT_S
     try:
         for command in commands:
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            daemons.append(subprocess.Popen(command, **quiet))  # type: ignore[call-overload]
-            time.sleep(0.5)
-        _await_nodes(
-            len(enter), ["ip", "netns", "exec", hosts.switch] if hosts else [], environment
-        )
+            null = subprocess.DEVNULL
+            daemons.append(subprocess.Popen(command, stdin=null, stdout=null, stderr=null))
+            while not munge["socket"].exists():
+                _require_time(deadline, "munged", folder)
+                time.sleep(0.02)
+        asking = ["ip", "netns", "exec", hosts.switch] if hosts else []
+        while _num_up(asking, environment) < len(enter):
+            _require_time(deadline, "a node", folder)
+            time.sleep(0.2)
         yield environment
     finally:
         for daemon in reversed(daemons):
@@ -116,16 +120,19 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
                 daemon.wait()
 
 
-def _await_nodes(num_nodes: int, inside: list[str], environment: dict[str, str]) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        words = [*inside, "sinfo", "-h", "-N", "-o", "%T"]
-        every = {**os.environ, **environment}
-        shown = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
-        if sum(state in ("idle", "mixed") for state in shown.stdout.split()) == num_nodes:
-            return
-        assert time.monotonic() < deadline, f"nodes are not up: {shown.stdout}{shown.stderr}"
-        time.sleep(0.3)
+def _num_up(inside: list[str], environment: dict[str, str]) -> int:
+    """How many nodes take jobs."""
+    words = [*inside, "sinfo", "-h", "-N", "-o", "%T"]
+    every = {**os.environ, **environment}
+    shown = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
+    return sum(state in ("idle", "mixed") for state in shown.stdout.split())
+
+
+def _require_time(deadline: float, who: str, folder: Path) -> None:
+    if time.monotonic() > deadline:
+        logs = [line for file in folder.glob("*.log") for line in file.read_text().splitlines()]
+        last = [line for line in logs if "error" in line.lower()][-3:]
+        raise HostsError(f"Slurm: {who} is not up after {_LIMIT_S} s: {' | '.join(last)}")
 
 
 def _free_port() -> int:

@@ -42,15 +42,20 @@ def available() -> list[str]:
     ]
 
 
+def dataset_of(name: str) -> str:
+    """What ``--dataset`` names this graph."""
+    dataset = RECIPES[name].dataset
+    return f"npz:{DATA / name}.npz" if dataset.startswith("npz:") else dataset
+
+
 def record(name: str, folder: Path) -> list[Trace]:
     """All ranks' traces of a graph, from ``folder/<name>``; recorded there if they are not yet."""
     traces = folder / name.replace(":", "-")
     if not traces.exists():
         recipe = RECIPES[name]
-        real = recipe.dataset.startswith("npz:")
         train_in_threads(
             RunConfig(
-                dataset=f"npz:{DATA / name}.npz" if real else recipe.dataset,
+                dataset=dataset_of(name),
                 parts=str(folder / f"parts-{traces.name}"),
                 batch_size=recipe.batch_size,
                 epochs=recipe.epochs,

@@ -25,13 +25,16 @@ import numpy as np
 import torch
 
 from rudder.agent.llama import LlamaEngine
+from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE
 from rudder.distilled.exam import Answers, ask, ask_transformer, score
 from rudder.distilled.families import HELD_OUT, TRAINED, record
 from rudder.distilled.teaching import REASONS, make_lessons, teach, write_prompt
 from rudder.distilled.transformer import Transformer
 from rudder.distilled.vocabulary import TEMPLATE, learn_vocabulary
 from rudder.examples import Example, gather
+from rudder.fit import Predictions, fit, majority
 from rudder.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
+from rudder.lessons import lessons_of
 from rudder.trace import Trace, read_traces
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
@@ -39,6 +42,8 @@ from runnable.table import render
 SHAPE = LlamaShape(dim=64, layers=3, heads=4, kv_heads=2, ff=192, context=512)
 BUFFERS = (0.05, 0.1, 0.25, 0.5)
 NUM_WORDS = 250
+# Classifiers that see the same moments.
+RIVALS = ("lr", "xgb")
 # Examples that the card's figures are of.
 EXAM = 1200
 
@@ -81,7 +86,7 @@ def distill(config: DistillConfig) -> dict[str, Any]:
     out = Path(config.out)
     answers, latency = ask(out, exam)
     by_torch = ask_transformer(model, vocabulary, out, exam[:300])
-    scores = {"embedded": score(answers, exam), **_rivals(examples, exam)}
+    scores = {"embedded": score(answers, exam), **_rivals(config, examples, exam)}
     if config.ablate:
         scores["embedded, no history"] = _without_history(config, examples, exam)
     return {
@@ -131,12 +136,21 @@ def _without_history(
         return score(ask(path, exam, with_history=False)[0], exam)
 
 
-def _rivals(examples: Sequence[Example], exam: Sequence[Example]) -> dict[str, Any]:
+def _rivals(
+    config: DistillConfig, examples: Sequence[Example], exam: Sequence[Example]
+) -> dict[str, Any]:
     """The same exam for the majority, and for classifiers fitted on the same moments."""
-    from rudder.fit import answer_exam
+    taught, asked = lessons_of(examples), lessons_of(exam)
+    fitted = fit(RIVALS, taught, config.seed)
+    said = {"majority": majority(taught, asked)}
+    said |= {name: fitted.predict(name, asked.x) for name in RIVALS}
+    return {name: score(_answers(one), exam) for name, one in said.items()}
 
-    kinds = ("majority", "lr", "xgb")
-    return {kind: score(Answers(*answer_exam(kind, examples, exam)), exam) for kind in kinds}
+
+def _answers(said: Predictions) -> Answers:
+    """A classifier's, which says where %-Hits go after either decision."""
+    word = said[REPLACE].astype(bool)
+    return Answers(word, np.where(word, said[IF_REPLACED], said[IF_KEPT]))
 
 
 def _export(config: DistillConfig, model: Transformer, vocabulary: Vocabulary, path: Path) -> None:

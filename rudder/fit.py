@@ -51,7 +51,8 @@ class FitConfig:
     seed: int = flag(0, "seed of the examples, of what is held back and of the training")
 
     def __post_init__(self) -> None:
-        require(bool(self.traces), "traces", "", "at least one folder that --trace recorded")
+        if not self.traces:
+            raise ValueError("--traces: name at least one folder that --trace recorded")
         twice = [name for name, count in Counter(map(_path, self.traces)).items() if count > 1]
         require(not twice, "traces", " ".join(map(str, twice)), "each folder once")
         require(all(share > 0 for share in self.buffer), "buffer", self.buffer, "more than 0")

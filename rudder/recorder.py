@@ -15,8 +15,8 @@ from rudder.trace import Trace
 class Recorder:
     """Records one rank; the ids pass through a temporary file, not through memory.
 
-    folder: the trace's, of which rank 0 clears an earlier trace; ours becomes ``folder/rank<rank>``,
-    whole, by ``finish``.
+    folder: the trace's, of which rank 0 clears an earlier trace; ours becomes
+    ``folder/rank<rank>``, whole, by ``finish``.
     Raises ValueError where the folder cannot be written.
     """
 

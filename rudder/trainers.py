@@ -72,7 +72,7 @@ _Fitted = tuple[Callable[[Floats], Any], Callable[[Path], None]]
 
 def _kept(choose: Callable[[Floats], Any], chooser: Layers | Kernel | Forest) -> _Fitted:
     """A classifier that is written as arrays."""
-    return choose, lambda file: np.savez(file, allow_pickle=False, **chooser.arrays())
+    return choose, lambda file: np.savez_compressed(file, allow_pickle=False, **chooser.arrays())
 
 
 def _lr(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
@@ -93,7 +93,7 @@ def _mlp(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
 def _rf(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
     from sklearn.ensemble import RandomForestClassifier
 
-    model = RandomForestClassifier(100, max_depth=12, min_samples_leaf=5, random_state=seed)
+    model = RandomForestClassifier(50, max_depth=10, min_samples_leaf=10, random_state=seed)
     trees = [tree.tree_ for tree in model.fit(rows, numbers).estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1]
 
@@ -144,18 +144,22 @@ def _xgb(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
     from xgboost import XGBClassifier
 
     model = XGBClassifier(
-        n_estimators=150, max_depth=4, learning_rate=0.1, n_jobs=1, random_state=seed
+        n_estimators=100, max_depth=4, learning_rate=0.1, n_jobs=1, random_state=seed
     )
     model.fit(rows, numbers)
     return model.predict, lambda file: model.get_booster().save_model(file)
 
 
 def _tabnet(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
+    import torch
     from pytorch_tabnet.tab_model import TabNetClassifier
 
+    # Its tensors are small: on busy cores, threads that wait for each other took 30 times as long.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     model = TabNetClassifier(seed=seed, verbose=0, device_name="cpu")
-    # At least 8 steps an epoch, however few examples; a last batch that is not full is dropped.
-    batch = int(np.clip(len(rows) // 8, 2, 1024))
+    # At least 4 steps an epoch, however few examples; a last batch that is not full is dropped.
+    batch = int(np.clip(len(rows) // 4, 2, 256))
     narrow = rows.astype(np.float32)
     model.fit(
         narrow,
@@ -165,6 +169,7 @@ def _tabnet(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
         batch_size=batch,
         virtual_batch_size=batch,
     )
+    torch.set_num_threads(threads)
 
     def write(file: Path) -> None:
         # It prints that it has, among other people's output.

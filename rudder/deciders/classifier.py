@@ -15,6 +15,7 @@ import zipfile
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ SUFFIXES = {"xgb": "ubj", "tabnet": "zip"}
 _SLOW = ("xgb", "tabnet")
 # Outcomes of a run that the head is refitted on, the latest.
 _OUTCOMES = 512
+# What reading a file that is missing, cut off or of another kind raises.
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 class Boosted:
@@ -89,23 +92,24 @@ def load(name: str, folder: Path) -> Fitted:
         meta = json.loads((folder / "meta.json").read_text())
         scale = np.load(folder / "scale.npz", allow_pickle=False)
         mean, std = scale["mean"], scale["std"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        version, names, classes = meta["version"], tuple(meta["inputs"]), meta["classes"]
+    except _UNREADABLE as error:
         raise ValueError(
             f"--classifier-dir {folder}: no classifiers to read there ({error}): "
             "`python -m rudder.fit` writes them"
         ) from None
-    if meta.get("version") != VERSION or tuple(meta["inputs"]) != NAMES:
+    if version != VERSION or names != NAMES:
         raise ValueError(f"--classifier-dir {folder}: fitted on other inputs: fit anew")
-    if name not in meta["classes"]:
+    if name not in classes:
         raise ValueError(
-            f"--classifier-dir {folder} holds {', '.join(meta['classes'])}, not {name}: "
+            f"--classifier-dir {folder} holds {', '.join(classes)}, not {name}: "
             f"`python -m rudder.fit --classifier {name}`"
         )
     choosers = {
         target: _load_chooser(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
         for target in TARGETS
     }
-    return Fitted(mean=mean, std=std, choosers=choosers, classes=meta["classes"][name])
+    return Fitted(mean=mean, std=std, choosers=choosers, classes=classes[name])
 
 
 def _load_chooser(name: str, file: Path) -> Chooser:
@@ -124,7 +128,7 @@ def _load_chooser(name: str, file: Path) -> Chooser:
         raise ValueError(
             f"--decider {name}: {error}: pip install 'minidist[classifiers]'"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+    except (*_UNREADABLE, RuntimeError, UnpicklingError) as error:
         raise ValueError(f"{file} cannot be read: {error}: fit anew") from None
 
 

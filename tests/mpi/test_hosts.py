@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hosts import missing, two_hosts
+from benchmarks.hosts import hosts, missing
 from tests.mpi.jobs import PYTHON, ranks_of, start, wait_for
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -18,21 +18,21 @@ LEAST_BYTES = 2 * 32_115 * 50 * 4
 
 
 def test_mpiexec_over_two_hosts() -> None:
-    with two_hosts("1gbit") as hosts:
-        before = sum(hosts.received_bytes())
-        job = start([*hosts.mpiexec, PYTHON, str(PROGRAMS / "exchange.py"), "auto"])
+    with hosts(2, "1gbit") as two:
+        before = sum(two.received_bytes())
+        job = start([*two.mpiexec, PYTHON, str(PROGRAMS / "exchange.py"), "auto"])
         code, output = job.finish()
-        crossed = sum(hosts.received_bytes()) - before
+        crossed = sum(two.received_bytes()) - before
     assert (code, output.count("is content")) == (0, 2), output
     assert crossed > LEAST_BYTES
 
 
 def test_torchrun_over_two_hosts() -> None:
     """The hosts' name means loopback here, as Debian has it: gloo must not believe it."""
-    with two_hosts("1gbit") as hosts:
-        before = sum(hosts.received_bytes())
+    with hosts(2, "1gbit") as two:
+        before = sum(two.received_bytes())
         jobs = []
-        for node, name in enumerate(hosts.names):
+        for node, name in enumerate(two.names):
             words = ["ip", "netns", "exec", name, PYTHON, "-m", "torch.distributed.run"]
             words += ["--nnodes", "2", "--node-rank", str(node), "--nproc-per-node", "1"]
             words += ["--master-addr", "10.77.0.10", "--master-port", "29500"]
@@ -40,18 +40,18 @@ def test_torchrun_over_two_hosts() -> None:
         for job in jobs:
             code, output = job.finish()
             assert (code, output.count("is content")) == (0, 1), output
-        crossed = sum(hosts.received_bytes()) - before
+        crossed = sum(two.received_bytes()) - before
     assert crossed > LEAST_BYTES
 
 
 @pytest.mark.parametrize("what", ["exchange", "sum"])
 def test_a_link_that_goes_down_ends_the_job(what: str, tmp_path: Path) -> None:
     file = tmp_path / "raise"
-    with two_hosts("1gbit") as hosts:
+    with hosts(2, "1gbit") as two:
         program = [PYTHON, str(PROGRAMS / "failing.py"), "auto", what, "3", str(file)]
-        job = start([*hosts.mpiexec, *program])
+        job = start([*two.mpiexec, *program])
         wait_for(lambda: all(Path(f"{file}.rank{rank}").exists() for rank in range(2)))
-        subprocess.run(["ip", "-n", hosts.names[1], "link", "set", "eth0", "down"], check=True)
+        subprocess.run(["ip", "-n", two.names[1], "link", "set", "eth0", "down"], check=True)
         code, output = job.finish(20)
         assert code == 1
         assert "rank 0 waited 3.0 s for rank 1 (" in output

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.hosts import missing, two_hosts
-from tests.mpi import slurm as cluster
+from benchmarks import slurm as cluster
+from benchmarks.hosts import hosts, missing
 from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
@@ -96,16 +96,16 @@ def test_hosts_apart_agree(
     if launcher == "srun" and cluster.missing():
         pytest.skip(f"Slurm cannot run here: {cluster.missing()} is missing")
     file = tmp_path / "summary.json"
-    with two_hosts("1gbit") as hosts, tempfile.TemporaryDirectory() as folder:
-        before = hosts.received_bytes()
+    with hosts(2, "1gbit") as two, tempfile.TemporaryDirectory() as folder:
+        before = two.received_bytes()
         if launcher == "mpiexec":
-            words, flags = [*hosts.mpiexec, PYTHON], "--prefetch lookahead:4"
+            words, flags = [*two.mpiexec, PYTHON], "--prefetch lookahead:4"
             summary = train(words, tiny_parts[2], file, flags=flags)
         else:
-            with cluster.slurm(Path(folder), hosts) as environment:
-                words = ["ip", "netns", "exec", hosts.switch, "srun", "-N", "2", "-n", "2", "-K1"]
+            with cluster.slurm(Path(folder), two) as environment:
+                words = ["ip", "netns", "exec", two.switch, "srun", "-N", "2", "-n", "2", "-K1"]
                 summary = train([*words, "--mpi=pmi2", PYTHON], tiny_parts[2], file, environment)
-        crossed = sum(hosts.received_bytes()) - sum(before)
+        crossed = sum(two.received_bytes()) - sum(before)
     assert summary["losses_sha256"] == expected[2]
     assert summary["traffic"]["bytes_mapped"] == 0
     assert 0 < summary["traffic"]["bytes_received"] < crossed

@@ -40,7 +40,7 @@ def test_llama_cpp_computes_what_pytorch_does(tmp_path: Path) -> None:
 
     llama.cpp keeps keys and values in 16 bits: a logit may be off by a hundredth.
     """
-    examples = gather([make_test_trace(seed=seed) for seed in range(2)], [0.3])[:40]
+    examples = gather([make_test_trace(seed=seed) for seed in range(2)], [0.3])[:12]
     prompts = [write_prompt(example.context) for example in examples]
     vocabulary = learn_vocabulary(prompts, REASONS, 100)
     torch.manual_seed(1)
@@ -60,7 +60,7 @@ def test_llama_cpp_computes_what_pytorch_does(tmp_path: Path) -> None:
             assert logits.max() - logits[vocabulary.tokens.index(answer)] < 0.03
             compared += 1
     engine.close()
-    assert compared > 10
+    assert compared > 5
 
 
 def test_answers_are_few_tokens() -> None:
