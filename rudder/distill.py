@@ -3,6 +3,7 @@
 python -m rudder.distill --out embedded.gguf              the shipped model, in minutes on one CPU
 python -m rudder.distill --out small.gguf --steps 60 --families 2     a rough one, in a minute
 python -m rudder.distill --out mine.gguf --traces DIR...  real runs among the training data
+python -m rudder.distill --out mine.gguf --classifiers fitted         classifiers for --decider too
 
 families -> traces -> examples (counterfactual replay) -> lessons -> transformer -> GGUF
                                                                          |
@@ -32,9 +33,10 @@ from rudder.distilled.teaching import REASONS, make_lessons, teach, write_prompt
 from rudder.distilled.transformer import Transformer
 from rudder.distilled.vocabulary import TEMPLATE, learn_vocabulary
 from rudder.examples import Example, gather
-from rudder.fit import Predictions, fit, majority
+from rudder.fit import Predictions, fit, majority, require_ours
 from rudder.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
 from rudder.lessons import lessons_of
+from rudder.presets import CLASSIFIERS
 from rudder.trace import Trace, read_traces
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
@@ -53,7 +55,10 @@ class DistillConfig:
     """Settings of ``python -m rudder.distill``."""
 
     out: str = flag("embedded.gguf", "file to write; its card is written beside it")
-    traces: str | None = flag(None, "folders of --trace to train on too, with commas between")
+    classifiers: str | None = flag(
+        None, "folder: also fit there all classifiers of --decider, on the same moments"
+    )
+    traces: tuple[str, ...] = flag((), "folders that --trace recorded, to train on too")
     families: int = flag(len(TRAINED), "families of generated graphs to train on")
     held_out: int = flag(len(HELD_OUT), "families to examine on")
     steps: int = flag(1500, "training steps of 32 examples")
@@ -65,6 +70,8 @@ class DistillConfig:
         for name in ("steps", "families", "held_out"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
+        if self.classifiers is not None:
+            require_ours("classifiers", self.classifiers)
         folder = Path(self.out).resolve().parent
         require(
             folder.is_dir() and os.access(folder, os.W_OK),
@@ -76,7 +83,7 @@ def distill(config: DistillConfig) -> dict[str, Any]:
     """Make the model and its card; returns the card."""
     began = time.perf_counter()
     traces = record(TRAINED[: config.families], config.seed)
-    for folder in config.traces.split(",") if config.traces else ():
+    for folder in config.traces:
         traces += read_traces(Path(folder))
     examples = gather(traces, BUFFERS, seed=config.seed, every=2.0)
     model, vocabulary, taught_s = _teach(config, examples, with_history=True)
@@ -141,10 +148,14 @@ def _rivals(
 ) -> dict[str, Any]:
     """The same exam for the majority, and for classifiers fitted on the same moments."""
     taught, asked = lessons_of(examples), lessons_of(exam)
-    fitted = fit(RIVALS, taught, config.seed)
+    names = CLASSIFIERS if config.classifiers else RIVALS
+    fitted = fit(names, taught, config.seed)
     said = {"majority": majority(taught, asked)}
-    said |= {name: fitted.predict(name, asked.x) for name in RIVALS}
-    return {name: score(_answers(one), exam) for name, one in said.items()}
+    said |= {name: fitted.predict(name, asked.x) for name in names}
+    scores = {name: score(_answers(one), exam) for name, one in said.items()}
+    if config.classifiers:
+        fitted.write(Path(config.classifiers), {"config": asdict(config), "scores": scores})
+    return scores
 
 
 def _answers(said: Predictions) -> Answers:

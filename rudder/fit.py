@@ -62,13 +62,17 @@ class FitConfig:
             not unknown,
             *("classifier", self.classifier, "all, or some of " + ", ".join(CLASSIFIERS)),
         )
-        out = Path(self.out)
-        ours = not out.exists() or (out / "meta.json").is_file()
-        require(ours, "out", self.out, "a new folder, or one that an earlier fit wrote")
+        require_ours("out", self.out)
 
     @property
     def names(self) -> tuple[str, ...]:
         return CLASSIFIERS if self.classifier == "all" else tuple(self.classifier.split(","))
+
+
+def require_ours(flag_name: str, folder: str) -> None:
+    """Raise ValueError unless a fit may take the place of what is in a folder."""
+    ours = not Path(folder).exists() or (Path(folder) / "meta.json").is_file()
+    require(ours, flag_name, folder, "a new folder, or one that an earlier fit wrote")
 
 
 def _path(folder: str) -> Path:

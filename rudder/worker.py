@@ -109,10 +109,11 @@ class Worker:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread; one in the middle of a thought is left to end by itself."""
+        """End the thread; a thought that cannot be interrupted is left to end by itself."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        self._decider.interrupt()
         self._thread.join(_JOIN_S)
 
     def _settled(self) -> bool:
@@ -176,7 +177,7 @@ class Worker:
         """The decider raised. If its word was acted on, that was a decision without an answer."""
         outcomes: list[Outcome] = []
         with self._changed:
-            if not thought.late:
+            if not thought.late and not self._closing:
                 self._fail(f"{type(error).__name__}: {error}")
             if thought.applied is None:
                 self._thought = None

@@ -151,6 +151,24 @@ def test_decisions_are_in_the_summary_and_the_event_log(tmp_path: Path) -> None:
     assert "Pass@1" in summary_table(summary)
 
 
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_an_agent_that_is_always_late_costs_decisions_not_training(
+    mode: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(TINY, decider="llm", decider_mode=mode, agent_timeout=1e-6)
+    summary, plain = train_in_threads(config), train_in_threads(replace(TINY, decider="never"))
+    decided = summary["decisions"]
+    assert (decided["count"], decided["replace_pct"]) == (0, None)
+    assert decided["failures"] == sum(decided["failure_reasons"].values()) > 2
+    late = ("too long", "no answer within")
+    assert all(any(text in reason for text in late) for reason in decided["failure_reasons"])
+    told = capfd.readouterr()
+    assert told.err.count("training goes on and keeps the buffer as it is") == 2, "once a rank"
+    assert "times: " in told.out
+    assert summary["losses_sha256"] == plain["losses_sha256"]
+    assert summary["rows"]["replacements"] == plain["rows"]["replacements"]
+
+
 @pytest.mark.parametrize("prefetch", ["fixed", "lfu", "lookahead", "vip"])
 def test_a_resumed_run_keeps_its_buffer(prefetch: str, tmp_path: Path) -> None:
     config = replace(TINY, prefetch=prefetch, decider=None)

@@ -97,13 +97,14 @@ class _Watch:
         self.until, self.stop = math.inf, ctypes.create_string_buffer(2)
         self._callback = llama_cpp.ggml_abort_callback(("strlen", _LIBC))  # kept from collection
         llama_cpp.llama_set_abort_callback(context, self._callback, ctypes.addressof(self.stop))
+        self.interrupted = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rudder-agent-watch", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._closing.wait(_LOOK_S):
-            if time.perf_counter() > self.until:
+            if self.interrupted or time.perf_counter() > self.until:
                 self.stop[0] = b"x"
 
     def close(self) -> None:
@@ -185,6 +186,10 @@ class LlamaEngine:
                     break
         return self._generated(text, count, tokens, end in text)
 
+    def interrupt(self) -> None:
+        """Make ``generate``, in any thread and from now on, raise InterruptedError soon."""
+        self._watch.interrupted = True
+
     def close(self) -> None:
         """Free the model."""
         self._watch.close()
@@ -195,6 +200,8 @@ class LlamaEngine:
         """Stops llama.cpp at a time, also in the middle of a prompt (on the CPU)."""
 
         def check() -> None:
+            if self._watch.interrupted:
+                raise InterruptedError("the agent's model was told to stop")
             if time.perf_counter() > until:
                 raise TimeoutError("the agent's model took too long")
 

@@ -33,6 +33,10 @@ class Decider(ABC):
         May raise: the caller counts the failure and keeps the buffer as it is.
         """
 
+    def interrupt(self) -> None:
+        """Another thread wants ``decide`` to end now, by any error; it will not be called again."""
+        return
+
     def close(self) -> None:
         """Release what the decider holds; called by the thread that called ``decide``."""
         return

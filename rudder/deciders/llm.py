@@ -98,6 +98,9 @@ class LLMDecider(Decider):
             raise RuntimeError("the answer was cut off after its decision")
         return decision
 
+    def interrupt(self) -> None:
+        self._engine.interrupt()
+
     def close(self) -> None:
         self._engine.close()
 

@@ -1,5 +1,6 @@
 """The agent on real llama.cpp, with tiny models of random weights: nonsense, but always valid."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,19 @@ def test_a_worker_runs_it(tmp_path: Path) -> None:
     worker.close()
     assert worker.ledger.tally.valid == worker.ledger.tally.count == len(context.recent)
     assert not worker.ledger.failures
+
+
+def test_closing_interrupts_a_prompt_of_seconds(tmp_path: Path) -> None:
+    path = model(tmp_path, shape=replace(LONG, dim=512, layers=8, heads=8, ff=1024))
+    before = threading.active_count()
+    worker = Worker(Agent(path).decider)
+    worker.post(random_context(7).latest)
+    time.sleep(0.3)
+    began = time.perf_counter()
+    worker.close()
+    assert time.perf_counter() - began < 1.0
+    assert not worker.ledger.failures
+    assert threading.active_count() == before
 
 
 def test_quantized_models(tmp_path: Path) -> None:
