@@ -12,8 +12,9 @@
 
 COMMAND runs as one rank a host under MPICH's mpiexec, or with --slurm under the srun of a Slurm
 whose nodes the hosts are. Files are shared, as on a cluster. Its output passes through; the exit
-code is its own, or 128 + the signal that stopped the lab, or 2 where the lab cannot run. At the end
-the bytes that crossed each host's link are on stderr: rows that were sent are among them.
+code is what the launcher makes of its own (MPICH has no one code for a rank that a signal ended),
+or 128 + the signal that stopped the lab, or 2 where the lab cannot run. At the end the bytes that
+crossed each host's link are on stderr: rows that were sent are among them.
 
 Everything is taken down afterwards, also on Ctrl-C and kill; after kill -9, by the next start.
 """
