@@ -1,0 +1,71 @@
+"""Steps: what a buffer moved for each minibatch of one trainer, without any row.
+
+It is ``rudder.replay`` minibatch by minibatch, which the time of a step depends on.
+
+T minibatches.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rudder.belady import belady_rows
+from rudder.config import SteerConfig
+from rudder.deciding import Inline
+from rudder.play import play
+from rudder.policies.base import Ids
+from rudder.presets import capacity_of, make_decider, make_policy, read_preset
+from rudder.steering import Counters, Steering
+from rudder.trace import Trace
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Steps:
+    """One trainer under one setting.
+
+    moved: int64 [T], rows moved for each minibatch: misses and rows for the buffer alone; those it
+    starts with are the first minibatch's.   num_started: how many those were.
+    asked: decisions that were taken.
+    """
+
+    moved: Ids
+    num_started: int
+    capacity: int
+    counters: Counters
+    asked: int
+
+    @classmethod
+    def of(cls, trace: Trace, config: SteerConfig, seed: int = 0) -> "Steps":
+        """Play a trace under a setting; deciders are asked about every minibatch."""
+        preset = read_preset(config)
+        capacity = capacity_of(config, preset, trace.facts.halo_rows)
+        facts = replace(trace.facts, capacity=capacity)
+        policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
+        deciding = None
+        if preset.is_steered:
+            deciding = Inline(make_decider(config, preset, facts, seed, lambda _: None))
+        steering = Steering(policy, trace.prior, facts, deciding)
+        moved = np.array([shown.moved for shown in play(steering, trace)], np.int64)
+        num_started = steering.counters.moved - int(moved.sum())
+        if num_started:
+            moved[0] += num_started
+        if deciding is not None:
+            deciding.close()
+        return cls(
+            moved=moved,
+            num_started=num_started,
+            capacity=capacity,
+            counters=steering.counters,
+            asked=0 if deciding is None else deciding.ledger.tally.count,
+        )
+
+
+def label_of(config: SteerConfig) -> str:
+    """``lookahead``, or ``rudder every:8`` with a decider."""
+    preset = read_preset(config)
+    return f"rudder {preset.decider}" if config.prefetch == "rudder" else config.prefetch
+
+
+def bound_of(trace: Trace, capacity: int) -> int:
+    """Belady's rows."""
+    return belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
