@@ -1,0 +1,248 @@
+"""DistDGL and minidist train the same parts of the same graph in the same lab, in turn.
+
+    python -m benchmarks.peers.distdgl                                    links of no set rate
+    python -m benchmarks.peers.distdgl --rate 200mbit --buffer 0.25 --json distdgl.json
+    python -m benchmarks.peers.distdgl --env DIR --samplers 1 --threads 1
+
+Root, Linux (see ``benchmarks.lab``). dgl 2.1.0, the newest on PyPI, is installed in an environment
+of its own at the first start, with the same PyTorch as ours.
+
+The same for both: parts, so the same edges are cut; GraphSAGE (mean), fan-out, batch, widths,
+dropout, Adam, epochs; a host is a network namespace, with one server and one trainer of DistDGL or
+one rank of ours. DistDGL runs its own example of distributed GraphSAGE: DistNodeDataLoader,
+``g.ndata[...]`` in the trainer, DistributedDataParallel over gloo. It is given the best that a
+short trial of each of these finds: no sampler process and the host's share of the cores as threads
+(what its documentation begins with), one and two sampler processes with one thread each, and no
+sampler with all cores. GraphBolt's sampling is left out, as its library exists only for PyTorch up to 2.2.1.
+
+Our runs are given the host's share of the cores. See ``comparison`` for what is measured.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.hosts import MAX_HOSTS, Hosts, HostsError, bits_per_second, hosts, missing
+from benchmarks.peers.comparison import (
+    Run,
+    Task,
+    check_graph,
+    cores_for,
+    read_peer,
+    summarize,
+    table,
+    train_ours,
+)
+from benchmarks.peers.dgl_parts import GRAPH_NAME, lay_out
+from benchmarks.peers.environment import HOME, Environment, PeerMissing
+from benchmarks.peers.job import MemoryWatch, ending_on_signals, run_together
+from benchmarks.runs import parts_of
+from minidist.graph import Graph
+from minidist.parts import Parts
+from runnable.flags import fail, flag, parse, require
+
+PEER = "DistDGL"
+PROGRAMS = Path(__file__).parent / "programs"
+_PORT = 30050
+_LIMIT_S = 900.0
+_TRIAL_EPOCHS = 3
+_UNBUFFERED = ("none", "overlap")
+_TORCH = f"torch=={torch.__version__.split('+')[0]}"
+_NEEDED = "packaging scipy networkx requests tqdm psutil pandas pydantic pyyaml"
+_INSTALLS = (
+    (_TORCH, "setuptools<70", *_NEEDED.split()),
+    ("--no-deps", "dgl==2.1.0", "torchdata==0.9.0"),
+)
+_PROBE = """
+import sys, types
+sys.modules["dgl.graphbolt"] = types.ModuleType("dgl.graphbolt")
+import dgl.distributed
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistdglConfig:
+    """Settings of ``python -m benchmarks.peers.distdgl``."""
+
+    graph: str = flag("synthetic:medium", "a graph of benchmarks.traces")
+    hosts: int = flag(2, "how many, with one part each")
+    rate: str = flag("none", "of each host's link, in each direction, as 200mbit")
+    buffer: float = flag(0.25, "of our buffered variants, as a share of the halo rows")
+    variants: str = flag("none,overlap,rudder,lookahead", "of ours, with commas between")
+    hidden: int = flag(64, "hidden units")
+    batch_size: int = flag(1000, "seed nodes of a host in a step")
+    epochs: int = flag(5, "epochs of a run; the first is not counted")
+    repeats: int = flag(3, "runs of each, in turn")
+    samplers: int | None = flag(None, "sampler processes of a DistDGL trainer (default: try)")
+    threads: int | None = flag(None, "OpenMP threads of a DistDGL trainer (default: try)")
+    folder: str = flag("runs/peers", "where partitions are kept; made there where missing")
+    env: str = flag(str(HOME / "distdgl"), "DistDGL's environment; installed there where missing")
+    json: str | None = flag(None, "also write everything to this file")
+
+    def __post_init__(self) -> None:
+        check_graph(self.graph)
+        require(2 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"2 to {MAX_HOSTS}")
+        bits_per_second(self.rate)
+        require(0 < self.buffer <= 1, "buffer", self.buffer, "more than 0 and at most 1")
+        for name in ("hidden", "batch_size", "repeats"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
+        require(
+            (self.samplers is None) == (self.threads is None)
+            and (self.samplers or 0) >= 0
+            and (self.threads is None or self.threads >= 1),
+            *("samplers", f"{self.samplers} --threads {self.threads}"),
+            "both, 0 or more and 1 or more, or neither",
+        )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a DistDGL trainer uses its host: sampler processes, OpenMP threads of the trainer."""
+
+    samplers: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run of either side is given."""
+
+    config: DistdglConfig
+    task: Task
+    python: Path
+    parts: Parts
+    part_config: Path
+    graph: Graph
+    up: Hosts
+
+
+def convert(python: Path, parts: Parts, folder: Path) -> Path:
+    """DistDGL's form of our parts in a new folder; returns its configuration file."""
+    config = lay_out(parts, folder)
+    run_together(
+        [[str(python), str(PROGRAMS / "dgl_parts.py"), str(folder)]],
+        *({}, folder / "log", _LIMIT_S),
+    )
+    return config
+
+
+def train_distdgl(bench: Bench, tuning: Tuning, task: Task) -> Run:
+    """One run of DistDGL. Raises ValueError with its last words if it fails."""
+    up, num = bench.up, bench.config.hosts
+    with tempfile.TemporaryDirectory(prefix="distdgl-") as name, MemoryWatch() as watch:
+        out = Path(name)
+        ip_config, file = out / "ip_config.txt", out / "settings.json"
+        ip_config.write_text("".join(f"{address} {_PORT}\n" for address in up.addresses))
+        settings = {
+            **task.for_peer(bench.parts),
+            **asdict(tuning),
+            "hosts": num,
+            "environment": watch.mark,
+            "name": GRAPH_NAME,
+            "part_config": str(bench.part_config),
+            "ip_config": str(ip_config),
+            "master": up.addresses[0],
+            "out": name,
+        }
+        file.write_text(json.dumps(settings))
+        program = [str(bench.python), str(PROGRAMS / "distdgl_host.py"), str(file)]
+        commands = [[*up.inside(host), *program, str(host)] for host in range(num)]
+        run_together(commands, {}, out / "log", _LIMIT_S)
+        return read_peer(PEER, out, bench.graph, watch.peak)
+
+
+def best_tuning(bench: Bench) -> tuple[Tuning, list[dict[str, Any]]]:
+    """The tuning with the shortest epoch, and every one's: the given one, or a few tried once."""
+    config = bench.config
+    if config.samplers is not None and config.threads is not None:
+        return Tuning(config.samplers, config.threads), []
+    share, every = cores_for(config.hosts), cores_for(1)
+    tunings = list(dict.fromkeys([Tuning(0, share), Tuning(1, 1), Tuning(2, 1), Tuning(0, every)]))
+    task = replace(bench.task, epochs=_TRIAL_EPOCHS)
+    epochs = {tuning: train_distdgl(bench, tuning, task).epoch_s for tuning in tunings}
+    best = min(epochs, key=lambda tuning: epochs[tuning])
+    return best, [{**asdict(each), "epoch_s": epoch} for each, epoch in epochs.items()]
+
+
+def train_in_turn(bench: Bench, tuning: Tuning) -> list[Run]:
+    """Every repeat of DistDGL and of our variants, each with what crossed the links."""
+    config, runs = bench.config, []
+    sides = [PEER, *config.variants.split(",")] * config.repeats
+    for side in tqdm(sides, unit="run", disable=None):
+        before = bench.up.received_bytes()
+        if side == PEER:
+            run = train_distdgl(bench, tuning, bench.task)
+        else:
+            buffer = {} if side in _UNBUFFERED else {"buffer": config.buffer}
+            flags = {"prefetch": side, **buffer}
+            run = train_ours(bench.parts.path, bench.task, flags, bench.up.mpiexec)
+        crossed = sum(bench.up.received_bytes()) - sum(before)
+        runs.append(replace(run, link_mb=crossed / 1e6))
+    return runs
+
+
+def measure(config: DistdglConfig) -> dict[str, Any]:
+    """What ``--json`` writes. Raises PeerMissing, HostsError, and ValueError where a run fails."""
+    if lacking := missing():
+        raise HostsError(f"no hosts here: {lacking} is missing")
+    environment = Environment(PEER, Path(config.env).absolute(), _INSTALLS, _PROBE)
+    python = environment.prepare()
+    parts = Parts.open(parts_of(config.graph, config.hosts, Path(config.folder)))
+    task = Task(hidden=config.hidden, batch_size=config.batch_size, epochs=config.epochs)
+    with tempfile.TemporaryDirectory(prefix="distdgl-parts-") as folder:
+        part_config = convert(python, parts, Path(folder))
+        with hosts(config.hosts, config.rate) as up:
+            bench = Bench(config, task, python, parts, part_config, parts.graph(), up)
+            tuning, trials = best_tuning(bench)
+            runs = train_in_turn(bench, tuning)
+    return {
+        "benchmark": "peers.distdgl",
+        "config": asdict(config),
+        "edge_cut": parts.statistics.get("edge_cut"),
+        "tuning": asdict(tuning),
+        "trials": trials,
+        "sides": summarize(PEER, runs),
+        "runs": [asdict(run) for run in runs],
+    }
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The report for people."""
+    config, tuning = found["config"], found["tuning"]
+    tried = [f"{t['samplers']}/{t['threads']} {t['epoch_s']:.3g} s" for t in found["trials"]]
+    lines = [
+        f"{config['graph']}, {config['hosts']} hosts, links of rate {config['rate']}, "
+        f"batch {config['batch_size']}, hidden {config['hidden']}, buffer {config['buffer']:.0%}; "
+        f"epochs {config['epochs']}, repeats {config['repeats']}",
+        f"{PEER} with {tuning['samplers']} samplers and {tuning['threads']} threads a trainer"
+        + (f" (samplers/threads tried: {', '.join(tried)})" if tried else ""),
+        table(found["sides"]),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    config = parse(DistdglConfig, __doc__)
+    try:
+        with ending_on_signals():
+            found = measure(config)
+    except (ValueError, HostsError, PeerMissing, subprocess.TimeoutExpired) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(describe(found))
+    if config.json is not None:
+        Path(config.json).write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

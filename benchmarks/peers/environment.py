@@ -1,0 +1,81 @@
+"""Environment: a virtual environment that holds a peer, whose packages need not agree with ours."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path.home() / ".cache" / "minidist" / "peers"
+_LIMIT_S = 3600.0
+
+
+class PeerMissing(RuntimeError):
+    """A peer cannot be had on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A peer's packages in a folder of their own.
+
+    peer: its name, for messages.   folder: of the virtual environment.   installs: words of one
+    ``pip install`` each, in order.   probe: a Python program that fails where the peer is not
+    usable; its last words say why.
+    """
+
+    peer: str
+    folder: Path
+    installs: tuple[tuple[str, ...], ...]
+    probe: str
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def lacking(self) -> str | None:
+        """Why the peer cannot be used from this folder as it is, or None."""
+        if not self.python.exists():
+            return f"{self.folder} is no virtual environment"
+        done = _run([str(self.python), "-c", self.probe])
+        return None if done.returncode == 0 else _last_words(done)
+
+    def prepare(self) -> Path:
+        """The interpreter that has the peer; a folder that is missing is made by pip first.
+
+        Raises PeerMissing. What an installation that fails or is stopped has written is removed.
+        """
+        if not self.folder.exists():
+            print(f"installing {self.peer} in {self.folder}", file=sys.stderr, flush=True)
+            try:
+                self._install()
+            except BaseException:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+        if why := self.lacking():
+            raise PeerMissing(
+                f"{self.peer} cannot be used from {self.folder}: {why}; name another folder with "
+                f"--env, or remove this one and it is made anew"
+            )
+        return self.python
+
+    def _install(self) -> None:
+        done = _run([sys.executable, "-m", "venv", str(self.folder)])
+        steps = [[str(self.python), "-m", "pip", "install", "-q", *step] for step in self.installs]
+        for words in steps:
+            if done.returncode == 0:
+                done = _run(words)
+        if done.returncode:
+            raise PeerMissing(
+                f"{self.peer} cannot be had here: {' '.join(map(str, done.args))} failed: "
+                f"{_last_words(done)}"
+            )
+
+
+def _run(words: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
+
+
+def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
+    lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines)[-1].strip()
