@@ -1,0 +1,67 @@
+"""Rows: the figures that exhibits measured, chosen and compared."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+from benchmarks.paper.cells import Row
+
+# What makes two rows the same cell but for the variant.
+CELL = ("graph", "ranks", "buffer")
+
+
+def pick(rows: Iterable[Row], **where: object) -> list[Row]:
+    """The rows with these values that could be measured."""
+    return [
+        row
+        for row in rows
+        if not row.get("missing") and all(row.get(key) == value for key, value in where.items())
+    ]
+
+
+def pairs(
+    rows: Sequence[Row], first: str, second: str, keys: Sequence[str] = CELL
+) -> list[tuple[Row, Row]]:
+    """The rows of two variants, cell by cell; cells where only one was measured are left out."""
+    others = {tuple(row.get(key) for key in keys): row for row in pick(rows, variant=second)}
+    found = []
+    for row in pick(rows, variant=first):
+        other = others.get(tuple(row.get(key) for key in keys))
+        if other is not None:
+            found.append((row, other))
+    return found
+
+
+def gains(couples: Iterable[tuple[Row, Row]], key: str) -> list[float]:
+    """By how many percent the first of each pair is below the second, in one figure."""
+    return [100.0 * (1.0 - one[key] / other[key]) for one, other in couples if other[key]]
+
+
+def points(couples: Iterable[tuple[Row, Row]], key: str) -> list[float]:
+    """By how many points the first of each pair is above the second."""
+    return [one[key] - other[key] for one, other in couples]
+
+
+def median(values: Sequence[float]) -> float | None:
+    """None of nothing."""
+    return statistics.median(values) if values else None
+
+
+def distinct(rows: Iterable[Row], key: str) -> list[object]:
+    """The values of a figure, each once, in the order in which they come."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def spread(values: Sequence[float], unit: str) -> str:
+    """``median +4.2% (-1.0 to +9.3) over 8 cells``"""
+    if not values:
+        return "nothing was measured"
+    cells = f"{len(values)} cell" + ("" if len(values) == 1 else "s")
+    middle = f"{statistics.median(values):+.1f}{unit}"
+    if len(values) == 1:
+        return f"{middle} in {cells}"
+    return f"median {middle} ({min(values):+.1f} to {max(values):+.1f}) over {cells}"
+
+
+def share(values: Sequence[float], passes: Callable[[float], bool]) -> str:
+    """``3 of 4``"""
+    return f"{sum(map(passes, values))} of {len(values)}"
