@@ -15,6 +15,7 @@ minibatches, of an epoch and in all, get fewer, and below one batch a trainer sm
 asked about every minibatch, as with ``--decider-mode sync``.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,15 +25,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.curves import Curve, Panel, draw
+from benchmarks.paper.chart import Line, LinePanel, figure
 from benchmarks.scaling import cells, minibatches, row
 from benchmarks.split import Split
 from benchmarks.trainers import Trainers
 from minidist.config import METHODS
+from minidist.parts import Parts
 from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
+
+_TITLE = "Many trainers, simulated from traces"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +45,18 @@ class SimulateConfig:
 
     dataset: str = flag("synthetic:products", "the graph; its features are left out")
     trainers: tuple[int, ...] = flag((16, 32, 64, 128, 256), "numbers of trainers")
-    sample: int = flag(4, "trainers to play of each number, or all where there are fewer")
+    sample: int = flag(3, "trainers to play of each number, or all where there are fewer")
     method: str = flag("stream", "partitioner", METHODS)
     fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop, nearest the seeds first")
     batch_size: int = flag(1000, "most seed nodes of a trainer in a step")
-    epochs: int = flag(20, "epochs, the same for all numbers of trainers")
+    epochs: int = flag(30, "epochs, the same for all numbers of trainers")
     prefetch: str = flag(
         "fixed,massivegnn,degree,vip,lru,lfu,lookahead,rudder", "presets, with commas between"
     )
     decider: str = flag("once,every:8,llm,mlp", "deciders of the rudder preset")
     buffer: str = flag("0.05,0.25", "capacities as shares of the halo rows")
     seed: int = flag(0, "seed of everything random")
-    folder: str = flag("scale", "where partitions are kept; made there where missing")
+    folder: str = flag("scale", "where partitions and finished scales are kept")
     json: str | None = flag(None, "also write the figures to this file, with those of each step")
     figure: str | None = flag(None, "also draw them, SVG")
 
@@ -98,39 +102,50 @@ def sampled(count: int, most: int) -> list[int]:
 
 
 def simulate(config: SimulateConfig) -> Iterator[dict[str, Any]]:
-    """One scale after the other: its trainers' minibatches, and a row for each setting.
+    """One scale after the other, from the folder where an earlier call with these settings left it.
 
     Raises ValueError on a graph that cannot be split.
     """
-    settings = config.settings()
     split = Split(dataset=config.dataset, method=config.method, seed=config.seed)
-    total = sum(len(sampled(count, config.sample)) for count in config.trainers)
-    with tqdm(total=total * len(settings), unit="replay", disable=None) as bar:
-        for count in config.trainers:
-            bar.set_postfix_str(f"{count} trainers")
-            trainers = Trainers(
-                parts=split.parts(count, Path(config.folder)),
-                fanouts=config.fanout,
-                batch_size=config.batch_size,
-                epochs=config.epochs,
-                seed=config.seed,
-            )
-            ranks = []
-            for rank in sampled(count, config.sample):
-                # One trace at a time: 16 trainers of a large graph take 0.5 GB each.
-                played = trainers.play(rank)
-                found = cells(played, settings, config.seed + rank, bar)
-                ranks.append((minibatches(played), found))
-            yield {
-                "trainers": count,
-                "edge_cut_share": trainers.parts.statistics["edge_cut_share"],
-                "num_features": trainers.num_features,
-                "sampled": [needed for needed, _ in ranks],
-                "rows": [
-                    row(count, setting, [found[number] for _, found in ranks], config.epochs)
-                    for number, setting in enumerate(settings)
-                ],
-            }
+    shared = {**asdict(config), **dict.fromkeys(("trainers", "folder", "json", "figure"))}
+    for count in config.trainers:
+        key = json.dumps({**shared, "trainers": count}, sort_keys=True)
+        name = f"scale-{count}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+        kept = Path(config.folder) / name
+        if not kept.exists():
+            scale = _scale(config, split.parts(count, Path(config.folder)))
+            kept.write_text(json.dumps(scale) + "\n")
+        yield json.loads(kept.read_text())
+
+
+def _scale(config: SimulateConfig, parts: Parts) -> dict[str, Any]:
+    """What the sampled trainers of a partition need, and a row for each setting."""
+    trainers = Trainers(
+        parts=parts,
+        fanouts=config.fanout,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+    )
+    settings, ranks = config.settings(), sampled(trainers.count, config.sample)
+    needed, found = [], []
+    with tqdm(total=len(ranks) * len(settings), unit="replay", disable=None) as bar:
+        bar.set_postfix_str(f"{trainers.count} trainers")
+        for rank in ranks:
+            # One trace at a time: those of 16 trainers of a large graph take gigabytes.
+            played = trainers.play(rank)
+            needed.append(minibatches(played))
+            found.append(cells(played, settings, config.seed + rank, bar))
+    return {
+        "trainers": trainers.count,
+        "edge_cut_share": parts.statistics["edge_cut_share"],
+        "num_features": trainers.num_features,
+        "sampled": needed,
+        "rows": [
+            row(trainers.count, setting, [one[number] for one in found], config.epochs)
+            for number, setting in enumerate(settings)
+        ],
+    }
 
 
 def table(scales: Sequence[dict[str, Any]]) -> str:
@@ -155,10 +170,10 @@ def table(scales: Sequence[dict[str, Any]]) -> str:
     return render(lines, header)
 
 
-def figure(scales: Sequence[dict[str, Any]], file: Path) -> None:
+def panels(scales: Sequence[dict[str, Any]]) -> list[LinePanel]:
     """%-Hits and rows moved over the numbers of trainers, a panel each and buffer."""
-    places = [str(scale["trainers"]) for scale in scales]
-    panels = []
+    counts = [scale["trainers"] for scale in scales]
+    found = []
     for buffer in dict.fromkeys(line["buffer"] for line in scales[0]["rows"]):
         by_scale = [
             {line["setting"]: line for line in scale["rows"] if line["buffer"] == buffer}
@@ -166,20 +181,17 @@ def figure(scales: Sequence[dict[str, Any]], file: Path) -> None:
         ]
         for name, title, unit in (
             ("hits_pct", "%-Hits", "% of all remote rows"),
-            ("moved_pct", "rows moved", "% of no buffer's"),
+            ("moved_pct", "rows moved", "% of the rows that no buffer moves"),
         ):
-            curves = [
-                Curve(name=setting, values=[lines[setting][name] for lines in by_scale])
-                for setting in by_scale[0]
-            ]
+            values = {
+                setting: [lines[setting][name] for lines in by_scale] for setting in by_scale[0]
+            }
             if name == "moved_pct":
-                least = [next(iter(lines.values()))["belady_pct"] for lines in by_scale]
-                curves.append(Curve(name="Belady", values=least))
+                values["Belady"] = [next(iter(lines.values()))["belady_pct"] for lines in by_scale]
+            lines = [Line(name=each, xs=counts, ys=ys) for each, ys in values.items()]
             title = f"{title}, buffer {100 * buffer:g}% of the halo"
-            panels.append(
-                Panel(title=title, y=f"{unit}, by trainers", places=places, curves=curves)
-            )
-    draw(panels, file)
+            found.append(LinePanel(title=title, x="trainers", y=unit, lines=lines))
+    return found
 
 
 def _shown(value: float | None) -> str:
@@ -197,7 +209,7 @@ def main() -> None:
                 found = {"benchmark": "simulate", "config": asdict(config), "scales": scales}
                 Path(config.json).write_text(json.dumps(found) + "\n")
         if config.figure is not None:
-            figure(scales, Path(config.figure))
+            Path(config.figure).write_text(figure(_TITLE, panels(scales)))
     except (ValueError, OSError) as error:
         fail(error)
     print(table(scales))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.paper.chart import figure
 from benchmarks.scaling import row
-from benchmarks.simulate import SimulateConfig, figure, sampled, simulate, table
+from benchmarks.simulate import SimulateConfig, panels, sampled, simulate, table
 from benchmarks.split import Split
 from benchmarks.steps import Steps, label_of
 from benchmarks.trainers import Played, Trainers
@@ -136,10 +137,9 @@ def test_a_scale_without_features(tmp_path: Path) -> None:
     assert {line["moved_pct_error"] for line in scales[0]["rows"]} == {0.0}
     assert all(line["moved_pct_error"] > 0 for line in scales[1]["rows"] if line["hits_pct"])
     assert "lookahead" in table(scales)
-    figure(scales, tmp_path / "scale.svg")
-    drawn = (tmp_path / "scale.svg").read_text()
-    assert drawn.startswith("<svg")
-    assert drawn.count("<polyline") == 2 * (4 + 5)
+    drawn = panels(scales)
+    assert [len(panel.lines) for panel in drawn] == [4, 5, 4, 5]
+    assert figure("scale", drawn).startswith("<svg")
     json.dumps(scales)
 
 
