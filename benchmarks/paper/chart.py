@@ -19,27 +19,32 @@ _PER_ROW, _GAP = 3, 22
 _LETTER = 5.7
 # Light, dark.
 _COLOURS = {
-    "grey": ("#79818b", "#8b949f"),
-    "orange": ("#b85c00", "#f2a354"),
     "blue": ("#1769b5", "#62aef5"),
-    "purple": ("#8546ab", "#c795e6"),
+    "orange": ("#b85c00", "#f2a354"),
     "green": ("#0b7d59", "#47c79b"),
+    "purple": ("#8546ab", "#c795e6"),
     "red": ("#b3261e", "#f28b82"),
     "teal": ("#007a87", "#4fd0dd"),
     "olive": ("#7a7200", "#d3c84a"),
     "brown": ("#7b5138", "#c9a28b"),
     "pink": ("#b8327e", "#f08cc4"),
+    "grey": ("#79818b", "#8b949f"),
 }
 _INK = {"page": ("#ffffff", "#191c21"), "ink": ("#191c20", "#e8eaee")}
 _INK |= {"muted": ("#59616c", "#a2aab5"), "line": ("#dfe3e8", "#30353d")}
 # What is in several exhibits has one colour in all of them.
-_KNOWN = dict(
-    pair.split(":")
-    for pair in (
-        "none:grey fixed:orange every:orange embedded:blue mlp:green massivegnn:purple tabnet:teal "
-        "lr:pink rf:brown svm:olive xgb:red async:blue sync:orange"
-    ).split()
-)
+_KNOWN = {
+    "none": "grey",
+    "fixed": "orange",
+    "embedded": "blue",
+    "mlp": "green",
+    "massivegnn": "purple",
+    "tabnet": "teal",
+    "lr": "pink",
+    "rf": "brown",
+    "svm": "olive",
+    "xgb": "red",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

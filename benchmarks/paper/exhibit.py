@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.paper.cells import Row
 from benchmarks.paper.chart import Panel, figure
 from benchmarks.paper.settings import PaperConfig
+from benchmarks.traces import available
 from runnable.flags import fail, parse
 from runnable.table import render
 
@@ -55,6 +56,35 @@ class Column:
         return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+_COLUMNS = {
+    column.key: column
+    for column in (
+        Column(header="graph", key="graph"),
+        Column(header="ranks", key="ranks"),
+        Column(header="buffer", key="buffer", digits=2),
+        Column(header="steered by", key="variant"),
+        Column(header="mode", key="mode"),
+        Column(header="rows % of none", key="moved_pct"),
+        Column(header="%-Hits", key="hits_pct"),
+        Column(header="epoch s", key="epoch_s", digits=3),
+        Column(header="train s", key="train_s", digits=3),
+        Column(header="wait s", key="wait_s", digits=3),
+        Column(header="Pass@1", key="pass_at_1"),
+        Column(header="95% interval", key="pass_at_1_ci"),
+        Column(header="r", key="interval", digits=2),
+        Column(header="valid %", key="valid_pct"),
+        Column(header="replace %", key="replace_pct"),
+        Column(header="decision ms", key="latency_ms_p50", digits=2),
+        Column(header="link", key="link"),
+    )
+}
+
+
+def columns(*keys: str) -> tuple[Column, ...]:
+    """Columns of the figures that cells have, by their keys."""
+    return tuple(_COLUMNS[key] for key in keys)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
     """One figure or table.
@@ -78,8 +108,6 @@ class Exhibit:
 
     def settle(self, config: PaperConfig) -> PaperConfig:
         """The config, with this exhibit's own values where it leaves them open."""
-        from benchmarks.traces import available
-
         return replace(
             config,
             graphs=config.graphs or self.graphs or ",".join(available()),

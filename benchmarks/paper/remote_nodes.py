@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.paper.cells import Curve, Floats, Row, curve, progress, record
 from benchmarks.paper.chart import Line, LinePanel, Panel
-from benchmarks.paper.exhibit import Claim, Column, Exhibit
+from benchmarks.paper.exhibit import Claim, Column, Exhibit, columns
 from benchmarks.paper.rows import median, pick, share, spread
 from benchmarks.paper.settings import PaperConfig
 from rudder.trace import Trace
@@ -98,8 +98,7 @@ EXHIBIT = Exhibit(
     ranks="4",
     buffers="0.25",
     columns=(
-        Column(header="graph", key="graph"),
-        Column(header="ranks", key="ranks"),
+        *columns("graph", "ranks"),
         Column(header="minibatches", key="minibatches"),
         Column(header="new, first quarter", key="new_first"),
         Column(header="last", key="new_last"),

@@ -46,6 +46,17 @@ def median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
+def above(values: Sequence[float], least: float) -> bool | None:
+    """Whether the median is above this; None of nothing."""
+    middle = median(values)
+    return None if middle is None else middle > least
+
+
+def agents(rows: Iterable[Row]) -> list[str]:
+    """The agents that were measured, the first one given first."""
+    return [str(name) for name in distinct(pick(rows, kind="agent"), "variant")]
+
+
 def distinct(rows: Iterable[Row], key: str) -> list[object]:
     """The values of a figure, each once, in the order in which they come."""
     return list(dict.fromkeys(row[key] for row in rows))
@@ -56,12 +67,17 @@ def spread(values: Sequence[float], unit: str) -> str:
     if not values:
         return "nothing was measured"
     cells = f"{len(values)} cell" + ("" if len(values) == 1 else "s")
-    middle = f"{statistics.median(values):+.1f}{unit}"
+    middle = f"{_signed(statistics.median(values))}{unit}"
     if len(values) == 1:
         return f"{middle} in {cells}"
-    return f"median {middle} ({min(values):+.1f} to {max(values):+.1f}) over {cells}"
+    return f"median {middle} ({_signed(min(values))} to {_signed(max(values))}) over {cells}"
 
 
 def share(values: Sequence[float], passes: Callable[[float], bool]) -> str:
     """``3 of 4``"""
     return f"{sum(map(passes, values))} of {len(values)}"
+
+
+def _signed(value: float) -> str:
+    # No negative nought.
+    return f"{round(value, 1) + 0.0:+.1f}"
