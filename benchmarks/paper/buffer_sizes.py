@@ -8,24 +8,26 @@ Live runs of static prefetching (fixed), the agent and the MLP.
 
 from collections.abc import Sequence
 
-from benchmarks.paper.cells import Row, live, progress
+from benchmarks.paper.cells import Row, absent, live, progress
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.communication import ends
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
 from benchmarks.paper.rows import above, distinct, gains, pairs, pick, points, share, spread
-from benchmarks.paper.settings import FIXED, PaperConfig
+from benchmarks.paper.settings import FIXED, PaperConfig, ready
 
 
 def measure(config: PaperConfig) -> list[Row]:
     """One row for each graph, number of ranks, buffer and variant."""
+    variants = [FIXED, *config.agents(), *config.classifiers(("mlp",))]
     cells = [
         (graph, ranks, variant, buffer)
         for graph in config.graph_names
         for ranks in config.rank_counts
         for buffer in config.buffers
-        for variant in (FIXED, *config.agents(), *config.classifiers(("mlp",)))
+        for variant in ready(variants)
     ]
-    return [live(config, *cell) for cell in progress(cells, "buffer_sizes")]
+    rows = [live(config, *cell) for cell in progress(cells, "buffer_sizes")]
+    return rows + absent(variants)
 
 
 def judge(rows: Sequence[Row]) -> list[Claim]:
@@ -58,7 +60,8 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         ),
         Claim(
             paper="a small buffer (5 to 15%) can be 2 to 4x faster than 25%",
-            here=f"epoch with the largest over that with the smallest buffer: {spread(slower, 'x')}",
+            here="epoch with the largest over that with the smallest buffer: "
+            f"{spread(slower, 'x')}",
             holds=above(slower, 1.5),
         ),
         Claim(
@@ -73,7 +76,7 @@ def draw(rows: Sequence[Row]) -> list[Panel]:
     """Time, rows and %-Hits over the buffer's size, for each graph."""
     panels: list[Panel] = []
     figures = (("epoch_s", "seconds an epoch"), ("moved_pct", "rows moved, % of none"))
-    for graph in distinct(rows, "graph"):
+    for graph in distinct(pick(rows), "graph"):
         for key, unit in (*figures, ("hits_pct", "%-Hits")):
             lines = []
             for name in distinct(pick(rows, graph=graph), "variant"):

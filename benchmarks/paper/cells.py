@@ -108,18 +108,21 @@ def _base(graph: str, ranks: int, buffer: float, variant: Variant) -> Row:
         "buffer": buffer,
         "variant": variant.name,
         "kind": variant.kind,
-        "missing": variant.missing,
     }
 
 
-def replayed(recorded: Sequence[Trace], graph: str, variant: Variant, buffer: float) -> Row:
-    """A variant on recorded minibatches: rows in percent of no buffer's, %-Hits, decisions.
+def absent(variants: Sequence[Variant]) -> list[Row]:
+    """One row for each variant that cannot run here, which says why in ``missing``."""
+    return [
+        {"graph": "-", "variant": one.name, "kind": one.kind, "missing": one.missing}
+        for one in variants
+        if one.missing
+    ]
 
-    A variant that cannot run here gives a row that says why in ``missing``.
-    """
+
+def replayed(recorded: Sequence[Trace], graph: str, variant: Variant, buffer: float) -> Row:
+    """A variant on recorded minibatches: rows in percent of no buffer's, %-Hits, decisions."""
     base = _base(graph, len(recorded), buffer, variant)
-    if variant.missing:
-        return base
     setting = setting_of(variant, buffer)
     found = row_of(recorded, setting, [replay(trace, setting) for trace in recorded], belady=0)
     return base | _figures(found["rows_moved"], found["rows_none"], found)
@@ -150,8 +153,6 @@ def live(
     The run is kept in the config's folder, and used again where all settings are the same.
     """
     base = _base(graph, ranks, buffer, variant)
-    if variant.missing:
-        return base
     recipe = RECIPES[graph]
     settings: dict[str, object] = {
         "batch_size": recipe.batch_size,

@@ -62,7 +62,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
 def draw(rows: Sequence[Row]) -> list[Panel]:
     """Shares over ranks, a panel for each graph and a line for each buffer."""
     panels: list[Panel] = []
-    for graph in distinct(rows, "graph"):
+    for graph in distinct(pick(rows), "graph"):
         lines = []
         for buffer in distinct(pick(rows, graph=graph), "buffer"):
             own = pick(rows, graph=graph, buffer=buffer)

@@ -71,6 +71,7 @@ _COLUMNS = {
         Column(header="wait s", key="wait_s", digits=3),
         Column(header="Pass@1", key="pass_at_1"),
         Column(header="95% interval", key="pass_at_1_ci"),
+        Column(header="decisions", key="count"),
         Column(header="r", key="interval", digits=2),
         Column(header="valid %", key="valid_pct"),
         Column(header="replace %", key="replace_pct"),

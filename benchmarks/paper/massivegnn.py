@@ -118,7 +118,7 @@ def draw(rows: Sequence[Row]) -> list[Panel]:
 def _panel(title: str, unit: str, rows: Sequence[Row], key: str, digits: int) -> BarPanel:
     groups = {
         str(graph): [Bar(name=row["variant"], value=row[key]) for row in pick(rows, graph=graph)]
-        for graph in distinct(rows, "graph")
+        for graph in distinct(pick(rows), "graph")
     }
     return BarPanel(title=title, unit=unit, groups=groups, digits=digits)
 

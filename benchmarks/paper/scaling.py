@@ -13,7 +13,18 @@ from collections.abc import Sequence
 from benchmarks.paper.cells import Row, live, progress
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
-from benchmarks.paper.rows import CELL, above, distinct, gains, pairs, pick, points, share, spread
+from benchmarks.paper.rows import (
+    CELL,
+    above,
+    agents,
+    distinct,
+    gains,
+    pairs,
+    pick,
+    points,
+    share,
+    spread,
+)
 from benchmarks.paper.settings import FIXED, NONE, PaperConfig
 
 

@@ -35,6 +35,11 @@ NONE = Variant(name="none", kind="plain", steer={"prefetch": "none"})
 FIXED = Variant(name="fixed", kind="heuristic", steer={"prefetch": "fixed"})
 
 
+def ready(variants: Sequence[Variant]) -> list[Variant]:
+    """Those that can run here."""
+    return [variant for variant in variants if not variant.missing]
+
+
 def massivegnn(interval: int, decay: float) -> Variant:
     """MassiveGNN with an interval between replacements and a decay of scores."""
     steer = {"prefetch": "massivegnn", "interval": interval, "score_decay": decay}
