@@ -1,0 +1,119 @@
+"""Calibrate: the costs of a minibatch's work, from the times of a few runs.
+
+P ranks, T minibatches of a rank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.costs import Amounts, Cluster, Costs, Work
+from benchmarks.measured import Measured
+
+# Of the samples, those that most exceed the line: the machine did something else then.
+_OUTLIERS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """A run and the work of its minibatches."""
+
+    run: Measured
+    work: Work
+
+    def times(self, stage: str) -> Amounts:
+        """Seconds of the epochs after the first, which compiles: float64 [P, T - one epoch]."""
+        return self.run.times[stage][:, self.work.steps_per_epoch :]
+
+    def amounts(self, name: str) -> Amounts:
+        """The work of the same minibatches."""
+        amounts: Amounts = getattr(self.work, name)
+        return amounts[:, self.work.steps_per_epoch :]
+
+
+def line(amounts: Amounts, seconds: Amounts) -> tuple[float, float]:
+    """(a, b), neither negative, of seconds = a + b amounts; least squares without outliers."""
+    x, y = amounts.ravel(), seconds.ravel()
+    kept = np.ones(len(x), bool)
+    fixed = slope = 0.0
+    for _ in range(3):
+        fixed, slope = _least_squares(x[kept], y[kept])
+        over = y - fixed - slope * x
+        kept = over <= np.quantile(over, 1 - _OUTLIERS)
+    return fixed, slope
+
+
+def _least_squares(x: Amounts, y: Amounts) -> tuple[float, float]:
+    spread = x - x.mean()
+    slope = float(spread @ (y - y.mean())) / max(float(spread @ spread), 1e-30)
+    fixed = float(y.mean() - slope * x.mean())
+    if slope < 0:
+        return float(y.mean()), 0.0
+    if fixed < 0:
+        return 0.0, float(x @ y) / max(float(x @ x), 1e-30)
+    return fixed, slope
+
+
+def calibrate(
+    computing: Sequence[Known], carrying: Known, gradient_bytes: float, decision_s: float
+) -> Costs:
+    """Costs from ``--prefetch none`` runs, in which nothing overlaps.
+
+    computing: two ranks of one host, each with a core; of several batch sizes, so that what a
+    minibatch costs anyway is told from what its size adds.   carrying: two hosts.
+    """
+
+    def fit(name: str, stage: str) -> tuple[float, float]:
+        amounts = np.concatenate([known.amounts(name).ravel() for known in computing])
+        return line(amounts, np.concatenate([known.times(stage).ravel() for known in computing]))
+
+    sample, fetch = fit("edges", "sample_s"), fit("nodes", "fetch_s")
+    # Who comes last to the sum waits for nobody.
+    train = line(
+        np.concatenate([known.amounts("edges").max(axis=0) for known in computing]),
+        np.concatenate([known.times("train_s").min(axis=0) for known in computing]),
+    )
+    link = carrying.run.place.link
+    assert link is not None
+    waits = [
+        _beyond(carrying, "sample_s", "edges", sample),
+        _beyond(carrying, "fetch_s", "nodes", fetch),
+    ]
+    carried = [_busier(carrying.amounts(name)) for name in ("neighbor_bytes", "row_bytes")]
+    exchange_s, byte_s = line(np.concatenate(carried), np.concatenate(waits))
+    costs = Costs(
+        sample_s=sample[0],
+        sample_edge_s=sample[1],
+        fetch_s=fetch[0],
+        fetch_row_s=fetch[1],
+        train_s=train[0],
+        train_edge_s=train[1],
+        exchange_s=exchange_s,
+        link_share=1 / (byte_s * link),
+        sum_s=0.0,
+        gradient_bytes=gradient_bytes,
+        decision_s=decision_s,
+    )
+    cluster = Cluster(ranks=2, cores=2, link=link)
+    computed = train[0] + train[1] * carrying.amounts("edges").max(axis=0)
+    over = carrying.times("train_s").min(axis=0) - computed - costs.sum_seconds(cluster)
+    return Costs(**{**vars(costs), "sum_s": max(0.0, float(np.median(over)))})
+
+
+def jitter_of(known: Known, costs: Costs) -> float:
+    """Standard deviation of equal steps' training time, as a share of it; outliers left out."""
+    seconds = known.times("train_s").min(axis=0)
+    shares = seconds / (costs.train_s + costs.train_edge_s * known.amounts("edges").max(axis=0))
+    kept = shares[shares <= np.quantile(shares, 1 - _OUTLIERS)]
+    return float(kept.std() / kept.mean())
+
+
+def _beyond(known: Known, stage: str, name: str, computing: tuple[float, float]) -> Amounts:
+    """What a stage took beyond its computing."""
+    fixed, slope = computing
+    return (known.times(stage) - fixed - slope * known.amounts(name)).ravel()
+
+
+def _busier(amounts: Amounts) -> Amounts:
+    return np.asarray(np.maximum(amounts, amounts.mean(axis=0)).ravel())

@@ -1,0 +1,148 @@
+"""Costs: what a minibatch's work takes, and the stages and epochs that follow from it.
+
+P ranks, T minibatches of a rank.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.pipeline import Seconds, Stages, epoch_seconds, step_ends
+
+Amounts = NDArray[np.float64]
+# Minibatches that a stage of ``minidist.train`` may be in front of the next.
+_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """What minibatches need: float64 [P, T] each.
+
+    nodes: whose rows are gathered.   edges: drawn and trained on.
+    neighbor_bytes, row_bytes: that a rank receives for a minibatch, requests counted as well.
+    """
+
+    nodes: Amounts
+    edges: Amounts
+    neighbor_bytes: Amounts
+    row_bytes: Amounts
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """ranks: P.   cores: of all ranks together.
+
+    link: bytes a second of each rank's link, one way; None where ranks share a host and map rows.
+    """
+
+    ranks: int
+    cores: float
+    link: float | None
+
+    def shared(self, seconds: Amounts) -> Amounts:
+        """What all ranks begin at once [P, T]: on few cores none is done before its share."""
+        crowd = self.ranks / self.cores
+        return seconds if crowd <= 1 else np.maximum(seconds, crowd * seconds.mean(axis=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A ``--prefetch`` as far as time knows it.
+
+    ahead: whether minibatches are prepared ahead.   window: minibatches sampled beyond the fetch.
+    decides: whether a slow decider thinks beside; sync: and each minibatch waits for it.
+    """
+
+    ahead: bool = True
+    window: int = 0
+    decides: bool = False
+    sync: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds of one rank with a core of its own.
+
+    sample_s + edges * sample_edge_s, and likewise fetch_s and fetch_row_s (gathering), train_s and
+    train_edge_s.   exchange_s: of an exchange between hosts, beyond its bytes.
+    link_share: of a link's rate that bytes get.   sum_s: of a round of the sum between hosts.
+    gradient_bytes: that a rank puts into it.   decision_s: of one decision.
+    """
+
+    sample_s: float
+    sample_edge_s: float
+    fetch_s: float
+    fetch_row_s: float
+    train_s: float
+    train_edge_s: float
+    exchange_s: float
+    link_share: float
+    sum_s: float
+    gradient_bytes: float
+    decision_s: float = 0.0
+
+    def stages(self, work: Work, cluster: Cluster, variant: Variant) -> Stages:
+        """How long each minibatch is in each stage."""
+        sample = self.sample_s + self.sample_edge_s * work.edges
+        fetch = self.fetch_s + self.fetch_row_s * work.nodes
+        if variant.sync:
+            fetch = fetch + self.decision_s
+        return Stages(
+            sample=cluster.shared(sample) + self._wire(work.neighbor_bytes, cluster),
+            fetch=cluster.shared(fetch) + self._wire(work.row_bytes, cluster),
+            train=cluster.shared(self.train_s + self.train_edge_s * work.edges),
+            together=np.full(work.nodes.shape[1], self.sum_seconds(cluster)),
+        )
+
+    def sum_seconds(self, cluster: Cluster) -> float:
+        """The sum of gradients over all ranks; within a host it is in ``train_s``."""
+        if cluster.link is None:
+            return 0.0
+        rounds = math.ceil(math.log2(cluster.ranks))
+        carried = self._sum_bytes(cluster.ranks) / (self.link_share * cluster.link)
+        return self.sum_s * rounds + carried
+
+    def busy_seconds(self, work: Work, cluster: Cluster, variant: Variant) -> Seconds:
+        """What the cores cannot do faster, whatever overlaps: float64 [T]."""
+        each: Amounts = (
+            (self.sample_s + self.fetch_s + self.train_s)
+            + (self.sample_edge_s + self.train_edge_s) * work.edges
+            + self.fetch_row_s * work.nodes
+        )
+        if variant.decides:
+            # A thread that always thinks, on a core of its own where there is one.
+            each = each + min(self.decision_s, float(each.mean()))
+        return np.asarray(each.mean(axis=0) * cluster.ranks / cluster.cores)
+
+    def link_seconds(self, work: Work, cluster: Cluster) -> Seconds:
+        """What the links cannot carry faster: float64 [T], of the rank with the most bytes."""
+        if cluster.link is None:
+            return np.zeros(work.nodes.shape[1])
+        total = work.neighbor_bytes + work.row_bytes + self._sum_bytes(cluster.ranks)
+        busiest = total[int(total.sum(axis=1).argmax())]
+        return np.asarray(busiest / (self.link_share * cluster.link))
+
+    def epoch_s(self, work: Work, cluster: Cluster, variant: Variant) -> float:
+        """The median epoch after the first."""
+        ends = step_ends(
+            self.stages(work, cluster, variant), _AHEAD if variant.ahead else 0, variant.window
+        )
+        every = work.steps_per_epoch
+        found = epoch_seconds(ends, every)
+        if not variant.ahead:
+            return found
+        least = [self.busy_seconds(work, cluster, variant), self.link_seconds(work, cluster)]
+        return max(found, *(epoch_seconds(np.cumsum(bound), every) for bound in least))
+
+    def _sum_bytes(self, ranks: int) -> float:
+        return 2 * (ranks - 1) / ranks * self.gradient_bytes
+
+    def _wire(self, amounts: Amounts, cluster: Cluster) -> Amounts:
+        """Seconds of exchanges in which all ranks send as much as the mean of what they get."""
+        if cluster.link is None:
+            return np.zeros_like(amounts)
+        busier = np.maximum(amounts, amounts.mean(axis=0))
+        return np.asarray(self.exchange_s + busier / (self.link_share * cluster.link))

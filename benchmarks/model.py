@@ -1,0 +1,227 @@
+"""A model of an epoch's time, checked against measured runs, and extrapolated to 256 trainers.
+
+    python -m benchmarks.model --json model.json --figure model.svg                        root
+    python -m benchmarks.model --simulation scale.json --cluster 1gbit,10gbit --decision-ms 100,1000
+
+For minibatch t of rank p, with n nodes, e sampled edges, b_s bytes of neighbours and b_f of rows
+that other ranks own (misses and replacements; played from the trace, not measured):
+
+    sample   s = s0 + s1 e + w(b_s)          w(b) = x + max(b, mean of b over ranks) / (h R)
+    fetch    f = f0 + f1 n + w(b_f) [+ d]    [+ d] where the decider is synchronous
+    train    c = c0 + c1 e                   d of a decision; h of the rate R of a rank's link
+    sum      g = y ceil(log2 P) + 2 (P - 1) / P G / (h R)        G bytes of gradients
+
+    none     T = sum over t of (max over p of (s + f + c) + g)
+
+    else     T = the greatest of
+             pipeline   begin a stage when its minibatch is there and the one before was handed on;
+                        at most 2 minibatches lie between two stages; W more are sampled before a
+                        fetch (W = 2, lookahead 16); step t ends with its slowest rank:
+                        E(t) = max over p of (max(fetched(p, t), E(t - 1)) + c) + g
+             links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / (h R)
+             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d]) P / K
+
+An asynchronous decision hides: d costs time only as work of the K cores (a thread's [+ d], no more
+than one core), and r = d / (T / steps) minibatches to a decision. A synchronous one is in f. In the
+paper's words: max(T_train, T_prefetch) against max(T_train, T_prefetch + T_decide).
+
+With P ranks on K < P cores, what all ranks begin at once takes max(own, P / K of the mean). That is
+so on this machine, whose cores all hosts share; a cluster's trainers have ``--cores`` each.
+
+Calibrated on two ranks alone (two batch sizes, and ``--calibrate``), checked on other places.
+Extrapolated with the minibatches that ``benchmarks.simulate`` played: see ``extrapolate`` for the
+slowest of P trainers. The error beside a figure is the root of the squares of the median error
+measured, what the slowest of P adds to an even epoch, and the simulation's own error.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.calibrate import Known, calibrate, jitter_of
+from benchmarks.costs import Cluster, Costs
+from benchmarks.extrapolate import Scaled, scaled
+from benchmarks.hosts import HostsError, bits_per_second, missing
+from benchmarks.measured import Place, measure
+from benchmarks.modelled import check_table, error_of, panels, scale_table
+from benchmarks.paper.chart import figure
+from benchmarks.variants import VARIANTS, Setup
+from minidist.parts import Parts
+from runnable.flags import fail, flag, parse, require
+
+_CORES = 2.0
+_TITLE = "Epoch time: predicted, measured, extrapolated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Settings of ``python -m benchmarks.model``."""
+
+    graph: str = flag("synthetic:medium", "graph that is trained on, of benchmarks.traces")
+    calibrate: str = flag("500mbit", "rate of the two hosts that links are calibrated on")
+    check: str = flag(
+        "2@200mbit,4@500mbit,8@500mbit,4,8", "where to check: ranks of this host, or hosts@rate"
+    )
+    variants: str = flag(",".join(VARIANTS), "what to check there")
+    fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop, nearest the seeds first")
+    batch_size: int = flag(1000, "most seed nodes of a rank in a step")
+    epochs: int = flag(6, "epochs, of which the first does not count")
+    hidden: int = flag(128, "hidden units of each layer")
+    buffer: float = flag(0.25, "capacity as a share of the halo rows")
+    seed: int = flag(0, "seed of everything random")
+    folder: str = flag("model", "where partitions and runs are kept; runs that are not are made")
+    simulation: str | None = flag(None, "JSON of benchmarks.simulate to extrapolate to")
+    cluster: str = flag("1gbit,10gbit", "rates of a trainer's link there")
+    cores: float = flag(2.0, "cores of a trainer there")
+    speedup: float = flag(1.0, "how much faster it trains there than on a core here")
+    decision_ms: str = flag("100,1000", "more times of a decision there, beside the measured one")
+    json: str | None = flag(None, "also write the figures to this file")
+    figure: str | None = flag(None, "also draw them, SVG")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "hidden"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.epochs >= 2, "epochs", self.epochs, "at least 2")
+        for name in ("cores", "speedup"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+        for name in self.variants.split(","):
+            require(name in VARIANTS, "variants", name, "some of " + ", ".join(VARIANTS))
+        for rate in self.cluster.split(","):
+            bits_per_second(rate)
+        require(
+            self.calibration.link is not None,
+            *("calibrate", self.calibrate, "the rate of a link, such as 500mbit"),
+        )
+        for place in self.places:
+            if place in (self.calibration, Place(2, None)):
+                raise ValueError(f"--check {place}: the model is calibrated there; check elsewhere")
+        self.decisions_s()
+
+    @property
+    def calibration(self) -> Place:
+        return Place.read(f"2@{self.calibrate}", "calibrate")
+
+    @property
+    def places(self) -> list[Place]:
+        return [Place.read(text, "check") for text in self.check.split(",")]
+
+    @property
+    def setup(self) -> Setup:
+        names = ("graph", "fanout", "batch_size", "epochs", "hidden", "buffer", "seed")
+        return Setup(folder=Path(self.folder), **{name: getattr(self, name) for name in names})
+
+    def decisions_s(self) -> list[float]:
+        """Seconds. Raises ValueError on what is none."""
+        try:
+            return [float(text) / 1e3 for text in self.decision_ms.split(",") if text]
+        except ValueError:
+            raise ValueError(
+                f"--decision-ms {self.decision_ms}: expected numbers with commas between"
+            ) from None
+
+
+def calibrated(config: ModelConfig) -> tuple[Costs, float]:
+    """Costs from runs of two ranks, and the jitter of their training."""
+    setup, here = config.setup, Place(2, None)
+    small = replace(setup, batch_size=max(1, setup.batch_size // 4))
+
+    def known(of: Setup, place: Place) -> Known:
+        run = measure(of.parts(2), of.flags("none"), place, of.folder / "runs")
+        return Known(run=run, work=of.work(2, "none"))
+
+    computing = [known(setup, here), known(small, here)]
+    deciding = measure(setup.parts(2), setup.flags("rudder"), here, setup.folder / "runs")
+    parts = Parts.open(setup.parts(2))
+    costs = calibrate(
+        computing,
+        known(setup, config.calibration),
+        setup.gradient_bytes(parts.num_features, parts.num_classes),
+        1e-3 * deciding.summary["decisions"]["latency_ms_p50"],
+    )
+    return costs, jitter_of(computing[0], costs)
+
+
+def checked(config: ModelConfig, costs: Costs) -> Iterator[dict[str, Any]]:
+    """A row for each place and variant: predicted and measured."""
+    setup = config.setup
+    for place in config.places:
+        cluster = Cluster(ranks=place.ranks, cores=_CORES, link=place.link)
+        for variant in config.variants.split(","):
+            run = measure(
+                setup.parts(place.ranks), setup.flags(variant), place, setup.folder / "runs"
+            )
+            predicted = costs.epoch_s(
+                setup.work(place.ranks, variant), cluster, VARIANTS[variant][1]
+            )
+            yield {
+                "place": str(place),
+                "ranks": place.ranks,
+                "variant": variant,
+                "predicted_s": predicted,
+                "measured_s": run.epoch_s,
+                "error_pct": 100.0 * (predicted / run.epoch_s - 1.0),
+            }
+
+
+def extrapolated(config: ModelConfig, costs: Costs, jitter: float) -> list[Scaled]:
+    """A cell for each number of trainers, rate, setting and time of a decision."""
+    assert config.simulation is not None
+    try:
+        scales = json.loads(Path(config.simulation).read_text())["scales"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"--simulation {config.simulation}: not a file of benchmarks.simulate --json: {error}"
+        ) from None
+    there = replace(
+        costs,
+        train_s=costs.train_s / config.speedup,
+        train_edge_s=costs.train_edge_s / config.speedup,
+    )
+    found: list[Scaled] = []
+    for scale in scales:
+        for rate in config.cluster.split(","):
+            bits, ranks = bits_per_second(rate), scale["trainers"]
+            cluster = Cluster(
+                ranks=ranks, cores=config.cores * ranks, link=None if bits is None else bits / 8
+            )
+            times = [costs.decision_s, *config.decisions_s()]
+            found += scaled(scale, rate, cluster, there, times, config.buffer, jitter)
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    config = parse(ModelConfig, __doc__)
+    try:
+        if lacking := missing():
+            raise HostsError(f"links cannot be calibrated here: {lacking} is missing")
+        costs, jitter = calibrated(config)
+        checks = list(checked(config, costs))
+        print(f"{check_table(checks)}\n\n{error_of(checks).text()}")
+        cells = [] if config.simulation is None else extrapolated(config, costs, jitter)
+        error = error_of(checks)
+        rows = [cell.row(error.median_pct) for cell in cells]
+        report = {
+            "benchmark": "model",
+            "config": asdict(config),
+            "cores": _CORES,
+            "costs": asdict(costs),
+            "jitter": jitter,
+            "checks": checks,
+            "error": asdict(error),
+            "scales": rows,
+        }
+        if rows:
+            print(f"\n{scale_table(rows)}")
+        if config.json is not None:
+            Path(config.json).write_text(json.dumps(report, indent=1) + "\n")
+        if config.figure is not None:
+            Path(config.figure).write_text(figure(_TITLE, panels(checks, rows)))
+    except (ValueError, OSError, HostsError) as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Variants: the ways of training that the model knows, as flags and as what time knows of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.costs import Variant, Work
+from benchmarks.runs import parts_of
+from benchmarks.steps import Steps
+from benchmarks.trainers import ID_BYTES, Trainers
+from minidist.models import build_model
+from minidist.parts import Parts
+from rudder.config import SteerConfig
+
+# Minibatches that the loader samples beyond the one it fetches: what any buffer shows its decider,
+# and what lookahead looks at.
+_SHOWN, _LOOKAHEAD = 2, 16
+VARIANTS: dict[str, tuple[dict[str, str], Variant]] = {
+    "none": ({"prefetch": "none"}, Variant(ahead=False)),
+    "overlap": ({"prefetch": "overlap"}, Variant()),
+    "fixed": ({"prefetch": "fixed"}, Variant(window=_SHOWN)),
+    "lookahead": ({"prefetch": "lookahead"}, Variant(window=_LOOKAHEAD)),
+    "rudder": ({"prefetch": "rudder"}, Variant(window=_SHOWN, decides=True)),
+    "rudder sync": (
+        {"prefetch": "rudder", "decider_mode": "sync"},
+        Variant(window=_SHOWN, decides=True, sync=True),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """The training that is measured and predicted.
+
+    graph: of ``traces.RECIPES``.   folder: where its partitions are kept.
+    """
+
+    graph: str
+    fanout: tuple[int, ...]
+    batch_size: int
+    epochs: int
+    hidden: int
+    buffer: float
+    seed: int
+    folder: Path
+
+    def parts(self, ranks: int) -> Path:
+        """The partition directory; made where missing."""
+        return parts_of(self.graph, ranks, self.folder)
+
+    def flags(self, variant: str) -> dict[str, object]:
+        """Of ``minidist.train``."""
+        return {
+            "fanout": ",".join(map(str, self.fanout)),
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "hidden": self.hidden,
+            "buffer": self.buffer,
+            "seed": self.seed,
+            "eval_every": 0,
+            **VARIANTS[variant][0],
+        }
+
+    def work(self, ranks: int, variant: str) -> Work:
+        """What all ranks' minibatches need, without any run."""
+        trainers = Trainers(
+            parts=Parts.open(self.parts(ranks)),
+            fanouts=self.fanout,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            seed=self.seed,
+        )
+        config = SteerConfig(prefetch=VARIANTS[variant][0]["prefetch"], buffer=self.buffer)
+        nodes, edges, neighbor_bytes, moved, every = [], [], [], [], 1
+        for rank in range(ranks):
+            played = trainers.play(rank)
+            nodes.append(played.nodes)
+            edges.append(played.edges)
+            neighbor_bytes.append(played.reply_bytes + played.request_bytes)
+            moved.append(Steps.of(played.trace, config, self.seed + rank).moved)
+            every = played.trace.facts.minibatches_per_epoch
+        return Work(
+            nodes=np.array(nodes, float),
+            edges=np.array(edges, float),
+            neighbor_bytes=np.array(neighbor_bytes, float),
+            row_bytes=np.array(moved, float) * (4 * trainers.num_features + ID_BYTES),
+            steps_per_epoch=every,
+        )
+
+    def gradient_bytes(self, num_features: int, num_classes: int) -> float:
+        """That each rank puts into the sum: those of the model, and the loss."""
+        model: Any = build_model(
+            "sage",
+            num_features=num_features,
+            hidden=self.hidden,
+            num_classes=num_classes,
+            num_layers=len(self.fanout),
+            dropout=0.0,
+        )
+        return 4.0 * (1 + sum(int(each.numel()) for each in model.parameters()))
