@@ -7,7 +7,8 @@ can make them (see ``benchmarks.hosts``), so that its times and its asynchrony a
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from benchmarks.paper.settings import PaperConfig, Variant
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import NUM_PARTS, RECIPES
 from minidist.train import RunConfig, train_in_threads
+from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.base import Act, Decider
 from rudder.presets import capacity_of, make_decider, read_preset
@@ -120,11 +122,22 @@ def absent(variants: Sequence[Variant]) -> list[Row]:
     ]
 
 
-def replayed(recorded: Sequence[Trace], graph: str, variant: Variant, buffer: float) -> Row:
-    """A variant on recorded minibatches: rows in percent of no buffer's, %-Hits, decisions."""
-    base = _base(graph, len(recorded), buffer, variant)
+def replayed(
+    config: PaperConfig, recorded: Sequence[Trace], graph: str, variant: Variant, buffer: float
+) -> Row:
+    """A variant on recorded minibatches: rows in percent of no buffer's, %-Hits, decisions.
+
+    What came of it is kept in the config's folder, as with ``live``.
+    """
     setting = setting_of(variant, buffer)
-    found = row_of(recorded, setting, [replay(trace, setting) for trace in recorded], belady=0)
+    lengths = [[trace.num_minibatches, len(trace.ids)] for trace in recorded]
+    named = {"trace": recorded[0].name, "lengths": lengths, "buffer": buffer, **variant.steer}
+
+    def play_all() -> dict[str, Any]:
+        return row_of(recorded, setting, [replay(trace, setting) for trace in recorded], belady=0)
+
+    found = _kept(config, named, play_all)
+    base = _base(graph, len(recorded), buffer, variant)
     return base | _figures(found["rows_moved"], found["rows_none"], found)
 
 
@@ -164,7 +177,14 @@ def live(
         **variant.steer,
         **(flags or {}),
     }
-    summary = _kept_run(config, graph, ranks, settings)
+    named = {"graph": graph, "ranks": ranks, "rate": config.rate, **settings}
+
+    def run() -> dict[str, Any]:
+        parts = parts_of(graph, ranks, Path(config.folder))
+        with _links(config.rate, ranks) as (launcher, link):
+            return {**train(parts, settings, launcher), "link": link}
+
+    summary = _kept(config, named, run)
     rows = summary["rows"]
     figures = {**(summary["buffer"] or {}), "decisions": summary["decisions"]}
     times = {
@@ -185,34 +205,34 @@ def _figures(moved: int, without: int, found: Mapping[str, Any]) -> Row:
     }
 
 
-def _kept_run(
-    config: PaperConfig, graph: str, ranks: int, settings: Mapping[str, object]
+def _kept(
+    config: PaperConfig, named: Mapping[str, object], make: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """The summary of a run, and its ``link``; from the folder if it was run before."""
-    folder = Path(config.folder) / "runs"
-    named = {"graph": graph, "ranks": ranks, "rate": config.rate, **settings}
-    words = json.dumps([named, _files(settings)], sort_keys=True)
-    file = folder / f"{hashlib.sha256(words.encode()).hexdigest()[:20]}.json"
+    """What was made under these settings before, from the folder; made now if it was not."""
+    words = json.dumps([named, _files(named)], sort_keys=True)
+    name = hashlib.sha256(words.encode()).hexdigest()[:20]
+    file = Path(config.folder) / "kept" / f"{name}.json"
     if file.is_file():
-        kept: dict[str, Any] = json.loads(file.read_text())
+        kept: dict[str, Any] = json.loads(file.read_text())["figures"]
         return kept
-    parts = parts_of(graph, ranks, Path(config.folder))
-    with _links(config.rate, ranks) as (launcher, link):
-        summary = {**train(parts, settings, launcher), "link": link, "settings": named}
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(summary))
-    return summary
+    made = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"settings": named, "figures": made}, indent=1) + "\n")
+    os.replace(partial, file)
+    return made
 
 
-def _files(settings: Mapping[str, object]) -> list[tuple[str, int, int]]:
-    """Size and time of the models that a run reads: another file is another run."""
-    known = []
-    for name in ("agent_model", "classifier_dir"):
-        path = Path(str(settings.get(name, "")))
-        path = path / "meta.json" if path.is_dir() and name in settings else path
-        if path.is_file():
-            known.append((name, path.stat().st_size, path.stat().st_mtime_ns))
-    return known
+def _files(named: Mapping[str, object]) -> list[tuple[str, int, int]]:
+    """Size and time of the models that are read: another file is another run."""
+    paths = []
+    if named.get("decider") == "llm":
+        model = str(named["agent_model"])
+        paths.append(EMBEDDED if model == "embedded" else Path(model))
+    elif "classifier_dir" in named:
+        paths.append(Path(str(named["classifier_dir"])) / "meta.json")
+    known = [(path, path.stat()) for path in paths if path.is_file()]
+    return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in known]
 
 
 @contextmanager

@@ -21,7 +21,9 @@ def measure(config: PaperConfig) -> list[Row]:
     rows = []
     for graph, ranks in progress(cells, "communication"):
         recorded = record(config, graph, ranks)
-        rows += [replayed(recorded, graph, config.agent, buffer) for buffer in config.buffers]
+        rows += [
+            replayed(config, recorded, graph, config.agent, buffer) for buffer in config.buffers
+        ]
     return rows
 
 

@@ -34,10 +34,10 @@ def measure(config: PaperConfig) -> list[Row]:
     rows = []
     for graph, ranks, buffer in progress(cells, "massivegnn"):
         recorded = record(config, graph, ranks)
-        tried = [(replayed(recorded, graph, each, buffer), each) for each in TRIED]
+        tried = [(replayed(config, recorded, graph, each, buffer), each) for each in TRIED]
         best, variant = min(tried, key=lambda pair: float(pair[0]["moved_pct"]))
         here = [best | {"variant": BEST, "best": variant.name.partition(" ")[2]}]
-        here.append(replayed(recorded, graph, config.agent, buffer))
+        here.append(replayed(config, recorded, graph, config.agent, buffer))
         if graph in TIMED:
             for row, each in zip(here, (variant, config.agent), strict=True):
                 row |= _times(config, graph, each, buffer)

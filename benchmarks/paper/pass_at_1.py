@@ -29,7 +29,7 @@ def measure(config: PaperConfig) -> list[Row]:
     for graph, ranks, buffer in progress(cells, "pass_at_1"):
         rows += [live(config, graph, ranks, agent, buffer) for agent in ready(llm)]
         recorded = record(config, graph, ranks)
-        rows += [replayed(recorded, graph, one, buffer) for one in ready(others)]
+        rows += [replayed(config, recorded, graph, one, buffer) for one in ready(others)]
     return rows + absent([*llm, *others])
 
 

@@ -1,5 +1,6 @@
 """Settings: what every command of ``benchmarks.paper`` can be told, and the deciders it asks."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,8 +140,14 @@ class PaperConfig:
         """Classifiers, from ``classifier_dir`` or as they ship."""
         folder = Path(self.classifier_dir) if self.classifier_dir else SHIPPED
         steer = {"prefetch": "rudder", "classifier_dir": str(folder)}
-        missing = None if (folder / "meta.json").is_file() else _NO_CLASSIFIERS
+        meta = folder / "meta.json"
+        fitted = json.loads(meta.read_text())["classes"] if meta.is_file() else {}
         return [
-            Variant(name=name, kind="classifier", steer={**steer, "decider": name}, missing=missing)
+            Variant(
+                name=name,
+                kind="classifier",
+                steer={**steer, "decider": name},
+                missing=None if name in fitted else _NO_CLASSIFIERS,
+            )
             for name in names
         ]

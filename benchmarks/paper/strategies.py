@@ -42,7 +42,7 @@ def measure(config: PaperConfig) -> list[Row]:
     for graph, ranks, buffer in progress(cells, "strategies"):
         recorded = record(config, graph, ranks)
         for variant in (SINGLE, SELDOM, FIXED, config.agent):
-            row = replayed(recorded, graph, variant, buffer)
+            row = replayed(config, recorded, graph, variant, buffer)
             rows.append(row | {"curve": asdict(hits_curve(recorded, variant, buffer))})
     return rows
 

@@ -61,7 +61,7 @@ def measure(config: PaperConfig) -> list[Row]:
         recorded = record(config, graph, ranks, batch)
         for buffer in config.buffers:
             rows += [
-                replayed(recorded, graph, variant, buffer) | {"batch": batch}
+                replayed(config, recorded, graph, variant, buffer) | {"batch": batch}
                 for variant in ready(variants)
             ]
     for graph in (graph for graph in config.graph_names if graph in TIMED):
