@@ -105,7 +105,7 @@ def _more_ranks(rows: Sequence[Row]) -> list[float]:
 def draw(rows: Sequence[Row]) -> list[Panel]:
     """Epoch times over ranks, a panel for each graph and buffer."""
     panels: list[Panel] = []
-    for graph, buffer in dict.fromkeys((row["graph"], row["buffer"]) for row in rows):
+    for graph, buffer in dict.fromkeys((row["graph"], row["buffer"]) for row in pick(rows)):
         here = pick(rows, graph=graph, buffer=buffer)
         lines = []
         for name in distinct(here, "variant"):

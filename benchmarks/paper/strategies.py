@@ -82,7 +82,7 @@ def draw(rows: Sequence[Row]) -> list[Panel]:
     """A panel for each graph and buffer."""
     panels: list[Panel] = []
     for graph, ranks, buffer in dict.fromkeys(
-        (row["graph"], row["ranks"], row["buffer"]) for row in rows
+        (row["graph"], row["ranks"], row["buffer"]) for row in pick(rows)
     ):
         here = pick(rows, graph=graph, ranks=ranks, buffer=buffer)
         curves = [(row["variant"], Curve(**row["curve"])) for row in here]
