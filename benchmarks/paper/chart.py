@@ -11,7 +11,7 @@ from rudder.pages.markup import Markup, tag
 from rudder.pages.numerals import fixed, plain, ticks
 
 WIDTH = 350
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 30, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 38, 40
 _PLOT_HEIGHT = 170
 _BAR, _BAR_GAP, _GROUP_GAP = 11, 3, 9
 _PER_ROW, _GAP = 3, 22
@@ -241,7 +241,7 @@ def _lines(panel: LinePanel, palette: Palette) -> list[Markup]:
     for value in few if len(few) <= 6 else ticks(start, end, whole=panel.whole):
         shapes.append(_text(plain(value), across(value), bottom + 15, anchor="middle"))
     shapes.append(_text(panel.x, WIDTH - _RIGHT, bottom + 32, anchor="end"))
-    shapes.append(_text(panel.y, 0, _TOP - 2))
+    shapes.append(_text(panel.y, 0, _TOP - 9))
     for number, line in enumerate(panel.lines):
         colour = palette.colours[line.name]
         top = bottom - 8 * (number + 1)

@@ -12,7 +12,7 @@ from rudder.pages.markup import Markup, tag
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 18px 24px; }
-.panels svg { width: 100%; max-width: 460px; height: auto; }
+.panels svg { width: 100%; max-width: 430px; height: auto; }
 .claims { list-style: none; margin: 0; padding: 0; display: grid; gap: 12px; }
 .claims p { margin: 0; overflow-wrap: anywhere; }
 .claims li > p:first-child { font-weight: 600; }
@@ -20,6 +20,7 @@ _STYLE = """
 .verdict.yes { color: var(--green); } .verdict.no { color: var(--orange); }
 section > h2 .verdict { vertical-align: middle; margin-left: 8px; font-weight: 500; }
 details { margin-top: 12px; }
+main > .card { margin-top: 20px; }
 """  # noqa: E501
 _TONES = {HOLDS: "yes", PARTLY: "no", FAILS: "no"}
 
@@ -99,7 +100,7 @@ def _section(report: Mapping[str, Any], panels: Sequence[Panel]) -> Markup:
         tag("summary", "The figures"),
         table(report["title"], header, lines, "compare"),
     )
-    settings = ", ".join(
+    settings = " ".join(
         f"--{name.replace('_', '-')} {value}"
         for name, value in report["settings"].items()
         if value is not None and name not in ("folder", "out")
