@@ -1,16 +1,16 @@
 """Comparison: the task that a peer and we are given, what each run showed, and the ratios.
 
-Both sides train GraphSAGE (mean) by Adam with the same fan-out, batch, widths, dropout and number
-of epochs. Epoch times are medians over the epochs after the first, of the slowest rank, evaluation
-left out. Both sides' weights are scored on all test nodes with all neighbours: ours by the run's
-own evaluation, the peer's by ``score``, after it has ended. Our memory and the bytes on our links
-therefore hold an evaluation, the peer's do not.
+Both sides train GraphSAGE (mean) by Adam from the same weights, with the same fan-out, batch,
+widths, dropout and number of epochs. Epoch times are medians over the epochs after the first, of
+the slowest rank, evaluation left out. Both sides' weights are scored on all test nodes with all
+neighbours: ours by the run's own evaluation, the peer's by ``score``, after it has ended. Our
+memory and the bytes on our links therefore hold an evaluation, the peer's do not.
 """
 
 import json
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
 from benchmarks.traces import RECIPES, available
 from minidist.graph import Graph
+from minidist.models import build_model
 from minidist.parts import Parts
 from runnable.table import render
 
@@ -49,6 +50,19 @@ class Task:
         widths = [parts.num_features, *inner, parts.num_classes]
         return {**asdict(self), "fanout": list(self.fanout), "widths": widths}
 
+    def first_weights(self, parts: Parts) -> dict[str, NDArray[np.float32]]:
+        """What our own training of this task starts from, named as ``score`` takes it."""
+        torch.manual_seed(self.seed)
+        model = build_model(
+            "sage",
+            num_features=parts.num_features,
+            hidden=self.hidden,
+            num_classes=parts.num_classes,
+            num_layers=len(self.fanout),
+            dropout=self.dropout,
+        )
+        return weights_of(model.convs)
+
     def flags(self) -> dict[str, object]:
         """The task as ``minidist.train`` takes it; evaluated once, at the end."""
         fanout = ",".join(map(str, self.fanout))
@@ -71,6 +85,16 @@ class Run:
     test_accuracy: float
     memory: Memory
     link_mb: float | None = None
+
+
+def weights_of(convs: Iterable[Any]) -> dict[str, NDArray[np.float32]]:
+    """The weights of PyG's SAGEConvs, named as ``score`` takes them."""
+    found = {}
+    for number, conv in enumerate(convs):
+        found[f"self{number}"] = conv.lin_r.weight
+        found[f"neighbours{number}"] = conv.lin_l.weight
+        found[f"bias{number}"] = conv.lin_l.bias
+    return {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
 
 
 def check_graph(name: str) -> None:
@@ -121,7 +145,7 @@ def read_peer(who: str, folder: Path, graph: Graph, memory: Memory) -> Run:
 
 def _median_of_slowest(ranks: Sequence[Sequence[Mapping[str, float]]], name: str) -> float:
     slowest = [max(times[name] for times in epoch) for epoch in zip(*ranks, strict=True)]
-    return statistics.median(slowest[1:] or slowest)
+    return float(statistics.median(slowest[1:] or slowest))
 
 
 def score(weights: Mapping[str, NDArray[np.float32]], graph: Graph) -> float:
@@ -131,10 +155,13 @@ def score(weights: Mapping[str, NDArray[np.float32]], graph: Graph) -> float:
     """
     degrees = np.diff(graph.indptr)
     share = np.repeat(1 / np.maximum(degrees, 1), degrees).astype(np.float32)
-    size = (graph.num_nodes, graph.num_nodes)
-    arrays = (graph.indptr, graph.indices.astype(np.int64), share)
-    tensors = map(torch.from_numpy, arrays)
-    adjacency = torch.sparse_csr_tensor(*tensors, size=size, check_invariants=True)
+    adjacency = torch.sparse_csr_tensor(
+        torch.from_numpy(graph.indptr),
+        torch.from_numpy(graph.indices.astype(np.int64)),
+        torch.from_numpy(share),
+        size=(graph.num_nodes, graph.num_nodes),
+        check_invariants=True,
+    )
     h = torch.from_numpy(np.ascontiguousarray(graph.x))
     num_layers = len(weights) // 3
     for layer in range(num_layers):
@@ -145,7 +172,7 @@ def score(weights: Mapping[str, NDArray[np.float32]], graph: Graph) -> float:
         if layer + 1 < num_layers:
             h = h.relu()
     correct = h.argmax(dim=1).numpy() == graph.y
-    return float(correct[graph.test_mask].mean())
+    return float(np.mean(correct[graph.test_mask]))
 
 
 def summarize(peer: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -155,7 +182,7 @@ def summarize(peer: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
     that processes share counted once.
     """
     names = sorted({run.who for run in runs}, key=[run.who for run in runs].index)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for who in sorted(names, key=lambda name: name != peer):
         mine = [run for run in runs if run.who == who]
         links = [run.link_mb for run in mine if run.link_mb is not None]

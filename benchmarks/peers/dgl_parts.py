@@ -74,7 +74,7 @@ def lay_out(parts: Parts, folder: Path) -> Path:
         home = folder / f"part{part}"
         home.mkdir(parents=True)
         arrays = part_arrays(shard, first_edge)
-        np.savez(home / "arrays.npz", **arrays)
+        np.savez(home / "arrays.npz", **arrays)  # type: ignore[arg-type]
         first = int(shard.book.offsets[part])
         node_map.append([first, first + shard.num_nodes])
         edge_map.append([first_edge, first_edge + len(arrays["src"])])

@@ -13,7 +13,8 @@ one rank of ours. DistDGL runs its own example of distributed GraphSAGE: DistNod
 ``g.ndata[...]`` in the trainer, DistributedDataParallel over gloo. It is given the best that a
 short trial of each of these finds: no sampler process and the host's share of the cores as threads
 (what its documentation begins with), one and two sampler processes with one thread each, and no
-sampler with all cores. GraphBolt's sampling is left out, as its library exists only for PyTorch up to 2.2.1.
+sampler with all cores. GraphBolt's sampling is left out: its library exists only for PyTorch up to
+2.2.1.
 
 Our runs are given the host's share of the cores. See ``comparison`` for what is measured.
 """
@@ -26,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -153,6 +155,7 @@ def train_distdgl(bench: Bench, tuning: Tuning, task: Task) -> Run:
             "out": name,
         }
         file.write_text(json.dumps(settings))
+        np.savez(out / "first_weights.npz", **task.first_weights(bench.parts))  # type: ignore[arg-type]
         program = [str(bench.python), str(PROGRAMS / "distdgl_host.py"), str(file)]
         commands = [[*up.inside(host), *program, str(host)] for host in range(num)]
         run_together(commands, {}, out / "log", _LIMIT_S)

@@ -2,42 +2,44 @@
 
     python distdgl_train.py SETTINGS.json
 
-The trainers write ``rank<R>.json`` (seconds of every epoch) and rank 0 also ``weights.npz`` into
-the settings' ``out``. B seeds, D features, H hidden units.
+The settings' folder ``out`` holds ``first_weights.npz``; the trainers write ``rank<R>.json`` there
+(every epoch's seconds), and rank 0 also ``weights.npz``. B seeds, D features, H hidden units.
 """
 
 import json
 import os
 import sys
 import time
-import types
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 # dgl 2.1 loads a library for GraphBolt, which exists for old PyTorch only; nothing here needs it.
 # At the top of the file, as sampler processes import it before they import dgl.
-_graphbolt = types.ModuleType("dgl.graphbolt")
-_graphbolt.FusedCSCSamplingGraph = type("FusedCSCSamplingGraph", (), {})
-sys.modules["dgl.graphbolt"] = _graphbolt
+sys.modules["dgl.graphbolt"] = ModuleType("dgl.graphbolt")
+sys.modules["dgl.graphbolt"].FusedCSCSamplingGraph = type("None", (), {})  # type: ignore[attr-defined]
 
-import dgl  # noqa: E402
-import dgl.distributed  # noqa: E402
+import dgl  # type: ignore[import-not-found]  # noqa: E402
+import dgl.distributed  # type: ignore[import-not-found]  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-from dgl.nn.pytorch import SAGEConv  # noqa: E402
-from torch import nn  # noqa: E402
+from dgl.nn.pytorch import SAGEConv  # type: ignore[import-not-found]  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
 
 class GraphSAGE(nn.Module):
     """Mean aggregation, ReLU and dropout between the layers."""
 
-    def __init__(self, widths, dropout):
+    def __init__(self, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
         self.convs = nn.ModuleList(SAGEConv(width, out, "mean") for width, out in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, blocks, h):
+    def forward(self, blocks: Sequence[Any], h: Tensor) -> Tensor:
         """Blocks, outermost first, and h [input nodes, D] -> logits [B, C]."""
         for number, (conv, block) in enumerate(zip(self.convs, blocks, strict=True)):
             h = conv(block, h)
@@ -46,18 +48,21 @@ class GraphSAGE(nn.Module):
         return h
 
 
-def weights_of(model):
-    """``self0``, ``neighbours0``, ``bias0`` and so on, as numpy arrays."""
+def weights_of(model: GraphSAGE) -> dict[str, Tensor]:
+    """``self0``, ``neighbours0``, ``bias0`` and so on, which share the model's memory."""
     found = {}
-    for number, conv in enumerate(model.convs):
-        found[f"self{number}"] = conv.fc_self.weight
-        found[f"neighbours{number}"] = conv.fc_neigh.weight
-        found[f"bias{number}"] = conv.fc_self.bias
-    return {name: tensor.detach().numpy() for name, tensor in found.items()}
+    convs: Sequence[Any] = list(model.convs)
+    for number, conv in enumerate(convs):
+        found[f"self{number}"] = conv.fc_self.weight.data
+        found[f"neighbours{number}"] = conv.fc_neigh.weight.data
+        found[f"bias{number}"] = conv.fc_self.bias.data
+    return found
 
 
-def train(settings):
-    """Train; returns what this rank measured, and the model."""
+def train(
+    settings: dict[str, Any], weights: dict[str, NDArray[np.float32]]
+) -> tuple[list[dict[str, float]], GraphSAGE]:
+    """Train, from the given weights; returns this rank's epochs, and the model."""
     torch.manual_seed(settings["seed"])
     graph = dgl.distributed.DistGraph(settings["name"])
     book = graph.get_partition_book()
@@ -68,9 +73,11 @@ def train(settings):
         graph, train_ids, sampler, batch_size=settings["batch_size"], shuffle=True, drop_last=False
     )
     model = GraphSAGE(settings["widths"], settings["dropout"])
+    for name, tensor in weights_of(model).items():
+        tensor.copy_(torch.from_numpy(weights[name]))
     parallel = nn.parallel.DistributedDataParallel(model)
     adam = torch.optim.Adam(model.parameters(), lr=settings["lr"])
-    epochs = []
+    epochs: list[dict[str, float]] = []
     for _ in range(settings["epochs"]):
         model.train()
         torch.distributed.barrier()
@@ -84,7 +91,7 @@ def train(settings):
             fetched = time.perf_counter()
             loss = F.cross_entropy(parallel(blocks, x), y)
             adam.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
             times["sample_s"] += sampled - ended
             times["fetch_s"] += fetched - sampled
@@ -92,21 +99,23 @@ def train(settings):
             times["train_s"] += ended - fetched
             steps, rows = steps + 1, rows + len(input_nodes)
         epochs.append({"epoch_s": ended - began, "steps": steps, "input_nodes": rows, **times})
-    return {"epochs": epochs}, model
+    return epochs, model
 
 
-def main():
+def main() -> None:
+    """The server's or the trainer's process."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     # A server serves here, and leaves from here.
     dgl.distributed.initialize(settings["ip_config"])
     torch.distributed.init_process_group("gloo")
     rank = torch.distributed.get_rank()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    found, model = train(settings)
     out = Path(settings["out"])
-    (out / f"rank{rank}.json").write_text(json.dumps(found))
+    epochs, model = train(settings, dict(np.load(out / "first_weights.npz")))
+    (out / f"rank{rank}.json").write_text(json.dumps({"epochs": epochs}))
     if rank == 0:
-        np.savez(out / "weights.npz", **weights_of(model))
+        arrays = {name: tensor.numpy() for name, tensor in weights_of(model).items()}
+        np.savez(out / "weights.npz", **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
