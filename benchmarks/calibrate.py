@@ -4,15 +4,12 @@ P ranks, T minibatches of a rank.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.costs import Amounts, Cluster, Costs, Work
 from benchmarks.measured import Measured
-
-# Of the samples, those that most exceed the line: the machine did something else then.
-_OUTLIERS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,18 +30,11 @@ class Known:
 
 
 def line(amounts: Amounts, seconds: Amounts) -> tuple[float, float]:
-    """(a, b), neither negative, of seconds = a + b amounts; least squares without outliers."""
+    """(a, b), neither negative, of seconds = a + b amounts; least squares.
+
+    Times when the machine did something else are among them: an epoch has those too.
+    """
     x, y = amounts.ravel(), seconds.ravel()
-    kept = np.ones(len(x), bool)
-    fixed = slope = 0.0
-    for _ in range(3):
-        fixed, slope = _least_squares(x[kept], y[kept])
-        over = y - fixed - slope * x
-        kept = over <= np.quantile(over, 1 - _OUTLIERS)
-    return fixed, slope
-
-
-def _least_squares(x: Amounts, y: Amounts) -> tuple[float, float]:
     spread = x - x.mean()
     slope = float(spread @ (y - y.mean())) / max(float(spread @ spread), 1e-30)
     fixed = float(y.mean() - slope * x.mean())
@@ -56,12 +46,17 @@ def _least_squares(x: Amounts, y: Amounts) -> tuple[float, float]:
 
 
 def calibrate(
-    computing: Sequence[Known], carrying: Known, gradient_bytes: float, decision_s: float
+    computing: Sequence[Known],
+    carrying: Known,
+    ahead: Known,
+    gradient_bytes: float,
+    decision_s: float,
 ) -> Costs:
-    """Costs from ``--prefetch none`` runs, in which nothing overlaps.
+    """Costs from ``--prefetch none`` runs, in which nothing overlaps, and one where rows are ahead.
 
     computing: two ranks of one host, each with a core; of several batch sizes, so that what a
     minibatch costs anyway is told from what its size adds.   carrying: two hosts.
+    ahead: the same hosts with ``--prefetch overlap``.
     """
 
     def fit(name: str, stage: str) -> tuple[float, float]:
@@ -91,6 +86,8 @@ def calibrate(
         train_edge_s=train[1],
         exchange_s=exchange_s,
         link_share=1 / (byte_s * link),
+        ahead_share=1.0,
+        queue=0.0,
         sum_s=0.0,
         gradient_bytes=gradient_bytes,
         decision_s=decision_s,
@@ -98,15 +95,27 @@ def calibrate(
     cluster = Cluster(ranks=2, cores=2, link=link)
     computed = train[0] + train[1] * carrying.amounts("edges").max(axis=0)
     over = carrying.times("train_s").min(axis=0) - computed - costs.sum_seconds(cluster)
-    return Costs(**{**vars(costs), "sum_s": max(0.0, float(np.median(over)))})
+    costs = replace(
+        costs, sum_s=max(0.0, float(np.median(over))), jitter=_jitter(computing[0], costs)
+    )
+    return _with_queues(costs, ahead, link)
 
 
-def jitter_of(known: Known, costs: Costs) -> float:
-    """Standard deviation of equal steps' training time, as a share of it; outliers left out."""
+def _with_queues(costs: Costs, ahead: Known, link: float) -> Costs:
+    """What changes where rows are on the links all the time."""
+    asked = _beyond(ahead, "fetch_s", "nodes", (costs.fetch_s, costs.fetch_row_s))
+    on_link = _busier(ahead.amounts("row_bytes")) / link
+    share = float(on_link.sum()) / max(float((asked - costs.exchange_s).sum()), 1e-9)
+    sampled = _beyond(ahead, "sample_s", "edges", (costs.sample_s, costs.sample_edge_s))
+    queued = float((sampled - costs.exchange_s).mean() / on_link.mean())
+    return replace(costs, ahead_share=min(share, 1.0), queue=max(queued, 0.0))
+
+
+def _jitter(known: Known, costs: Costs) -> float:
+    """Of training steps, in which who comes last waits for nobody."""
     seconds = known.times("train_s").min(axis=0)
     shares = seconds / (costs.train_s + costs.train_edge_s * known.amounts("edges").max(axis=0))
-    kept = shares[shares <= np.quantile(shares, 1 - _OUTLIERS)]
-    return float(kept.std() / kept.mean())
+    return float(shares.std() / shares.mean())
 
 
 def _beyond(known: Known, stage: str, name: str, computing: tuple[float, float]) -> Amounts:

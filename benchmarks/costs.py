@@ -5,6 +5,7 @@ P ranks, T minibatches of a rank.
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ from benchmarks.pipeline import Seconds, Stages, epoch_seconds, step_ends
 Amounts = NDArray[np.float64]
 # Minibatches that a stage of ``minidist.train`` may be in front of the next.
 _AHEAD = 2
+
+
+def slowest_of(count: int) -> float:
+    """Standard deviations over the mean at which the largest of so many normals lies (Blom)."""
+    return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,8 +74,12 @@ class Costs:
 
     sample_s + edges * sample_edge_s, and likewise fetch_s and fetch_row_s (gathering), train_s and
     train_edge_s.   exchange_s: of an exchange between hosts, beyond its bytes.
-    link_share: of a link's rate that bytes get.   sum_s: of a round of the sum between hosts.
+    link_share: of a link's rate that bytes get where all ranks fetch and then train; ahead_share:
+    where they fetch all the time, so that what one asks for is behind what it sends to another.
+    queue: what samples and sums wait for then, as a share of the time that the rows are on the link
+    at its rate.   sum_s: of a round of the sum between hosts.
     gradient_bytes: that a rank puts into it.   decision_s: of one decision.
+    jitter: standard deviation of computing times of equal work, as a share of them.
     """
 
     sample_s: float
@@ -80,21 +90,31 @@ class Costs:
     train_edge_s: float
     exchange_s: float
     link_share: float
+    ahead_share: float
+    queue: float
     sum_s: float
     gradient_bytes: float
     decision_s: float = 0.0
+    jitter: float = 0.0
 
     def stages(self, work: Work, cluster: Cluster, variant: Variant) -> Stages:
         """How long each minibatch is in each stage."""
         sample = self.sample_s + self.sample_edge_s * work.edges
         fetch = self.fetch_s + self.fetch_row_s * work.nodes
+        train = self.train_s + self.train_edge_s * work.edges
+        # Queues make up for what is prepared late now and then, if there are any.
+        exposed = train if variant.ahead else sample + fetch + train
+        late = slowest_of(cluster.ranks) * self.jitter * exposed.mean(axis=0)
         if variant.sync:
             fetch = fetch + self.decision_s
+        queued = self._queued(work, cluster) if variant.ahead else 0.0
+        share = self.ahead_share if variant.ahead else self.link_share
+        asking = self._wire(work.neighbor_bytes, cluster, self.link_share)
         return Stages(
-            sample=cluster.shared(sample) + self._wire(work.neighbor_bytes, cluster),
-            fetch=cluster.shared(fetch) + self._wire(work.row_bytes, cluster),
-            train=cluster.shared(self.train_s + self.train_edge_s * work.edges),
-            together=np.full(work.nodes.shape[1], self.sum_seconds(cluster)),
+            sample=cluster.shared(sample) + asking + queued,
+            fetch=cluster.shared(fetch) + self._wire(work.row_bytes, cluster, share),
+            train=cluster.shared(train),
+            together=self.sum_seconds(cluster) + late + queued,
         )
 
     def sum_seconds(self, cluster: Cluster) -> float:
@@ -123,7 +143,7 @@ class Costs:
             return np.zeros(work.nodes.shape[1])
         total = work.neighbor_bytes + work.row_bytes + self._sum_bytes(cluster.ranks)
         busiest = total[int(total.sum(axis=1).argmax())]
-        return np.asarray(busiest / (self.link_share * cluster.link))
+        return np.asarray(busiest / cluster.link)
 
     def epoch_s(self, work: Work, cluster: Cluster, variant: Variant) -> float:
         """The median epoch after the first."""
@@ -140,9 +160,15 @@ class Costs:
     def _sum_bytes(self, ranks: int) -> float:
         return 2 * (ranks - 1) / ranks * self.gradient_bytes
 
-    def _wire(self, amounts: Amounts, cluster: Cluster) -> Amounts:
+    def _queued(self, work: Work, cluster: Cluster) -> Seconds | float:
+        """What small messages wait for behind rows: float64 [T]."""
+        if cluster.link is None:
+            return 0.0
+        return np.asarray(self.queue * work.row_bytes.mean(axis=0) / cluster.link)
+
+    def _wire(self, amounts: Amounts, cluster: Cluster, share: float) -> Amounts:
         """Seconds of exchanges in which all ranks send as much as the mean of what they get."""
         if cluster.link is None:
             return np.zeros_like(amounts)
         busier = np.maximum(amounts, amounts.mean(axis=0))
-        return np.asarray(self.exchange_s + busier / (self.link_share * cluster.link))
+        return np.asarray(self.exchange_s + busier / (share * cluster.link))

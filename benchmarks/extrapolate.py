@@ -6,12 +6,11 @@ P trainers, k of them played, T minibatches.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from benchmarks.costs import Amounts, Cluster, Costs, Variant, Work
+from benchmarks.costs import Amounts, Cluster, Costs, Variant, Work, slowest_of
 from benchmarks.trainers import ID_BYTES
 
 
@@ -45,11 +44,6 @@ class Scaled:
         return {**asdict(self), "error_pct": self.error_pct(measured_pct)}
 
 
-def slowest_of(count: int) -> float:
-    """Standard deviations over the mean at which the largest of so many normals lies (Blom)."""
-    return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
-
-
 def spread(amounts: Amounts) -> float:
     """Of trainers [k, T] in a step, as a share of the mean; 0 where one alone was played."""
     if len(amounts) < 2:
@@ -64,12 +58,11 @@ def scaled(
     costs: Costs,
     decisions_s: Sequence[float],
     buffer: float,
-    jitter: float,
 ) -> Iterator[Scaled]:
     """All settings of a simulated number of trainers with a buffer of that share.
 
-    decisions_s: times of the llm's decision, each a setting.   jitter: of equal steps' training
-    time, as a share. Raises ValueError where no such buffer was simulated.
+    decisions_s: times of the llm's decision, each a setting.
+    Raises ValueError where no such buffer was simulated.
     """
     lines = [line for line in scale["rows"] if line["buffer"] == buffer]
     if not lines:
@@ -94,10 +87,8 @@ def scaled(
     for name, variant, decision_s, moved, error in settings:
         work = work_of(scale, moved)
         slower = replace(costs, decision_s=decision_s)
-        epoch, even = (
-            slower.epoch_s(each, cluster, variant)
-            for each in (_slowest(work, cluster.ranks, jitter), _mean(work))
-        )
+        steady = replace(slower, jitter=0.0)
+        epoch = slower.epoch_s(_slowest(work, cluster.ranks), cluster, variant)
         training = slower.stages(_mean(work), cluster, variant).train[:, : work.steps_per_epoch]
         step = epoch / work.steps_per_epoch
         interval = 1 if variant.sync else max(1, math.ceil(decision_s / step))
@@ -106,22 +97,22 @@ def scaled(
             rate=rate,
             setting=name,
             epoch_s=epoch,
-            even_s=even,
+            even_s=steady.epoch_s(_mean(work), cluster, variant),
             training_pct=100.0 * float(training.sum()) / epoch,
             interval=interval,
             rows_error_pct=error,
         )
 
 
-def _slowest(work: Work, count: int, jitter: float) -> Work:
+def _slowest(work: Work, count: int) -> Work:
     """The slowest of so many trainers in every step, from the ones that were played [1, T].
 
     A step ends with its slowest trainer. As P grows that is ever farther from the mean: what they
-    need in a step is taken for normal, with the spread of the played ones and, for training, the
-    jitter of the measured ones; the slowest is where the largest of P of them is expected.
+    need in a step is taken for normal, with the spread of the played ones, and the slowest is where
+    the largest of P of them is expected.
     """
     mean, far = _mean(work), slowest_of(count)
-    heavier = 1 + far * math.hypot(spread(work.edges), jitter)
+    heavier = 1 + far * spread(work.edges)
     fuller = 1 + far * spread(work.row_bytes + work.neighbor_bytes)
     return replace(
         mean,

@@ -52,7 +52,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """One run. summary: its own.   times: float64 [P, T] by the names of ``STAGES``, seconds."""
+    """One run. summary: its own.
+
+    times: float64 [P, T] by the names of ``STAGES``, seconds; empty unless they were asked for.
+    """
 
     place: Place
     summary: dict[str, Any]
@@ -63,28 +66,32 @@ class Measured:
         return float(self.summary["epoch_time_s"])
 
 
-def measure(parts: Path, flags: Mapping[str, object], place: Place, folder: Path) -> Measured:
+def measure(
+    parts: Path, flags: Mapping[str, object], place: Place, folder: Path, *, logged: bool = False
+) -> Measured:
     """Train there, or read what an earlier call with these flags left in the folder.
 
+    logged: with the times of each step, from event logs; checkpoints are written then too.
     Raises ValueError where training fails, ``HostsError`` where there can be no hosts.
     """
     key = json.dumps({"parts": parts.name, "place": str(place), **flags}, sort_keys=True)
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if file.exists():
         kept = json.loads(file.read_text())
-        times = {name: np.array(kept["times"][name]) for name in STAGES}
-        return Measured(place=place, summary=kept["summary"], times=times)
+        times = {name: np.array(listed) for name, listed in kept["times"].items()}
+        if times or not logged:
+            return Measured(place=place, summary=kept["summary"], times=times)
     with tempfile.TemporaryDirectory(prefix="minidist-model-") as out:
-        every = {**flags, "out": out}
+        every = {**flags, "out": out} if logged else flags
         if place.rate is None:
             summary = train(parts, every)
         else:
             with hosts(place.ranks, place.rate) as up:
                 summary = train(parts, every, up.mpiexec)
-        times = _times(Path(out), place.ranks)
+        times = _times(Path(out), place.ranks) if logged else {}
     folder.mkdir(parents=True, exist_ok=True)
-    listed = {name: values.tolist() for name, values in times.items()}
-    file.write_text(json.dumps({"run": key, "summary": summary, "times": listed}) + "\n")
+    lists = {name: values.tolist() for name, values in times.items()}
+    file.write_text(json.dumps({"run": key, "summary": summary, "times": lists}) + "\n")
     return Measured(place=place, summary=summary, times=times)
 
 

@@ -9,16 +9,18 @@ that other ranks own (misses and replacements; played from the trace, not measur
     sample   s = s0 + s1 e + w(b_s)          w(b) = x + max(b, mean of b over ranks) / (h R)
     fetch    f = f0 + f1 n + w(b_f) [+ d]    [+ d] where the decider is synchronous
     train    c = c0 + c1 e                   d of a decision; h of the rate R of a rank's link
-    sum      g = y ceil(log2 P) + 2 (P - 1) / P G / (h R)        G bytes of gradients
+    sum      g = y ceil(log2 P) + 2 (P - 1) / P G / (h R) + j z(P) c        G bytes of gradients;
+             j the jitter of equal work, z(P) the largest of P normals; in none of s + f + c
 
     none     T = sum over t of (max over p of (s + f + c) + g)
 
-    else     T = the greatest of
+    else     rows are on the links all the time, both ways, so that what a rank asks for is behind
+             what it sends: in f another h, and q b_f / R more in s and in g. T = the greatest of
              pipeline   begin a stage when its minibatch is there and the one before was handed on;
                         at most 2 minibatches lie between two stages; W more are sampled before a
                         fetch (W = 2, lookahead 16); step t ends with its slowest rank:
                         E(t) = max over p of (max(fetched(p, t), E(t - 1)) + c) + g
-             links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / (h R)
+             links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / R
              cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d]) P / K
 
 An asynchronous decision hides: d costs time only as work of the K cores (a thread's [+ d], no more
@@ -28,10 +30,11 @@ paper's words: max(T_train, T_prefetch) against max(T_train, T_prefetch + T_deci
 With P ranks on K < P cores, what all ranks begin at once takes max(own, P / K of the mean). That is
 so on this machine, whose cores all hosts share; a cluster's trainers have ``--cores`` each.
 
-Calibrated on two ranks alone (two batch sizes, and ``--calibrate``), checked on other places.
-Extrapolated with the minibatches that ``benchmarks.simulate`` played: see ``extrapolate`` for the
-slowest of P trainers. The error beside a figure is the root of the squares of the median error
-measured, what the slowest of P adds to an even epoch, and the simulation's own error.
+Calibrated on two ranks alone: of one host with two batch sizes, of two hosts with ``none`` and with
+``overlap``; checked on other places. Extrapolated with the minibatches that ``benchmarks.simulate``
+played: see ``extrapolate`` for the slowest of P trainers. The error beside a figure is the root of
+the squares of the median error measured, what the slowest of P adds to an epoch of even trainers,
+and the simulation's own error.
 """
 
 import json
@@ -40,7 +43,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.calibrate import Known, calibrate, jitter_of
+from benchmarks.calibrate import Known, calibrate
 from benchmarks.costs import Cluster, Costs
 from benchmarks.extrapolate import Scaled, scaled
 from benchmarks.hosts import HostsError, bits_per_second, missing
@@ -122,25 +125,25 @@ class ModelConfig:
             ) from None
 
 
-def calibrated(config: ModelConfig) -> tuple[Costs, float]:
-    """Costs from runs of two ranks, and the jitter of their training."""
+def calibrated(config: ModelConfig) -> Costs:
+    """Costs from runs of two ranks."""
     setup, here = config.setup, Place(2, None)
     small = replace(setup, batch_size=max(1, setup.batch_size // 4))
 
-    def known(of: Setup, place: Place) -> Known:
-        run = measure(of.parts(2), of.flags("none"), place, of.folder / "runs")
-        return Known(run=run, work=of.work(2, "none"))
+    def known(of: Setup, place: Place, variant: str = "none") -> Known:
+        run = measure(of.parts(2), of.flags(variant), place, of.folder / "runs", logged=True)
+        return Known(run=run, work=of.work(2, variant))
 
     computing = [known(setup, here), known(small, here)]
     deciding = measure(setup.parts(2), setup.flags("rudder"), here, setup.folder / "runs")
     parts = Parts.open(setup.parts(2))
-    costs = calibrate(
+    return calibrate(
         computing,
         known(setup, config.calibration),
+        known(setup, config.calibration, "overlap"),
         setup.gradient_bytes(parts.num_features, parts.num_classes),
         1e-3 * deciding.summary["decisions"]["latency_ms_p50"],
     )
-    return costs, jitter_of(computing[0], costs)
 
 
 def checked(config: ModelConfig, costs: Costs) -> Iterator[dict[str, Any]]:
@@ -165,7 +168,7 @@ def checked(config: ModelConfig, costs: Costs) -> Iterator[dict[str, Any]]:
             }
 
 
-def extrapolated(config: ModelConfig, costs: Costs, jitter: float) -> list[Scaled]:
+def extrapolated(config: ModelConfig, costs: Costs) -> list[Scaled]:
     """A cell for each number of trainers, rate, setting and time of a decision."""
     assert config.simulation is not None
     try:
@@ -187,7 +190,7 @@ def extrapolated(config: ModelConfig, costs: Costs, jitter: float) -> list[Scale
                 ranks=ranks, cores=config.cores * ranks, link=None if bits is None else bits / 8
             )
             times = [costs.decision_s, *config.decisions_s()]
-            found += scaled(scale, rate, cluster, there, times, config.buffer, jitter)
+            found += scaled(scale, rate, cluster, there, times, config.buffer)
     return found
 
 
@@ -197,10 +200,10 @@ def main() -> None:
     try:
         if lacking := missing():
             raise HostsError(f"links cannot be calibrated here: {lacking} is missing")
-        costs, jitter = calibrated(config)
+        costs = calibrated(config)
         checks = list(checked(config, costs))
         print(f"{check_table(checks)}\n\n{error_of(checks).text()}")
-        cells = [] if config.simulation is None else extrapolated(config, costs, jitter)
+        cells = [] if config.simulation is None else extrapolated(config, costs)
         error = error_of(checks)
         rows = [cell.row(error.median_pct) for cell in cells]
         report = {
@@ -208,7 +211,6 @@ def main() -> None:
             "config": asdict(config),
             "cores": _CORES,
             "costs": asdict(costs),
-            "jitter": jitter,
             "checks": checks,
             "error": asdict(error),
             "scales": rows,

@@ -171,24 +171,44 @@ def table(scales: Sequence[dict[str, Any]]) -> str:
 
 
 def panels(scales: Sequence[dict[str, Any]]) -> list[LinePanel]:
-    """%-Hits and rows moved over the numbers of trainers, a panel each and buffer."""
-    counts = [scale["trainers"] for scale in scales]
-    found = []
-    for buffer in dict.fromkeys(line["buffer"] for line in scales[0]["rows"]):
-        by_scale = [
-            {line["setting"]: line for line in scale["rows"] if line["buffer"] == buffer}
+    """%-Hits and rows moved over the numbers of trainers, a panel each and buffer.
+
+    Settings that are nowhere a point apart are one line.
+    """
+    counts, first = [scale["trainers"] for scale in scales], scales[0]["rows"]
+
+    def values(setting: str, buffer: float, name: str) -> list[float | None]:
+        return [
+            line[name]
             for scale in scales
+            for line in scale["rows"]
+            if (line["setting"], line["buffer"]) == (setting, buffer)
         ]
+
+    buffers = list(dict.fromkeys(line["buffer"] for line in first))
+    groups: dict[str, list[str]] = {}
+    for setting in dict.fromkeys(line["setting"] for line in first):
+        mine = [values(setting, buffer, "moved_pct") for buffer in buffers]
+        for leader in groups:
+            theirs = [values(leader, buffer, "moved_pct") for buffer in buffers]
+            if np.allclose(np.array(mine, float), np.array(theirs, float), rtol=0, atol=1.0):
+                groups[leader].append(setting)
+                break
+        else:
+            groups[setting] = [setting]
+    found = []
+    for buffer in buffers:
         for name, title, unit in (
             ("hits_pct", "%-Hits", "% of all remote rows"),
             ("moved_pct", "rows moved", "% of the rows that no buffer moves"),
         ):
-            values = {
-                setting: [lines[setting][name] for lines in by_scale] for setting in by_scale[0]
-            }
+            lines = [
+                Line(name=" = ".join(group), xs=counts, ys=values(leader, buffer, name))
+                for leader, group in groups.items()
+            ]
             if name == "moved_pct":
-                values["Belady"] = [next(iter(lines.values()))["belady_pct"] for lines in by_scale]
-            lines = [Line(name=each, xs=counts, ys=ys) for each, ys in values.items()]
+                least = values(first[0]["setting"], buffer, "belady_pct")
+                lines.append(Line(name="Belady's bound", xs=counts, ys=least))
             title = f"{title}, buffer {100 * buffer:g}% of the halo"
             found.append(LinePanel(title=title, x="trainers", y=unit, lines=lines))
     return found

@@ -138,7 +138,9 @@ def test_a_scale_without_features(tmp_path: Path) -> None:
     assert all(line["moved_pct_error"] > 0 for line in scales[1]["rows"] if line["hits_pct"])
     assert "lookahead" in table(scales)
     drawn = panels(scales)
-    assert [len(panel.lines) for panel in drawn] == [4, 5, 4, 5]
+    names = [[line.name for line in panel.lines] for panel in drawn]
+    assert names[0] == names[2] == ["lookahead", "fixed", "rudder never", "rudder once"]
+    assert names[1] == names[3] == [*names[0], "Belady's bound"]
     assert figure("scale", drawn).startswith("<svg")
     json.dumps(scales)
 
