@@ -16,7 +16,7 @@ _PLOT_HEIGHT = 170
 _BAR, _BAR_GAP, _GROUP_GAP = 11, 3, 9
 _PER_ROW, _GAP = 3, 22
 # Letters of 11 pixels are about this wide.
-_LETTER = 5.7
+_LETTER = 6.0
 # Light, dark.
 _COLOURS = {
     "blue": ("#1769b5", "#62aef5"),
@@ -267,7 +267,7 @@ def _bars(panel: BarPanel, palette: Palette) -> list[Markup]:
     if not values:
         return [_text("nothing was measured", 0, _TOP + 14)]
     low, high = min(0.0, *values), max(0.0, *values)
-    labels = min(max(_LETTER * max(map(len, panel.groups)) + 8, 30), 150)
+    labels = min(max(_LETTER * max(map(len, panel.groups)) + 18, 30), 160)
     # The figure of the longest bar stands behind it.
     wide = WIDTH - labels - _RIGHT - 40
 

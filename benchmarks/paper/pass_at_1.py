@@ -88,7 +88,7 @@ EXHIBIT = Exhibit(
     note="Share of decisions after which %-Hits went where the decider expected, with Wilson's 95% "
     "interval. The paper gives classifiers' accuracy on labelled traces instead.",
     graphs="",
-    ranks="4",
+    ranks="2",
     buffers="0.25",
     columns=columns(
         *("graph", "ranks", "buffer", "variant", "pass_at_1", "pass_at_1_ci", "count"),
