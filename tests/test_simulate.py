@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.paper.chart import figure
 from benchmarks.scaling import row
-from benchmarks.simulate import SimulateConfig, panels, sampled, simulate, table
+from benchmarks.simulate import SimulateConfig, sampled, simulate
+from benchmarks.simulated import panels, table
 from benchmarks.split import Split
 from benchmarks.steps import Steps, label_of
 from benchmarks.trainers import Played, Trainers
