@@ -210,7 +210,7 @@ def summarize(peer: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows for people."""
-    header = ["", "epoch s", "runs", "faster", "sample s", "fetch s", "wait s", "train s"]
+    header = ["", "epoch s", "runs", "faster", "steps", "sample s", "fetch s", "wait s", "train s"]
     header += ["RSS MiB", "PSS MiB", "/ peer's", "MB on links", "test acc."]
     shown = []
     for row in rows:
@@ -220,7 +220,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         shown.append(
             [
                 *(row["who"], row["epoch_s"], f"{min(runs):.3g}-{max(runs):.3g}"),
-                *(f"{row['faster']:.2f}x", *stages, round(row["rss_mb"]), round(row["pss_mb"])),
+                *(
+                    f"{row['faster']:.2f}x",
+                    row["steps"],
+                    *stages,
+                    round(row["rss_mb"]),
+                    round(row["pss_mb"]),
+                ),
                 *(f"{row['memory_ratio']:.2f}", link, f"{row['test_accuracy']:.4f}"),
             ]
         )

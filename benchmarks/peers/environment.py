@@ -20,13 +20,14 @@ class Environment:
 
     peer: its name, for messages.   folder: of the virtual environment.   installs: words of one
     ``pip install`` each, in order.   probe: a Python program that fails where the peer is not
-    usable; its last words say why.
+    usable; its last words say why.   borrows: a folder of packages that it sees beside its own.
     """
 
     peer: str
     folder: Path
     installs: tuple[tuple[str, ...], ...]
     probe: str
+    borrows: Path | None = None
 
     @property
     def python(self) -> Path:
@@ -60,6 +61,9 @@ class Environment:
 
     def _install(self) -> None:
         done = _run([sys.executable, "-m", "venv", str(self.folder)])
+        if self.borrows is not None and done.returncode == 0:
+            home = next(self.folder.glob("lib/python*/site-packages"))
+            (home / "borrowed.pth").write_text(f"{self.borrows}\n")
         steps = [[str(self.python), "-m", "pip", "install", "-q", *step] for step in self.installs]
         for words in steps:
             if done.returncode == 0:

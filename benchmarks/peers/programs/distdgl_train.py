@@ -3,7 +3,7 @@
     python distdgl_train.py SETTINGS.json
 
 The settings' folder ``out`` holds ``first_weights.npz``; the trainers write ``rank<R>.json`` there
-(every epoch's seconds), and rank 0 also ``weights.npz``. B seeds, D features, H hidden units.
+(every epoch's seconds), and rank 0 also ``weights.npz``. B seeds, D features, C classes.
 """
 
 import json

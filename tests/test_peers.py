@@ -1,0 +1,234 @@
+"""Peers: DistDGL gets our partition, results are read and scored, and nothing is left behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.hosts import missing
+from benchmarks.peers.comparison import (
+    Run,
+    Task,
+    read_peer,
+    score,
+    summarize,
+    table,
+    weights_of,
+)
+from benchmarks.peers.dgl_parts import lay_out
+from benchmarks.peers.distdgl import DistdglConfig, describe, measure
+from benchmarks.peers.environment import HOME, Environment, PeerMissing
+from benchmarks.peers.job import MARK, Memory, MemoryWatch, run_together
+from benchmarks.peers.pyg import PygConfig
+from minidist.batch import LayerEdges
+from minidist.graph import Graph
+from minidist.models import build_model
+from tests.parts import split_graph
+
+# Names a folder that has DistDGL, where it is not where the command keeps it.
+DISTDGL = Path(os.environ.get("MINIDIST_DISTDGL", HOME / "distdgl"))
+
+
+def test_distdgl_gets_every_node_and_edge_once_from_the_same_owner(
+    power_law_graph: Callable[..., Graph], tmp_path: Path
+) -> None:
+    parts = split_graph(power_law_graph(500, 4000, directed=True), 3, tmp_path / "parts")
+    graph = parts.graph()
+    config = json.loads(lay_out(parts, tmp_path / "dgl").read_text())
+    nodes, ids, edges = [], [], []
+    for part in range(3):
+        arrays = np.load(tmp_path / "dgl" / f"part{part}" / "arrays.npz")
+        num_owned, node_ids = len(arrays["x"]), arrays["node_ids"]
+        owned, halo = node_ids[:num_owned], node_ids[num_owned:]
+        assert (parts.book.owner(owned) == part).all()
+        assert (parts.book.owner(halo) != part).all()
+        assert arrays["inner_node"].tolist() == [1] * num_owned + [0] * len(halo)
+        assert (arrays["dst"] < num_owned).all()
+        np.testing.assert_array_equal(arrays["x"], graph.x[owned])
+        np.testing.assert_array_equal(arrays["y"], graph.y[owned])
+        np.testing.assert_array_equal(arrays["train_mask"], graph.train_mask[owned])
+        assert config["node_map"]["_N"][part] == [owned[0], owned[-1] + 1]
+        first, last = config["edge_map"]["_N:_E:_N"][part]
+        assert arrays["edge_ids"].tolist() == list(range(first, last))
+        nodes += owned.tolist()
+        ids += arrays["edge_ids"].tolist()
+        edges += list(zip(node_ids[arrays["src"]], node_ids[arrays["dst"]], strict=True))
+    destinations = np.repeat(np.arange(graph.num_nodes), np.diff(graph.indptr))
+    assert nodes == list(range(graph.num_nodes))
+    assert ids == list(range(graph.num_edges))
+    assert edges == list(zip(graph.indices, destinations, strict=True))
+
+
+def test_score_is_the_accuracy_of_our_own_model(power_law_graph: Callable[..., Graph]) -> None:
+    graph = power_law_graph(300, 2000)
+    torch.manual_seed(0)
+    model = build_model(
+        "sage", num_features=8, hidden=16, num_classes=4, num_layers=2, dropout=0.5
+    ).eval()
+    num = graph.num_nodes
+    indptr, sources = torch.from_numpy(graph.indptr), torch.from_numpy(graph.indices).long()
+    edges = LayerEdges(indptr=indptr, sources=sources, num_dst=num, num_src=num)
+    h = torch.from_numpy(graph.x)
+    for layer in range(2):
+        h = model.layer(layer, h, edges)
+    expected = (h.argmax(dim=1).numpy() == graph.y)[graph.test_mask].mean()
+    assert score(weights_of(model.convs), graph) == pytest.approx(expected)
+
+
+def _write_result(folder: Path, graph: Graph, task: Task) -> None:
+    weights = build_model(
+        "sage",
+        num_features=graph.num_features,
+        hidden=task.hidden,
+        num_classes=graph.num_classes,
+        num_layers=2,
+        dropout=0.0,
+    )
+    np.savez(folder / "weights.npz", **weights_of(weights.convs))  # type: ignore[arg-type]
+    for rank, seconds in enumerate(([9, 1, 2, 6], [9, 3, 1, 4])):
+        epochs = [{"epoch_s": each, "train_s": each / 2, "steps": 7} for each in seconds]
+        (folder / f"rank{rank}.json").write_text(json.dumps({"epochs": epochs}))
+
+
+def test_a_result_is_the_median_of_the_slowest_rank_after_the_first_epoch(
+    graph12: Graph, tmp_path: Path
+) -> None:
+    _write_result(tmp_path, graph12, Task(hidden=4, batch_size=2, epochs=4))
+    run = read_peer("DistDGL", tmp_path, graph12, Memory(20, 10))
+    assert (run.epoch_s, run.steps, run.stages) == (3, 7, {"train_s": 1.5})
+    assert 0 <= run.test_accuracy <= 1
+
+
+@pytest.mark.parametrize("damage", ["rank0.json", "weights.npz", "{}", '{"epochs": []}'])
+def test_a_missing_or_garbled_result_is_an_error_that_names_it(
+    damage: str, graph12: Graph, tmp_path: Path
+) -> None:
+    _write_result(tmp_path, graph12, Task(hidden=4, batch_size=2, epochs=4))
+    if (tmp_path / damage).is_file():
+        (tmp_path / damage).unlink()
+        (tmp_path / "rank1.json").unlink()
+    else:
+        (tmp_path / "rank0.json").write_text(damage)
+    with pytest.raises(ValueError, match=f"DistDGL left no result in {tmp_path}: "):
+        read_peer("DistDGL", tmp_path, graph12, Memory(20, 10))
+
+
+def test_ratios_are_to_the_peer() -> None:
+    def run(who: str, epoch_s: float, pss_mb: float) -> Run:
+        return Run(
+            who=who,
+            epoch_s=epoch_s,
+            steps=10,
+            stages={"train_s": epoch_s / 2},
+            test_accuracy=0.5,
+            memory=Memory(2 * pss_mb, pss_mb),
+            link_mb=100 * epoch_s,
+        )
+
+    runs = [run("none", 1, 50), run("DistDGL", 3, 100), run("none", 2, 40), run("DistDGL", 5, 80)]
+    rows = summarize("DistDGL", runs)
+    assert [row["who"] for row in rows] == ["DistDGL", "none"]
+    assert (rows[1]["epoch_s"], rows[1]["faster"]) == (1.5, pytest.approx(4 / 1.5))
+    assert (rows[1]["pss_mb"], rows[1]["memory_ratio"], rows[1]["link_mb"]) == (50, 0.5, 150)
+    assert "2.67x" in table(rows)
+
+
+def test_a_peer_that_cannot_be_installed_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "env"
+    environment = Environment("Peer", folder, (("--no-index", "no-such-peer"),), "import peer")
+    with pytest.raises(PeerMissing, match=r"Peer cannot be had here: .*no-such-peer failed: ERROR"):
+        environment.prepare()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("peer", ["distdgl", "pyg"])
+def test_a_folder_without_the_peer_ends_the_command(peer: str, tmp_path: Path) -> None:
+    if peer == "distdgl" and missing():
+        pytest.skip(f"no hosts here: {missing()} is missing")
+    words = [sys.executable, "-m", f"benchmarks.peers.{peer}", "--env", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"cannot be used from {tmp_path}: {tmp_path} is no virtual environment" in done.stderr
+
+
+def test_nonsense_names_the_flag() -> None:
+    for flags, name in (
+        ({"graph": "nosuch"}, "--graph nosuch"),
+        ({"hosts": 1}, "--hosts 1"),
+        ({"rate": "fast"}, "--rate fast"),
+        ({"epochs": 1}, "--epochs 1"),
+        ({"samplers": 1}, "--samplers 1 --threads None"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            DistdglConfig(**flags)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="--workers -1"):
+        PygConfig(workers=-1)
+
+
+def _running(mark: str) -> bool:
+    files = Path("/proc").glob("[0-9]*/environ")
+    return any(mark.encode() in _environ(file) for file in files)
+
+
+def _environ(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # gone meanwhile
+        return b""
+
+
+def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Path) -> None:
+    mark = {MARK: str(tmp_path)}
+    endless = ["sh", "-c", "sleep 60 & sleep 60"]
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="exit code 3:\nlast words"):
+        run_together(
+            [endless, ["sh", "-c", "sleep 0.3; echo last words; exit 3"]],
+            *(mark, tmp_path / "log", 30),
+        )
+    with pytest.raises(ValueError, match="still running after 0 s"):
+        run_together([endless], mark, tmp_path / "log", 0.3)
+    assert time.monotonic() - began < 10
+    assert not _running(str(tmp_path))
+
+
+def test_memory_is_that_of_all_processes_of_the_job(tmp_path: Path) -> None:
+    """A page that two processes share counts twice in the one figure and once in the other."""
+    program = "import os, time; held = b'x' * (64 << 20); os.fork(); time.sleep(1.5)"
+    with MemoryWatch() as watch:
+        run_together([[sys.executable, "-c", program]], watch.mark, tmp_path / "log", 30)
+    assert watch.peak.rss_mb > 128
+    assert 64 < watch.peak.pss_mb < 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
+@pytest.mark.skipif(not DISTDGL.exists(), reason=f"DistDGL is not installed in {DISTDGL}")
+def test_distdgl_trains_beside_us_and_leaves_nothing(tmp_path: Path) -> None:
+    config = DistdglConfig(
+        graph="synthetic:small",
+        batch_size=250,
+        epochs=4,
+        repeats=1,
+        samplers=1,
+        threads=1,
+        variants="overlap",
+        folder=str(tmp_path),
+        env=str(DISTDGL),
+    )
+    found = measure(config)
+    peer, ours = found["sides"]
+    assert [peer["who"], ours["who"]] == ["DistDGL", "overlap"]
+    # The same task from the same weights: they end up close, though they draw other neighbours.
+    assert abs(peer["test_accuracy"] - ours["test_accuracy"]) < 0.1
+    assert min(peer["link_mb"], ours["link_mb"]) > 1
+    assert "1 samplers and 1 threads" in describe(found)
+    assert not _running("distdgl-")
+    assert not _running(MARK)
