@@ -127,6 +127,7 @@ def style() -> str:
         ".exhibit .value{fill:var(--ink)}.exhibit .grid{stroke:var(--line)}"
         ".exhibit .axis{stroke:var(--muted)}.exhibit .whisker{stroke:var(--ink);stroke-width:1.2}"
         ".exhibit .curve{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}"
+        ".exhibit .curve.dashed{stroke-dasharray:5 5}"
         ".exhibit .mark{stroke:var(--c);stroke-width:1}.exhibit circle,.exhibit rect{fill:var(--c)}"
         ".exhibit rect.page{fill:var(--page)}"
     )
@@ -251,13 +252,23 @@ def _lines(panel: LinePanel, palette: Palette) -> list[Markup]:
             for x, y in zip(line.xs, line.ys, strict=True)
             if y is not None and math.isfinite(y)
         ]
+        # What lies on a line that was drawn already lets it be seen.
+        hides = any(_same(line, other, 0.01 * (high - low)) for other in panel.lines[:number])
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in known)
-        shapes.append(tag("path", class_=f"curve {colour}", d=path))
+        shapes.append(tag("path", class_=f"curve {colour}{' dashed' * hides}", d=path))
         if len(known) <= 12:
             shapes += [
                 tag("circle", class_=colour, cx=f"{x:.1f}", cy=f"{y:.1f}", r=3) for x, y in known
             ]
     return shapes
+
+
+def _same(one: Line, other: Line, close: float) -> bool:
+    """Whether two lines cannot be told apart."""
+    return list(one.xs) == list(other.xs) and all(
+        a == b or (a is not None and b is not None and abs(a - b) < close)
+        for a, b in zip(one.ys, other.ys, strict=True)
+    )
 
 
 def _bars(panel: BarPanel, palette: Palette) -> list[Markup]:

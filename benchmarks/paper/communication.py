@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from benchmarks.paper.cells import Row, progress, record, replayed
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
-from benchmarks.paper.rows import distinct, gains, median, pairs, pick, spread
+from benchmarks.paper.rows import distinct, gains, levels, median, pairs, pick, spread
 from benchmarks.paper.settings import PaperConfig
 
 
@@ -50,7 +50,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
             paper="smaller buffers communicate more: with 5%, up to 50% of the sampled remote "
             "nodes",
             here=f"the largest buffer moves fewer rows than the smallest by {spread(less, '%')}; "
-            f"the smallest moves {spread(shares, '%')} of all",
+            f"the smallest moves {levels(shares, '%')} of all",
             holds=None if middles[0] is None else middles[0] > 0,
         ),
         Claim(

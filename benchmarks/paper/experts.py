@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from benchmarks.paper.cells import Row, absent, live, progress
 from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
-from benchmarks.paper.rows import above, agents, distinct, gains, pairs, pick, spread
+from benchmarks.paper.rows import above, agents, distinct, gains, levels, pairs, pick, spread
 from benchmarks.paper.settings import EXPERTS, FIXED, PaperConfig, ready
 
 # Up to here the paper calls a buffer small.
@@ -47,7 +47,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
     return [
         Claim(
             paper="mixtures of experts do not outperform the best small model (Pass@1 below 60%)",
-            here=f"experts {spread(right, '%')}; other models {spread(others, '%')}",
+            here=f"experts {levels(right, '%')}; other models {levels(others, '%')}",
             holds=max(right) < max(others) if measured else None,
         ),
         Claim(

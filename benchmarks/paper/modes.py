@@ -17,6 +17,7 @@ from benchmarks.paper.rows import (
     agents,
     distinct,
     gains,
+    levels,
     median,
     pairs,
     pick,
@@ -76,7 +77,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         Claim(
             paper="synchronous agents decide at every minibatch (r = 1), asynchronous ones every "
             "4 to 26",
-            here=f"r of agents: synchronous {spread(waits, '')}, asynchronous {spread(apart, '')}",
+            here=f"r of agents: synchronous {levels(waits, '')}, asynchronous {levels(apart, '')}",
             holds=_less(median(waits), median(apart)),
         ),
         Claim(
@@ -91,17 +92,17 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         ),
         Claim(
             paper="the best agent has the highest Pass@1 (about 80%, classifiers about 50%)",
-            here=f"agents {spread(right, '%')}; classifiers {spread(others, '%')}",
+            here=f"agents {levels(right, '%')}; classifiers {levels(others, '%')}",
             holds=_less(rival, best),
         ),
         Claim(
             paper="models that keep to the format answer validly nearly always (100/0)",
-            here=f"valid answers of agents: {spread(valid, '%')}",
+            here=f"valid answers of agents: {levels(valid, '%')}",
             holds=min(valid) >= 99 if valid else None,
         ),
         Claim(
             paper="the good agents are conservative: 19 to 35% of decisions replace",
-            here=f"agents replace in {spread(replaced, '%')} (classifiers {spread(eager, '%')})",
+            here=f"agents replace in {levels(replaced, '%')} (classifiers {levels(eager, '%')})",
             holds=not above(replaced, 50) if replaced else None,
         ),
     ]

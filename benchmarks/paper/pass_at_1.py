@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from benchmarks.paper.cells import Row, absent, live, progress, record, replayed
 from benchmarks.paper.chart import Bar, BarPanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
-from benchmarks.paper.rows import agents, distinct, pick, share, spread
+from benchmarks.paper.rows import agents, distinct, levels, pick, share, spread
 from benchmarks.paper.settings import PaperConfig, ready
 
 
@@ -56,7 +56,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         ),
         Claim(
             paper="its 95% intervals are narrow (15 to 27 points wide): it is stable",
-            here=f"width of the agents' intervals: {spread(widths, ' points')}",
+            here=f"width of the agents' intervals: {levels(widths, ' points')}",
             holds=max(widths) <= 27 if widths else None,
         ),
     ]

@@ -63,21 +63,26 @@ def distinct(rows: Iterable[Row], key: str) -> list[object]:
 
 
 def spread(values: Sequence[float], unit: str) -> str:
-    """``median +4.2% (-1.0 to +9.3) over 8 cells``"""
+    """Of changes: ``median +4.2% (-1.0 to +9.3) over 8 cells``."""
+    # No negative nought.
+    return _spread([round(value, 1) + 0.0 for value in values], "{:+.1f}", unit)
+
+
+def levels(values: Sequence[float], unit: str) -> str:
+    """Of figures that are no changes: ``median 4.2% (1.0 to 9.3) over 8 cells``."""
+    return _spread(values, "{:.1f}", unit)
+
+
+def _spread(values: Sequence[float], shape: str, unit: str) -> str:
     if not values:
-        return "nothing was measured"
+        return "not measured"
     cells = f"{len(values)} cell" + ("" if len(values) == 1 else "s")
-    middle = f"{_signed(statistics.median(values))}{unit}"
+    middle, low, high = map(shape.format, (statistics.median(values), min(values), max(values)))
     if len(values) == 1:
-        return f"{middle} in {cells}"
-    return f"median {middle} ({_signed(min(values))} to {_signed(max(values))}) over {cells}"
+        return f"{middle}{unit} in {cells}"
+    return f"median {middle}{unit} ({low} to {high}) over {cells}"
 
 
 def share(values: Sequence[float], passes: Callable[[float], bool]) -> str:
     """``3 of 4``"""
     return f"{sum(map(passes, values))} of {len(values)}"
-
-
-def _signed(value: float) -> str:
-    # No negative nought.
-    return f"{round(value, 1) + 0.0:+.1f}"

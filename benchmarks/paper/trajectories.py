@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.paper.cells import Curve, Row, absent, curve, progress, record, watched
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Column, Exhibit, columns
-from benchmarks.paper.rows import above, agents, median, pairs, pick, points, share, spread
+from benchmarks.paper.rows import above, agents, levels, median, pairs, pick, points, share, spread
 from benchmarks.paper.settings import PaperConfig, Variant, ready
 from rudder.trace import Trace
 
@@ -85,7 +85,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         ),
         Claim(
             paper="the MLP replaces more often than the agent",
-            here=f"agent {spread(ours, '%')} of minibatches; the MLP more by "
+            here=f"share of minibatches: agent {levels(ours, '%')}; the MLP more by "
             f"{spread(fewer, ' points')}",
             holds=above(fewer, 0),
         ),
@@ -97,7 +97,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         ),
         Claim(
             paper="frequent replacement can cost the MLP orders of magnitude more communication",
-            here=f"rows replaced on purpose, MLP over agent: {spread(more, 'x')}; ten times or "
+            here=f"rows replaced on purpose, MLP over agent: {levels(more, 'x')}; ten times or "
             f"more in {share(more, lambda ratio: ratio >= 10)}",
             holds=None if middle is None else any(ratio >= 10 for ratio in more),
         ),

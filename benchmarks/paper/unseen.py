@@ -21,6 +21,7 @@ from benchmarks.paper.rows import (
     agents,
     distinct,
     gains,
+    levels,
     median,
     pairs,
     pick,
@@ -132,7 +133,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
         ),
         Claim(
             paper="on unseen data Pass@1 of agent and classifiers is alike (48 to 52%)",
-            here=f"agent {spread(right, '%')}; classifiers {spread(theirs, '%')}",
+            here=f"agent {levels(right, '%')}; classifiers {levels(theirs, '%')}",
             holds=None if ours is None or rivals is None else abs(ours - rivals) <= 5,
         ),
     ]
