@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+import minidist
+import rudder
 from benchmarks import traces
-from benchmarks.hosts import hosts, missing
+from benchmarks.hosts import HostsError, hosts, missing
 from benchmarks.paper.settings import PaperConfig, Variant
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import NUM_PARTS, RECIPES
@@ -163,7 +166,8 @@ def live(
 
     flags: of training, beside the variant's.   epoch_s, train_s, wait_s: seconds, the median over
     epochs after the first.   link: of each host, or why there is none.
-    The run is kept in the config's folder, and used again where all settings are the same.
+    The run is kept in the config's folder, and used again where settings, models and code are the
+    same. Raises ValueError with the run's last words where it fails.
     """
     base = _base(graph, ranks, buffer, variant)
     recipe = RECIPES[graph]
@@ -208,8 +212,8 @@ def _figures(moved: int, without: int, found: Mapping[str, Any]) -> Row:
 def _kept(
     config: PaperConfig, named: Mapping[str, object], make: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """What was made under these settings before, from the folder; made now if it was not."""
-    words = json.dumps([named, _files(named)], sort_keys=True)
+    """What was made before under these settings and by this code; made now if it was not."""
+    words = json.dumps([named, _files(named), _code()], sort_keys=True)
     name = hashlib.sha256(words.encode()).hexdigest()[:20]
     file = Path(config.folder) / "kept" / f"{name}.json"
     if file.is_file():
@@ -235,6 +239,16 @@ def _files(named: Mapping[str, object]) -> list[tuple[str, int, int]]:
     return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in known]
 
 
+@cache
+def _code() -> str:
+    """A hash of all that trains and steers: what other code made is not used again."""
+    digest = hashlib.sha256()
+    for package in (minidist, rudder):
+        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 @contextmanager
 def _links(rate: str, ranks: int) -> Iterator[tuple[list[str], str]]:
     """Words that start ranks on hosts of their own, and the rate of each one's link."""
@@ -243,8 +257,11 @@ def _links(rate: str, ranks: int) -> Iterator[tuple[list[str], str]]:
         why = f"needs {lacking}" if lacking and rate != "none" else "not asked for"
         yield [], f"none: all ranks on this host ({why})"
         return
-    with hosts(ranks, rate) as up:
-        yield up.mpiexec, rate
+    try:
+        with hosts(ranks, rate) as up:
+            yield up.mpiexec, rate
+    except HostsError as error:
+        raise ValueError(f"--rate {rate}: {error}: give --rate none") from None
 
 
 @dataclass(frozen=True, kw_only=True)

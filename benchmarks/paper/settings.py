@@ -58,7 +58,7 @@ class PaperConfig:
 
     folder: str = flag(
         "traces/paper",
-        "where parts, traces and finished runs are kept and used again; remove it to measure anew",
+        "where parts, traces and finished runs are kept and used again by the same code",
     )
     out: str = flag("runs/paper", "folder for NAME.json and NAME.svg")
     graphs: str | None = flag(None, "names with commas between (default: the exhibit's)")
