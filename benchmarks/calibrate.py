@@ -71,12 +71,11 @@ def calibrate(
     )
     link = carrying.run.place.link
     assert link is not None
-    waits = [
-        _beyond(carrying, "sample_s", "edges", sample),
-        _beyond(carrying, "fetch_s", "nodes", fetch),
-    ]
-    carried = [_busier(carrying.amounts(name)) for name in ("neighbor_bytes", "row_bytes")]
-    exchange_s, byte_s = line(np.concatenate(carried), np.concatenate(waits))
+    # Neighbours are few bytes, so they tell what an exchange takes anyway; rows tell of the rest.
+    asked = _beyond(carrying, "sample_s", "edges", sample)
+    asked = asked - _busier(carrying.amounts("neighbor_bytes")) / link
+    exchange_s = max(0.0, float(np.median(asked)))
+    share = _share(carrying, fetch, exchange_s, link)
     costs = Costs(
         sample_s=sample[0],
         sample_edge_s=sample[1],
@@ -85,7 +84,7 @@ def calibrate(
         train_s=train[0],
         train_edge_s=train[1],
         exchange_s=exchange_s,
-        link_share=1 / (byte_s * link),
+        link_share=share,
         ahead_share=1.0,
         queue=0.0,
         sum_s=0.0,
@@ -95,33 +94,41 @@ def calibrate(
     cluster = Cluster(ranks=2, cores=2, link=link)
     computed = train[0] + train[1] * carrying.amounts("edges").max(axis=0)
     over = carrying.times("train_s").min(axis=0) - computed - costs.sum_seconds(cluster)
-    costs = replace(
-        costs, sum_s=max(0.0, float(np.median(over))), jitter=_jitter(computing[0], costs)
-    )
+    costs = replace(costs, sum_s=max(0.0, float(np.median(over))))
+    costs = replace(costs, jitter=_jitter([*computing, carrying], costs))
     return _with_queues(costs, ahead, link)
 
 
 def _with_queues(costs: Costs, ahead: Known, link: float) -> Costs:
     """What changes where rows are on the links all the time."""
-    asked = _beyond(ahead, "fetch_s", "nodes", (costs.fetch_s, costs.fetch_row_s))
+    share = _share(ahead, (costs.fetch_s, costs.fetch_row_s), costs.exchange_s, link)
     on_link = _busier(ahead.amounts("row_bytes")) / link
-    share = float(on_link.sum()) / max(float((asked - costs.exchange_s).sum()), 1e-9)
     sampled = _beyond(ahead, "sample_s", "edges", (costs.sample_s, costs.sample_edge_s))
     queued = float((sampled - costs.exchange_s).mean() / on_link.mean())
-    return replace(costs, ahead_share=min(share, 1.0), queue=max(queued, 0.0))
+    return replace(costs, ahead_share=share, queue=max(queued, 0.0))
 
 
-def _jitter(known: Known, costs: Costs) -> float:
-    """Of training steps, in which who comes last waits for nobody."""
-    seconds = known.times("train_s").min(axis=0)
-    shares = seconds / (costs.train_s + costs.train_edge_s * known.amounts("edges").max(axis=0))
-    return float(shares.std() / shares.mean())
+def _jitter(runs: Sequence[Known], costs: Costs) -> float:
+    """Of training steps, in which who comes last waits for nobody; each run beside its own mean."""
+    shares = []
+    for known in runs:
+        edges = known.amounts("edges").max(axis=0)
+        share = known.times("train_s").min(axis=0) / (costs.train_s + costs.train_edge_s * edges)
+        shares.append(share / share.mean())
+    return float(np.concatenate(shares).std())
 
 
 def _beyond(known: Known, stage: str, name: str, computing: tuple[float, float]) -> Amounts:
     """What a stage took beyond its computing."""
     fixed, slope = computing
     return (known.times(stage) - fixed - slope * known.amounts(name)).ravel()
+
+
+def _share(known: Known, computing: tuple[float, float], exchange_s: float, link: float) -> float:
+    """Of a link's rate, what rows got; at most 1."""
+    carried = _beyond(known, "fetch_s", "nodes", computing) - exchange_s
+    on_link = float(_busier(known.amounts("row_bytes")).sum()) / link
+    return min(1.0, on_link / max(float(carried.sum()), 1e-9))
 
 
 def _busier(amounts: Amounts) -> Amounts:
