@@ -2,17 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.hosts import missing
+from benchmarks.leftovers import sweep
 from benchmarks.peers.comparison import (
     Run,
     Task,
@@ -30,10 +33,17 @@ from benchmarks.peers.pyg import PygConfig
 from minidist.batch import LayerEdges
 from minidist.graph import Graph
 from minidist.models import build_model
+from tests.mpi.jobs import start, wait_for
 from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.
 DISTDGL = Path(os.environ.get("MINIDIST_DISTDGL", HOME / "distdgl"))
+needs_hosts = pytest.mark.skipif(
+    missing() is not None, reason=f"no hosts here: {missing()} is missing"
+)
+needs_distdgl = pytest.mark.skipif(
+    not DISTDGL.exists(), reason=f"DistDGL is not installed in {DISTDGL}"
+)
 
 
 def test_distdgl_gets_every_node_and_edge_once_from_the_same_owner(
@@ -172,16 +182,19 @@ def test_nonsense_names_the_flag() -> None:
         PygConfig(workers=-1)
 
 
-def _running(mark: str) -> bool:
-    files = Path("/proc").glob("[0-9]*/environ")
-    return any(mark.encode() in _environ(file) for file in files)
-
-
-def _environ(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:  # gone meanwhile
-        return b""
+def _running(mark: str) -> list[str]:
+    """Names of the programs of all processes that have this in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                words = (process / "cmdline").read_text().split("\0")
+                found += [Path(word).name for word in words if word.endswith(".py")][:1] or [
+                    words[0]
+                ]
+        except OSError:  # gone meanwhile
+            continue
+    return found
 
 
 def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Path) -> None:
@@ -208,27 +221,51 @@ def test_memory_is_that_of_all_processes_of_the_job(tmp_path: Path) -> None:
     assert 64 < watch.peak.pss_mb < 100
 
 
+def _tiny(folder: Path) -> dict[str, Any]:
+    return {
+        "graph": "synthetic:small",
+        "batch_size": 250,
+        "epochs": 4,
+        "repeats": 1,
+        "samplers": 1,
+        "threads": 1,
+        "variants": "overlap",
+        "folder": str(folder),
+        "env": str(DISTDGL),
+    }
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
-@pytest.mark.skipif(not DISTDGL.exists(), reason=f"DistDGL is not installed in {DISTDGL}")
-def test_distdgl_trains_beside_us_and_leaves_nothing(tmp_path: Path) -> None:
-    config = DistdglConfig(
-        graph="synthetic:small",
-        batch_size=250,
-        epochs=4,
-        repeats=1,
-        samplers=1,
-        threads=1,
-        variants="overlap",
-        folder=str(tmp_path),
-        env=str(DISTDGL),
-    )
-    found = measure(config)
+@needs_hosts
+@needs_distdgl
+def test_distdgl_trains_beside_us_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEERS_TEST", str(tmp_path))
+    found = measure(DistdglConfig(**_tiny(tmp_path)))
     peer, ours = found["sides"]
     assert [peer["who"], ours["who"]] == ["DistDGL", "overlap"]
     # The same task from the same weights: they end up close, though they draw other neighbours.
     assert abs(peer["test_accuracy"] - ours["test_accuracy"]) < 0.1
     assert min(peer["link_mb"], ours["link_mb"]) > 1
     assert "1 samplers and 1 threads" in describe(found)
-    assert not _running("distdgl-")
-    assert not _running(MARK)
+    assert not _running(str(tmp_path))
+
+
+@pytest.mark.slow
+@needs_hosts
+@needs_distdgl
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_command_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "benchmarks.peers.distdgl"]
+    for name, value in {**_tiny(tmp_path), "epochs": 100_000}.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    job = start(words, {"PEERS_TEST": str(tmp_path)})
+    # Two hosts, and on each one a server, a trainer and its sampler.
+    wait_for(lambda: _running(str(tmp_path)).count("distdgl_train.py") >= 4, 90)
+    time.sleep(2)
+    os.kill(job.process.pid, number)
+    code, output = job.finish(30)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], output
+    wait_for(lambda: not _running(str(tmp_path)), 10)
+    sweep()

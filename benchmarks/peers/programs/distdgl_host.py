@@ -2,12 +2,14 @@
 
     python distdgl_host.py SETTINGS.json HOST
 
-Exits with 1 as soon as either fails. Whoever starts it kills its process group where that is not
-enough: the trainer's samplers outlive a trainer that is killed.
+Exits with 1 as soon as either fails. It must be started in a session of its own, whose processes
+whoever started it kills at the end, as the samplers of a trainer outlive one that is killed; if the
+starter dies, that is done here.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ def main() -> int:
     """Start both, and wait. Returns the exit code."""
     """Start both, and wait. Returns the exit code."""
     settings = json.loads(Path(sys.argv[1]).read_text())
+    starter = os.getppid()
     host, hosts, samplers = int(sys.argv[2]), settings["hosts"], settings["samplers"]
     shared = {
         **os.environ,
@@ -50,6 +53,8 @@ def main() -> int:
     words = [sys.executable, str(program), sys.argv[1]]
     server, trainer = (subprocess.Popen(words, env={**shared, **role}) for role in roles)
     while trainer.poll() is None:
+        if os.getppid() != starter:
+            os.killpg(0, signal.SIGKILL)
         if server.poll():
             trainer.kill()
             return 1
