@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.costs import Amounts, Cluster, Costs, Work
+from benchmarks.costs import Amounts, Cluster, Costs, Work, at_once, in_turn
 from benchmarks.measured import Measured
 
 
@@ -73,9 +73,10 @@ def calibrate(
     assert link is not None
     # Neighbours are few bytes, so they tell what an exchange takes anyway; rows tell of the rest.
     asked = _beyond(carrying, "sample_s", "edges", sample)
-    asked = asked - _busier(carrying.amounts("neighbor_bytes")) / link
+    asked = asked - at_once(carrying.amounts("neighbor_bytes")).ravel() / link
     exchange_s = max(0.0, float(np.median(asked)))
-    share = _share(carrying, fetch, exchange_s, link)
+    on_link = float(at_once(carrying.amounts("row_bytes")).sum()) / link
+    share = _share(carrying, fetch, exchange_s, on_link)
     costs = Costs(
         sample_s=sample[0],
         sample_edge_s=sample[1],
@@ -91,20 +92,25 @@ def calibrate(
         gradient_bytes=gradient_bytes,
         decision_s=decision_s,
     )
-    cluster = Cluster(ranks=2, cores=2, link=link)
-    computed = train[0] + train[1] * carrying.amounts("edges").max(axis=0)
-    over = carrying.times("train_s").min(axis=0) - computed - costs.sum_seconds(cluster)
-    costs = replace(costs, sum_s=max(0.0, float(np.median(over))))
+    costs = replace(costs, sum_s=max(0.0, float(np.median(_summing(costs, carrying)))))
     costs = replace(costs, jitter=_jitter([*computing, carrying], costs))
     return _with_queues(costs, ahead, link)
 
 
+def _summing(costs: Costs, known: Known) -> Amounts:
+    """What steps of two hosts took beyond training and the bytes of gradients: [T - one epoch]."""
+    cluster = Cluster(ranks=2, cores=2, link=known.run.place.link)
+    trained = costs.train_s + costs.train_edge_s * known.amounts("edges").max(axis=0)
+    # Who comes last to the sum waits for nobody.
+    return np.asarray(known.times("train_s").min(axis=0) - trained - costs.sum_seconds(cluster))
+
+
 def _with_queues(costs: Costs, ahead: Known, link: float) -> Costs:
     """What changes where rows are on the links all the time."""
-    share = _share(ahead, (costs.fetch_s, costs.fetch_row_s), costs.exchange_s, link)
-    on_link = _busier(ahead.amounts("row_bytes")) / link
-    sampled = _beyond(ahead, "sample_s", "edges", (costs.sample_s, costs.sample_edge_s))
-    queued = float((sampled - costs.exchange_s).mean() / on_link.mean())
+    rows = ahead.amounts("row_bytes")
+    computing = costs.fetch_s, costs.fetch_row_s
+    share = _share(ahead, computing, costs.exchange_s, float(in_turn(rows).sum()) / link)
+    queued = float(_summing(costs, ahead).mean()) * link / float(rows.mean())
     return replace(costs, ahead_share=share, queue=max(queued, 0.0))
 
 
@@ -124,12 +130,9 @@ def _beyond(known: Known, stage: str, name: str, computing: tuple[float, float])
     return (known.times(stage) - fixed - slope * known.amounts(name)).ravel()
 
 
-def _share(known: Known, computing: tuple[float, float], exchange_s: float, link: float) -> float:
-    """Of a link's rate, what rows got; at most 1."""
+def _share(
+    known: Known, computing: tuple[float, float], exchange_s: float, on_link: float
+) -> float:
+    """Of a link's rate, what rows got that are that many seconds on the link in all; at most 1."""
     carried = _beyond(known, "fetch_s", "nodes", computing) - exchange_s
-    on_link = float(_busier(known.amounts("row_bytes")).sum()) / link
     return min(1.0, on_link / max(float(carried.sum()), 1e-9))
-
-
-def _busier(amounts: Amounts) -> Amounts:
-    return np.asarray(np.maximum(amounts, amounts.mean(axis=0)).ravel())

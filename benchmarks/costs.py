@@ -22,6 +22,17 @@ def slowest_of(count: int) -> float:
     return NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
 
 
+def at_once(amounts: Amounts) -> Amounts:
+    """What decides how long a link is busy that carries both ways at once: a rank gets amounts
+    [P, T], and sends as much as ranks get on average."""
+    return np.asarray(np.maximum(amounts, amounts.mean(axis=0)))
+
+
+def in_turn(amounts: Amounts) -> Amounts:
+    """The same of a link that carries what a rank gets and what it sends one after the other."""
+    return np.asarray(amounts + amounts.mean(axis=0))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Work:
     """What minibatches need: float64 [P, T] each.
@@ -75,9 +86,10 @@ class Costs:
     sample_s + edges * sample_edge_s, and likewise fetch_s and fetch_row_s (gathering), train_s and
     train_edge_s.   exchange_s: of an exchange between hosts, beyond its bytes.
     link_share: of a link's rate that bytes get where all ranks fetch and then train; ahead_share:
-    where they fetch all the time, so that what one asks for is behind what it sends to another.
-    queue: what samples and sums wait for then, as a share of the time that the rows are on the link
-    at its rate.   sum_s: of a round of the sum between hosts.
+    where they fetch all the time, so that what a rank asks for is behind what it sends to others,
+    and the link carries one after the other.   queue: what samples and sums wait for then, as a
+    share of the time that the rows are on the link at its rate.   sum_s: of a round of the sum
+    between hosts.
     gradient_bytes: that a rank puts into it.   decision_s: of one decision.
     jitter: standard deviation of computing times of equal work, as a share of them.
     """
@@ -108,11 +120,12 @@ class Costs:
         if variant.sync:
             fetch = fetch + self.decision_s
         queued = self._queued(work, cluster) if variant.ahead else 0.0
+        moved = in_turn(work.row_bytes) if variant.ahead else at_once(work.row_bytes)
         share = self.ahead_share if variant.ahead else self.link_share
-        asking = self._wire(work.neighbor_bytes, cluster, self.link_share)
+        asking = self._wire(at_once(work.neighbor_bytes), cluster, self.link_share)
         return Stages(
             sample=cluster.shared(sample) + asking + queued,
-            fetch=cluster.shared(fetch) + self._wire(work.row_bytes, cluster, share),
+            fetch=cluster.shared(fetch) + self._wire(moved, cluster, share),
             train=cluster.shared(train),
             together=self.sum_seconds(cluster) + late + queued,
         )
@@ -167,8 +180,7 @@ class Costs:
         return np.asarray(self.queue * work.row_bytes.mean(axis=0) / cluster.link)
 
     def _wire(self, amounts: Amounts, cluster: Cluster, share: float) -> Amounts:
-        """Seconds of exchanges in which all ranks send as much as the mean of what they get."""
+        """Seconds of exchanges that bring so many bytes over a link."""
         if cluster.link is None:
             return np.zeros_like(amounts)
-        busier = np.maximum(amounts, amounts.mean(axis=0))
-        return np.asarray(self.exchange_s + busier / (share * cluster.link))
+        return np.asarray(self.exchange_s + amounts / (share * cluster.link))

@@ -14,8 +14,9 @@ that other ranks own (misses and replacements; played from the trace, not measur
 
     none     T = sum over t of (max over p of (s + f + c) + g)
 
-    else     rows are on the links all the time, both ways, so that what a rank asks for is behind
-             what it sends: in f another h, and q b_f / R more in s and in g. T = the greatest of
+    else     rows are on the links all the time, and what a rank asks for is behind what it sends:
+             they go one after the other, w(b_f) = x + (b_f + mean of b_f) / (h' R), and s and g
+             wait for q b_f / R more. T = the greatest of
              pipeline   begin a stage when its minibatch is there and the one before was handed on;
                         at most 2 minibatches lie between two stages; W more are sampled before a
                         fetch (W = 2, lookahead 16); step t ends with its slowest rank:

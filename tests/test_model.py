@@ -20,7 +20,7 @@ COSTS = Costs(
     train_edge_s=1e-6,
     exchange_s=1e-3,
     link_share=0.9,
-    ahead_share=0.9,
+    ahead_share=1.8,  # both ways at once
     queue=0.0,
     sum_s=5e-4,
     gradient_bytes=1e5,
@@ -126,7 +126,7 @@ def test_without_computing_only_communication_is_left() -> None:
     epoch = wires.epoch_s(work, where, OVERLAP)
     carried = (work.neighbor_bytes + work.row_bytes).sum(1).max() / 4 + 6 * 1.5 * 1e5
     # No less than the bytes of the busiest rank, no more than if nothing overlapped.
-    assert 0.95 * carried / (0.9 * 1e7) <= epoch <= wires.epoch_s(work, where, NONE)
+    assert carried / 1e7 <= epoch <= wires.epoch_s(work, where, NONE)
     assert wires.epoch_s(work, cluster(link=5e6), OVERLAP) == pytest.approx(2 * epoch)
 
 
@@ -189,7 +189,7 @@ def test_a_line_is_found_again() -> None:
 
 
 def test_costs_are_found_again() -> None:
-    costs = dataclasses.replace(COSTS, ahead_share=0.5, queue=0.6)
+    costs = dataclasses.replace(COSTS, ahead_share=0.8, queue=0.6)
 
     def known(place: Place, work: Work, variant: Variant = NONE) -> Known:
         stages = costs.stages(work, Cluster(ranks=2, cores=2, link=place.link), variant)
@@ -213,16 +213,16 @@ def test_costs_are_found_again() -> None:
     assert 0.0 <= found.jitter < 0.05
     for name, value in dataclasses.asdict(dataclasses.replace(costs, jitter=found.jitter)).items():
         # A step's edges are those of the rank with most, its time that of who came last.
-        loose = name in ("train_s", "train_edge_s", "sum_s")
+        loose = name in ("train_s", "train_edge_s", "sum_s", "queue")
         # The few bytes of neighbours are taken for none.
-        shared = name in ("link_share", "ahead_share", "queue")
+        shared = name in ("link_share", "ahead_share")
         close = 0.35 if loose or name == "exchange_s" else 0.05 if shared else 1e-6
         assert getattr(found, name) == pytest.approx(value, rel=close), name
 
 
 def test_requests_queue_behind_rows() -> None:
     work, where = make_work(), cluster(link=1e7)
-    queued = dataclasses.replace(COSTS, ahead_share=0.45, queue=0.5)
+    queued = dataclasses.replace(COSTS, ahead_share=0.9, queue=0.5)
     before, after = COSTS.stages(work, where, OVERLAP), queued.stages(work, where, OVERLAP)
     rows = work.row_bytes.mean(axis=0) / 1e7
     np.testing.assert_allclose(after.together - before.together, 0.5 * rows)
