@@ -20,7 +20,8 @@ class Scaled:
 
     setting: ``none``, ``overlap``, or of the simulation, with ``sync`` and the milliseconds of a
     decision where it has one that is slow.
-    epoch_s: the slowest of all trainers counted in every step.   even_s: were all of them even.
+    epoch_s: the slowest of all trainers counted in every step.   even_s: were all of them even, and
+    a sum over all of them as quick as one over two.
     training_pct: of an epoch, what training alone takes.   interval: r, minibatches to a decision.
     rows_error_pct: of the bytes, from the sample of trainers; None where one was played.
     """
@@ -35,9 +36,12 @@ class Scaled:
     rows_error_pct: float | None
 
     def error_pct(self, measured_pct: float) -> float:
-        """What the model errs here (measured), and what is not known of so many trainers."""
-        uneven = 100.0 * (self.epoch_s - self.even_s) / self.epoch_s
-        return math.hypot(measured_pct, uneven, self.rows_error_pct or 0.0)
+        """What the model errs here (measured), all that grows with P, and the simulation's error.
+
+        How the slowest and the sum grow is supposed, from two ranks, and was not measured.
+        """
+        grown = 100.0 * (self.epoch_s - self.even_s) / self.epoch_s
+        return math.hypot(measured_pct, grown, self.rows_error_pct or 0.0)
 
     def row(self, measured_pct: float) -> dict[str, Any]:
         """The same for machines, with its error."""
@@ -87,7 +91,8 @@ def scaled(
     for name, variant, decision_s, moved, error in settings:
         work = work_of(scale, moved)
         slower = replace(costs, decision_s=decision_s)
-        steady = replace(slower, jitter=0.0)
+        rounds = math.ceil(math.log2(cluster.ranks))
+        steady = replace(slower, jitter=0.0, sum_s=costs.sum_s / rounds)
         epoch = slower.epoch_s(_slowest(work, cluster.ranks), cluster, variant)
         training = slower.stages(_mean(work), cluster, variant).train[:, : work.steps_per_epoch]
         step = epoch / work.steps_per_epoch

@@ -34,8 +34,8 @@ so on this machine, whose cores all hosts share; a cluster's trainers have ``--c
 Calibrated on two ranks alone: of one host with two batch sizes, of two hosts with ``none`` and with
 ``overlap``; checked on other places. Extrapolated with the minibatches that ``benchmarks.simulate``
 played: see ``extrapolate`` for the slowest of P trainers. The error beside a figure is the root of
-the squares of the median error measured, what the slowest of P adds to an epoch of even trainers,
-and the simulation's own error.
+the squares of the median error measured, what grows with P (the slowest trainer of a step, rounds
+of the sum: both supposed from two ranks), and the simulation's own error.
 """
 
 import json
