@@ -1,0 +1,156 @@
+"""Limit: how short an epoch could be, from what must be computed and what must cross the links.
+
+                        rows, by Belady's bound --+
+    answers and requests of sampling hop by hop --+--> the busiest way of a link / its rate --+
+                        the sum of gradients -----+                                          max
+    forward, backward, sum and update of the same minibatches, with no link to wait for ----+
+
+Nobody runs for the bytes: a sample is a pure function, so each rank's minibatches are played here.
+What is left out (requests that arrive, acknowledgements) only lowers the limit.
+
+P hosts, a rank each; T minibatches of a rank.
+"""
+
+import json
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.trainers import ID_BYTES, Trainers
+from minidist.book import Ids
+from minidist.models import build_model
+from rudder.belady import belady_rows
+from rudder.trace import Trace
+
+# A full frame of Ethernet carries 1448 bytes of 1514 under TCP; the links' buckets count them all.
+FRAMES = 1514 / 1448
+
+Amounts = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """Bytes that must cross the busiest way of any host's link in an epoch after the first.
+
+    rows_none: of remote rows with no buffer; rows: with the best that is filled on demand.
+    sampling, gradients: what else must.   none, fewest: all of it, where each is largest.
+    """
+
+    rows_none: float
+    rows: float
+    sampling: float
+    gradients: float
+    none: float
+    fewest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Seconds of an epoch after the first.
+
+    compute_s: of training alone, of the rank that comes last to each sum and so waits for none.
+    link_s: the fewest bytes at the link's rate; communication_s: those of no buffer.
+    here_s: of the whole pipeline on links of no rate: sampling, gathering and training on these
+    cores, which the hosts of a lab share.
+    """
+
+    compute_s: float
+    link_s: float
+    communication_s: float
+    here_s: float
+
+    @property
+    def limit_s(self) -> float:
+        """max(compute, fewest bytes / bandwidth)."""
+        return max(self.compute_s, self.link_s)
+
+    @property
+    def ratio(self) -> float:
+        """Communication over compute, of no buffer."""
+        return self.communication_s / self.compute_s
+
+
+def crossing(trainers: Trainers, buffer: float, num_parameters: int) -> Crossing:
+    """What must cross in an epoch. buffer: capacity as a share of the halo rows."""
+    ranks = [trainers.play(rank) for rank in range(trainers.count)]
+    steps = ranks[0].trace.facts.minibatches_per_epoch
+    # The epochs that are timed begin with the second, if there is one.
+    first, num_epochs = (steps if trainers.epochs > 1 else 0), max(trainers.epochs - 1, 1)
+
+    def an_epoch(amounts: Ids) -> Amounts:
+        return np.asarray(amounts[first:].sum(axis=0) / num_epochs)
+
+    rows = np.array([an_epoch(played.owners) for played in ranks])  # [P, P]: of a rank, by owner
+    replies = np.array([an_epoch(played.reply_bytes) for played in ranks])
+    requests = np.array([an_epoch(played.request_bytes) for played in ranks])
+    needed = rows.sum(axis=1)
+    fewest = np.array([_belady(played.trace, buffer, first) / num_epochs for played in ranks])
+    # Each rank sends and receives all but its own share, once to add up and once to spread.
+    gradients = 2 * (1 - 1 / trainers.count) * 4 * (num_parameters + 1) * steps
+    row_bytes = 4 * trainers.num_features
+
+    def busiest(kept: Amounts, with_rest: bool = True) -> float:
+        """kept [P]: the share of its rows that a rank fetches."""
+        moved = rows * kept[:, None]
+        into, out = moved.sum(axis=1) * row_bytes, moved.sum(axis=0) * row_bytes
+        if with_rest:
+            into = into + replies + gradients
+            out = out + moved.sum(axis=1) * ID_BYTES + requests + gradients
+        return float(max(into.max(), out.max()))
+
+    all_rows = np.ones(trainers.count)
+    best = np.divide(fewest, needed, out=np.zeros_like(needed), where=needed > 0)
+    return Crossing(
+        rows_none=busiest(all_rows, with_rest=False),
+        rows=busiest(best, with_rest=False),
+        sampling=float(max(replies.max(), requests.max())),
+        gradients=gradients,
+        none=busiest(all_rows),
+        fewest=busiest(best),
+    )
+
+
+def _belady(trace: Trace, buffer: float, first: int) -> int:
+    """Rows that the best buffer of the size moves for all minibatches from ``first`` on."""
+    capacity = round(buffer * trace.facts.halo_rows)
+    minibatches = [trace.minibatch(number) for number in range(trace.num_minibatches)]
+    return belady_rows(minibatches, capacity) - belady_rows(minibatches[:first], capacity)
+
+
+def num_parameters(trainers: Trainers, hidden: int) -> int:
+    """Of the model that is trained."""
+    parts = trainers.parts
+    model = build_model(
+        "sage",
+        num_features=parts.num_features,
+        hidden=hidden,
+        num_classes=parts.num_classes,
+        num_layers=len(trainers.fanouts),
+        dropout=0.5,
+    )
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def compute_seconds(folder: Path) -> float:
+    """Seconds of training of an epoch, from the event logs of all ranks of a run in ``folder``.
+
+    The median over epochs after the first. Of each step counts the rank that was quickest: the
+    others' times hold what they waited for it.
+    """
+    steps: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for file in folder.glob("events-rank*.jsonl"):
+        for line in file.read_text().splitlines():
+            event = json.loads(line)
+            if event["event"] == "step":
+                steps[event["epoch"], event["step"]].append(event["train_s"])
+    epochs: dict[int, float] = defaultdict(float)
+    for (epoch, _), seconds in steps.items():
+        epochs[epoch] += min(seconds)
+    if not epochs:
+        raise ValueError(f"{folder} holds no event log of a step")
+    later = [seconds for epoch, seconds in epochs.items() if epoch > 0]
+    return statistics.median(later or epochs.values())
