@@ -1,6 +1,7 @@
 """Variants: the ways of training that the model knows, as flags and as what time knows of them."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from benchmarks.costs import Variant, Work
 from benchmarks.runs import parts_of
 from benchmarks.steps import Steps
-from benchmarks.trainers import ID_BYTES, Trainers
+from benchmarks.trainers import ID_BYTES, Played, Trainers
 from minidist.models import build_model
 from minidist.parts import Parts
 from rudder.config import SteerConfig
@@ -65,28 +66,16 @@ class Setup:
 
     def work(self, ranks: int, variant: str) -> Work:
         """What all ranks' minibatches need, without any run."""
-        trainers = Trainers(
-            parts=Parts.open(self.parts(ranks)),
-            fanouts=self.fanout,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            seed=self.seed,
-        )
+        played = _play(self, ranks)
         config = SteerConfig(prefetch=VARIANTS[variant][0]["prefetch"], buffer=self.buffer)
-        nodes, edges, neighbor_bytes, moved, every = [], [], [], [], 1
-        for rank in range(ranks):
-            played = trainers.play(rank)
-            nodes.append(played.nodes)
-            edges.append(played.edges)
-            neighbor_bytes.append(played.reply_bytes + played.request_bytes)
-            moved.append(Steps.of(played.trace, config, self.seed + rank).moved)
-            every = played.trace.facts.minibatches_per_epoch
+        moved = [Steps.of(one.trace, config, self.seed + one.rank).moved for one in played]
+        facts = played[0].trace.facts
         return Work(
-            nodes=np.array(nodes, float),
-            edges=np.array(edges, float),
-            neighbor_bytes=np.array(neighbor_bytes, float),
-            row_bytes=np.array(moved, float) * (4 * trainers.num_features + ID_BYTES),
-            steps_per_epoch=every,
+            nodes=np.array([one.nodes for one in played], float),
+            edges=np.array([one.edges for one in played], float),
+            neighbor_bytes=np.array([one.reply_bytes + one.request_bytes for one in played], float),
+            row_bytes=np.array(moved, float) * (facts.row_bytes + ID_BYTES),
+            steps_per_epoch=facts.minibatches_per_epoch,
         )
 
     def gradient_bytes(self, num_features: int, num_classes: int) -> float:
@@ -100,3 +89,16 @@ class Setup:
             dropout=0.0,
         )
         return 4.0 * (1 + sum(int(each.numel()) for each in model.parameters()))
+
+
+@cache
+def _play(setup: Setup, ranks: int) -> list[Played]:
+    """All trainers, once for all variants."""
+    trainers = Trainers(
+        parts=Parts.open(setup.parts(ranks)),
+        fanouts=setup.fanout,
+        batch_size=setup.batch_size,
+        epochs=setup.epochs,
+        seed=setup.seed,
+    )
+    return [trainers.play(rank) for rank in range(ranks)]
