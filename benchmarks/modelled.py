@@ -95,12 +95,20 @@ def panels(checks: Sequence[Row], scales: Sequence[Row]) -> list[Panel]:
     title = "predicted against measured"
     found: list[Panel] = [BarPanel(title=title, unit="% over measured", groups=groups)]
     for rate in dict.fromkeys(row["rate"] for row in scales):
-        rows = [row for row in scales if row["rate"] == rate]
-        lines = []
-        for setting in dict.fromkeys(row["setting"] for row in rows):
-            mine = [row for row in rows if row["setting"] == setting]
-            xs, ys = [row["trainers"] for row in mine], [row["epoch_s"] for row in mine]
-            lines.append(Line(name=setting, xs=xs, ys=ys))
         title = f"extrapolated, links of {rate}"
-        found.append(LinePanel(title=title, x="trainers", y="seconds an epoch", lines=lines))
+        lines = _lines([row for row in scales if row["rate"] == rate])
+        found.append(LinePanel(title=title, x="trainers", y="% of none's epoch", lines=lines))
+    return found
+
+
+def _lines(rows: Sequence[Row]) -> list[Line]:
+    """One for each setting; those that are nowhere 4 points apart are one, named as the first."""
+    none = {row["trainers"]: row["epoch_s"] for row in rows if row["setting"] == "none"}
+    found: list[Line] = []
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        mine = [row for row in rows if row["setting"] == setting]
+        xs = [row["trainers"] for row in mine]
+        ys = [100.0 * row["epoch_s"] / none[row["trainers"]] for row in mine]
+        if not any(np.allclose(ys, np.array(line.ys, float), rtol=0, atol=4) for line in found):
+            found.append(Line(name=setting, xs=xs, ys=ys))
     return found
