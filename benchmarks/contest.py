@@ -94,7 +94,7 @@ def contest(
                 runs[variant].append(_run(path, setting.flags(variant), up))
                 tick(variant)
     every = [run for each in runs.values() for run in each]
-    _require_equal(every)
+    require_equal(every)
     bytes_, limit = _limit(setting, path, statistics.median(compute), min(here))
     return {
         **asdict(setting),
@@ -128,7 +128,8 @@ def _run(path: Path, flags: dict[str, object], up: Hosts) -> dict[str, Any]:
     return {**summary, "link_bytes": sum(link.received for link in links)}
 
 
-def _require_equal(runs: Sequence[dict[str, Any]]) -> None:
+def require_equal(runs: Sequence[dict[str, Any]]) -> None:
+    """Raise Unequal unless all runs learned the same, to the bit."""
     for key in ("losses_sha256", "test_accuracy"):
         found = {run[key]: run["config"]["prefetch"] for run in runs}
         if len(found) > 1:

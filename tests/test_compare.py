@@ -1,0 +1,221 @@
+"""Comparing variants: what must cross, the limit, the ratios, on runs that are real and tiny."""
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from benchmarks import contest as contests
+from benchmarks import hosts
+from benchmarks.compare import CompareConfig
+from benchmarks.contest import Setting, contest, judge
+from benchmarks.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
+from benchmarks.scoreboard import cell_text, draw
+from benchmarks.trainers import Trainers
+from minidist.config import PartitionConfig
+from minidist.partition import run as partition
+from minidist.parts import Parts
+from minidist.train import RunConfig, train_in_threads
+from rudder.belady import plain_belady_rows
+from rudder.trace import read_traces
+from tests.mpi.jobs import PYTHON, start
+
+HIDDEN, BATCH, EPOCHS = 8, 60, 3
+needs_hosts = pytest.mark.skipif(
+    hosts.missing() is not None, reason=f"no hosts here: {hosts.missing()} is missing"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Partitions of ``synthetic:tiny``, named as ``parts_of`` names them."""
+    folder = tmp_path_factory.mktemp("parts")
+    for num in (2, 3):
+        out = str(folder / f"synthetic-tiny-p{num}")
+        partition(PartitionConfig(dataset="synthetic:tiny", parts=num, out=out, method="random"))
+    return folder
+
+
+def trainers(folder: Path, hosts: int, epochs: int = EPOCHS) -> Trainers:
+    parts = Parts.open(folder / f"synthetic-tiny-p{hosts}")
+    return Trainers(parts=parts, fanouts=(10, 25), batch_size=BATCH, epochs=epochs)
+
+
+@pytest.mark.parametrize("num", [2, 3])
+def test_what_must_cross_is_what_a_run_needs(num: int, folder: Path, tmp_path: Path) -> None:
+    """By hand from the traces of a run: rows into and out of each host, and Belady's bound."""
+    played = trainers(folder, num)
+    train_in_threads(
+        RunConfig(
+            parts=str(played.parts.path),
+            batch_size=BATCH,
+            epochs=EPOCHS,
+            ranks=num,
+            transport="local",
+            prefetch="overlap",
+            trace_only=True,
+            trace=str(tmp_path / "traces"),
+        ),
+        quiet=True,
+    )
+    traces = read_traces(tmp_path / "traces")
+    steps = traces[0].facts.minibatches_per_epoch
+    into, out, best = np.zeros(num), np.zeros(num), np.zeros(num)
+    for rank, trace in enumerate(traces):
+        every = [trace.minibatch(number) for number in range(trace.num_minibatches)]
+        owners = played.parts.book.owner(np.concatenate(every[steps:]))
+        into[rank] = len(owners)
+        out += np.bincount(owners, minlength=num)
+        capacity = round(0.1 * trace.facts.halo_rows)
+        first = plain_belady_rows(every[:steps], capacity)
+        best[rank] = plain_belady_rows(every, capacity) - first
+    row_bytes, timed = 4 * played.num_features, EPOCHS - 1
+    parameters = num_parameters(played, HIDDEN)
+    found = crossing(played, 0.1, parameters)
+    assert found.rows_none == pytest.approx(row_bytes * max(*into, *out) / timed)
+    assert best.max() <= found.rows * timed / row_bytes < found.rows_none * timed / row_bytes
+    gradients = 2 * (num - 1) / num * 4 * (parameters + 1) * steps
+    assert found.gradients == pytest.approx(gradients)
+    assert found.none > found.rows_none + found.gradients
+    assert found.none - found.fewest >= found.rows_none - found.rows - 8 * into.max()
+
+
+def test_a_buffer_of_everything_fetches_each_row_once(folder: Path) -> None:
+    """After the first epoch, which is not timed, nearly nothing is left to fetch."""
+    played = trainers(folder, 2)
+    everything, nothing = (crossing(played, share, 100) for share in (100.0, 0.0))
+    assert nothing.rows == nothing.rows_none
+    assert everything.rows < 0.1 * everything.rows_none
+
+
+def test_parameters_are_those_of_the_model(folder: Path) -> None:
+    played = trainers(folder, 2)
+    width, classes = played.parts.num_features, played.parts.num_classes
+    # Two SAGE layers: a matrix each for neighbours and for the node itself, and a bias.
+    expected = 2 * width * HIDDEN + HIDDEN + 2 * HIDDEN * classes + classes
+    assert num_parameters(played, HIDDEN) == expected
+
+
+def test_compute_is_of_the_rank_that_comes_last(tmp_path: Path) -> None:
+    """Steps of two ranks; the first epoch compiles, and what a rank waits for is no work."""
+    times = {
+        0: [9.0, 9.0, 1.0, 5.0, 2.0, 2.0, 3.0, 3.0],
+        1: [9.0, 9.0, 4.0, 2.0, 2.0, 3.0, 9.0, 1.0],
+    }
+    for rank, seconds in times.items():
+        steps = [
+            {"event": "step", "epoch": number // 2, "step": number % 2, "train_s": each}
+            for number, each in enumerate(seconds)
+        ]
+        lines = [json.dumps(line) for line in [{"event": "started"}, *steps]]
+        (tmp_path / f"events-rank{rank}.jsonl").write_text("\n".join(lines) + "\n")
+    assert compute_seconds(tmp_path) == 4.0  # the median of 1 + 2, 2 + 2 and 3 + 1
+    with pytest.raises(ValueError, match="holds no event log"):
+        compute_seconds(tmp_path / "elsewhere")
+
+
+def test_the_limit_is_the_larger_of_two() -> None:
+    limit = Limit(compute_s=2.0, link_s=3.0, communication_s=5.0, here_s=4.0)
+    assert (limit.limit_s, limit.ratio) == (3.0, 2.5)
+    assert Limit(compute_s=2.0, link_s=1.0, communication_s=5.0, here_s=4.0).limit_s == 2.0
+
+
+def test_ratios_are_to_none_fixed_and_the_limit() -> None:
+    times = {"none": 8.0, "fixed": 4.0, "lookahead": 2.0}
+    judged = judge({name: {"epoch_time_s": seconds} for name, seconds in times.items()}, 1.6)
+    found = [judged["lookahead"][key] for key in ("times_none", "times_fixed", "over_limit")]
+    assert found == [4.0, 2.0, 1.25]
+    assert judge({"lru": {"epoch_time_s": 3.0}}, 2.0)["lru"] == {
+        "epoch_time_s": 3.0, "times_none": None, "times_fixed": None, "over_limit": 1.5,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@needs_hosts
+def test_variants_in_one_lab(folder: Path) -> None:
+    setting = Setting(
+        graph="synthetic:tiny",
+        hosts=2,
+        rate="50mbit",
+        batch_size=BATCH,
+        epochs=EPOCHS,
+        hidden=HIDDEN,
+        fanout=(10, 25),
+        buffer=0.25,
+        decider_mode="async",
+        seed=0,
+    )
+    ended: list[str] = []
+    record = contest(setting, ["none", "lookahead"], 1, folder, ended.append)
+    assert ended == ["compute", "pipeline", "none", "lookahead"]
+    json.dumps(record)
+    none, lookahead = record["variants"]["none"], record["variants"]["lookahead"]
+    row_bytes = 4 * Parts.open(folder / "synthetic-tiny-p2").num_features
+    for figures in (none, lookahead):
+        rows = figures["rows"]
+        assert rows["hits"] + rows["misses"] == rows["remote"] == none["rows"]["remote"]
+        assert figures["bytes_missed"] == rows["misses"] * row_bytes
+        assert figures["link_bytes"] > figures["bytes_missed"] + figures["bytes_replaced"]
+        assert figures["over_limit"] == figures["epoch_time_s"] / record["limit"]["limit_s"]
+        assert figures["times_none"] == none["epoch_time_s"] / figures["epoch_time_s"]
+        assert figures["times_fixed"] is None
+    assert lookahead["rows"]["misses"] < none["rows"]["misses"]
+    assert lookahead["hits_pct"] > 0
+    limit, bytes_ = record["limit"], record["crossing"]
+    assert limit["link_s"] == pytest.approx(8 * FRAMES * bytes_["fewest"] / 50e6)
+    # Nobody is faster than the wire.
+    assert none["epoch_time_s"] > limit["communication_s"] > limit["link_s"]
+    text = cell_text(record)
+    assert "lookahead" in text
+    assert record["losses_sha256"][:12] in text
+    ElementTree.fromstring(draw([record], None))
+    twice = [{**record, "buffer": share} for share in (0.1, 0.25)]
+    assert "Epoch time / limit" in draw(twice, "buffer")
+
+
+def test_variants_that_learn_differently_are_an_error() -> None:
+    runs: list[dict[str, Any]] = [
+        {"losses_sha256": name, "test_accuracy": 0.5, "config": {"prefetch": name}}
+        for name in ("none", "none", "lru")
+    ]
+    contests.require_equal(runs[:2])
+    with pytest.raises(contests.Unequal, match=r"losses_sha256.*none.*lru"):
+        contests.require_equal(runs)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"graph": "atlantis"}, "--graph atlantis: expected one of .*synthetic:small"),
+        ({"hosts": 0}, "--hosts 0: expected 1 to"),
+        ({"rate": "fast"}, "--rate fast: expected a rate"),
+        ({"repeats": 0}, "--repeats 0: expected at least 1"),
+        ({"variants": "none,best"}, "--prefetch best: expected one of none, overlap"),
+        ({"buffer": -1.0}, "--buffer -1.0: expected 0 or more"),
+        ({"batch_size": 0}, "--batch-size 0: expected at least 1"),
+        ({"decider_mode": "soon"}, "--decider-mode soon: expected one of sync, async"),
+        ({"json": "/nowhere/at/all"}, "--json /nowhere/at/all: expected a file in a folder"),
+        ({"sweep": "speed=1,2"}, "--sweep speed=1,2: expected NAME=VALUE,VALUE"),
+        ({"sweep": "buffer"}, "--sweep buffer: expected NAME=VALUE,VALUE"),
+        ({"sweep": "hosts=two"}, "--sweep hosts=two: expected numbers after hosts="),
+        ({"sweep": "rate=1gbit,slow"}, "--rate slow: expected a rate"),
+    ],
+)
+def test_what_makes_no_sense_is_named(flags: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        CompareConfig(**{"graph": "synthetic:small", **flags})
+
+
+def test_a_sweep_has_a_cell_a_value() -> None:
+    config = CompareConfig(graph="synthetic:small", sweep="buffer=0.05,0.25", batch_size=7)
+    assert [cell.buffer for cell in config.cells()] == [0.05, 0.25]
+    assert {cell.batch_size for cell in config.cells()} == {7}
+
+
+def test_the_command_exits_with_2_on_nonsense() -> None:
+    code, output = start([PYTHON, "-m", "benchmarks.compare", "--graph", "atlantis"]).finish(30)
+    assert (code, output.count("\n")) == (2, 1), output
+    assert output.startswith("error: --graph atlantis: expected")
