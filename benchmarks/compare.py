@@ -30,7 +30,8 @@ from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
 from runnable.flags import fail, flag, parse, require
 
-SWEPT = ("buffer", "batch_size", "hosts", "rate", "decider_mode", "hidden", "graph")
+SWEPT = ("buffer", "batch_size", "hosts", "rate", "decider_mode", "hidden", "topology", "graph")
+MODES, TOPOLOGIES = ("async", "sync"), ("partitioned", "replicated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class CompareConfig:
     epochs: int = flag(5, "epochs of a run; the first is not timed")
     hidden: int = flag(64, "hidden units of each layer")
     fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop, nearest the seeds first")
-    decider_mode: str = flag("async", "of the variants that decide", ("async", "sync"))
+    decider_mode: str = flag("async", "of the variants that decide", MODES)
+    topology: str = flag("partitioned", "in-edges on a host: its own part's, or all", TOPOLOGIES)
     seed: int = flag(0, "of everything random")
     sweep: str | None = flag(None, f"NAME=VALUE,VALUE...: a cell a value; {', '.join(SWEPT)}")
     folder: str | None = flag(None, "where partitions are kept (default: a temporary one)")
@@ -100,8 +102,8 @@ def _checked(values: dict[str, Any]) -> Setting:
         **{key: values[key] for key in ("batch_size", "epochs", "hidden", "fanout", "seed")}
     )
     SteerConfig(buffer=values["buffer"])
-    mode = values["decider_mode"]
-    require(mode in ("sync", "async"), "decider_mode", mode, "one of sync, async")
+    for name, choices in (("decider_mode", MODES), ("topology", TOPOLOGIES)):
+        require(values[name] in choices, name, values[name], f"one of {', '.join(choices)}")
     return Setting(**values)
 
 

@@ -45,6 +45,7 @@ class Setting:
     fanout: tuple[int, ...]
     buffer: float
     decider_mode: str
+    topology: str
     seed: int
 
     def flags(self, variant: str) -> dict[str, object]:
@@ -59,6 +60,7 @@ class Setting:
             "prefetch": variant,
             "buffer": self.buffer,
             "decider_mode": self.decider_mode,
+            "topology": self.topology,
         }
 
 
@@ -168,7 +170,12 @@ def _limit(
         epochs=setting.epochs,
         seed=setting.seed,
     )
-    found = crossing(trainers, setting.buffer, num_parameters(trainers, setting.hidden))
+    found = crossing(
+        trainers,
+        setting.buffer,
+        num_parameters(trainers, setting.hidden),
+        asks_neighbors=setting.topology == "partitioned",
+    )
     bits = bits_per_second(setting.rate)
 
     def seconds(num: float) -> float:

@@ -74,8 +74,14 @@ class Limit:
         return self.communication_s / self.compute_s
 
 
-def crossing(trainers: Trainers, buffer: float, num_parameters: int) -> Crossing:
-    """What must cross in an epoch. buffer: capacity as a share of the halo rows."""
+def crossing(
+    trainers: Trainers, buffer: float, num_parameters: int, asks_neighbors: bool = True
+) -> Crossing:
+    """What must cross in an epoch.
+
+    buffer: capacity as a share of the halo rows.   asks_neighbors: of nodes of other parts, as
+    where each host has the in-edges of its own part alone.
+    """
     ranks = [trainers.play(rank) for rank in range(trainers.count)]
     steps = ranks[0].trace.facts.minibatches_per_epoch
     # The epochs that are timed begin with the second, if there is one.
@@ -85,8 +91,10 @@ def crossing(trainers: Trainers, buffer: float, num_parameters: int) -> Crossing
         return np.asarray(amounts[first:].sum(axis=0) / num_epochs)
 
     rows = np.array([an_epoch(played.owners) for played in ranks])  # [P, P]: of a rank, by owner
-    replies = np.array([an_epoch(played.reply_bytes) for played in ranks])
-    requests = np.array([an_epoch(played.request_bytes) for played in ranks])
+    replies, requests = (
+        asks_neighbors
+        * np.array([[an_epoch(each.reply_bytes), an_epoch(each.request_bytes)] for each in ranks]).T
+    )
     needed = rows.sum(axis=1)
     fewest = np.array([_belady(played.trace, buffer, first) / num_epochs for played in ranks])
     # Each rank sends and receives all but its own share, once to add up and once to spread.

@@ -80,6 +80,9 @@ def test_what_must_cross_is_what_a_run_needs(num: int, folder: Path, tmp_path: P
     gradients = 2 * (num - 1) / num * 4 * (parameters + 1) * steps
     assert found.gradients == pytest.approx(gradients)
     assert found.none > found.rows_none + found.gradients
+    alone = crossing(played, 0.1, parameters, asks_neighbors=False)
+    assert alone.sampling == 0 < found.sampling
+    assert alone.none < found.none
     assert found.none - found.fewest >= found.rows_none - found.rows - 8 * into.max()
 
 
@@ -146,6 +149,7 @@ def test_variants_in_one_lab(folder: Path) -> None:
         fanout=(10, 25),
         buffer=0.25,
         decider_mode="async",
+        topology="partitioned",
         seed=0,
     )
     ended: list[str] = []
@@ -196,7 +200,8 @@ def test_variants_that_learn_differently_are_an_error() -> None:
         ({"variants": "none,best"}, "--prefetch best: expected one of none, overlap"),
         ({"buffer": -1.0}, "--buffer -1.0: expected 0 or more"),
         ({"batch_size": 0}, "--batch-size 0: expected at least 1"),
-        ({"decider_mode": "soon"}, "--decider-mode soon: expected one of sync, async"),
+        ({"decider_mode": "soon"}, "--decider-mode soon: expected one of async, sync"),
+        ({"topology": "flat"}, "--topology flat: expected one of partitioned, replicated"),
         ({"json": "/nowhere/at/all"}, "--json /nowhere/at/all: expected a file in a folder"),
         ({"sweep": "speed=1,2"}, "--sweep speed=1,2: expected NAME=VALUE,VALUE"),
         ({"sweep": "buffer"}, "--sweep buffer: expected NAME=VALUE,VALUE"),
