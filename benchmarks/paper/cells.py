@@ -173,8 +173,8 @@ def live(
     recipe = RECIPES[graph]
     settings: dict[str, object] = {
         "batch_size": recipe.batch_size,
-        # As many minibatches a rank whatever their number: about 100.
-        "epochs": config.epochs or max(recipe.epochs * ranks // (2 * NUM_PARTS), 2),
+        # About 100 minibatches a rank, whatever the number of ranks.
+        "epochs": config.epochs or max(recipe.epochs * ranks // (4 * NUM_PARTS), 4),
         "hidden": config.hidden,
         "eval_every": 0,
         **({"buffer": buffer} if variant.kind != "plain" else {}),
