@@ -70,8 +70,9 @@ def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
     values = _numbers([record[swept] for record in records]) if swept else []
     if len(values) > 1:
         panels += _curves(records, values, str(swept))
-    first = records[0]
-    return figure(f"Epoch time: {first['hosts']} hosts, links of {first['rate']}", panels)
+    shared = {"hosts": "{} hosts", "rate": "links of {}", "graph": "{}"}
+    known = [text.format(records[0][key]) for key, text in shared.items() if key != swept]
+    return figure(f"Epoch time: {', '.join(known)}", panels)
 
 
 def _bars(record: dict[str, Any], name: str) -> BarPanel:
