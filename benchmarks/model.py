@@ -34,8 +34,9 @@ so on this machine, whose cores all hosts share; a cluster's trainers have ``--c
 Calibrated on two ranks alone: of one host with two batch sizes, of two hosts with ``none`` and with
 ``overlap``; checked on other places. Extrapolated with the minibatches that ``benchmarks.simulate``
 played: see ``extrapolate`` for the slowest of P trainers. The error beside a figure is the root of
-the squares of the median error measured, what grows with P (the slowest trainer of a step, rounds
-of the sum: both supposed from two ranks), and the simulation's own error.
+the squares of the median error measured (that of the most ranks where it is greater), of what grows
+with P (the slowest trainer of a step, rounds of the sum: both supposed from two ranks), and of the
+simulation's own error. An asynchronous decider's rows are those of a decision for each minibatch.
 """
 
 import json
@@ -206,7 +207,7 @@ def main() -> None:
         print(f"{check_table(checks)}\n\n{error_of(checks).text()}")
         cells = [] if config.simulation is None else extrapolated(config, costs)
         error = error_of(checks)
-        rows = [cell.row(error.median_pct) for cell in cells]
+        rows = [cell.row(error.carried_pct) for cell in cells]
         report = {
             "benchmark": "model",
             "config": asdict(config),

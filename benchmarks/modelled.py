@@ -25,6 +25,11 @@ class Errors:
     by_ranks: dict[int, float]
     count: int
 
+    @property
+    def carried_pct(self) -> float:
+        """What more ranks are to be trusted with: no less than the error of the most measured."""
+        return max(self.median_pct, self.by_ranks[max(self.by_ranks)])
+
     def text(self) -> str:
         """For people."""
         each = ", ".join(f"{ranks} ranks {error:.0f}%" for ranks, error in self.by_ranks.items())

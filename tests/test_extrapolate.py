@@ -128,6 +128,8 @@ def test_what_is_said_of_it() -> None:
         "by_ranks": {4: 4.0, 8: 40.0},
         "count": 3,
     }
+    assert errors.carried_pct == 40.0
+    assert error_of(checks[:2]).carried_pct == 4.0
     assert "median 5.0%, worst 40.0% (none at 8)" in errors.text()
     rows = [cell.row(5.0) for count in (16, 64) for cell in cells(count).values()]
     assert "-5.0" in check_table(checks)
