@@ -16,8 +16,10 @@ from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, figure
 from benchmarks.paper.exhibit import FAILS, HOLDS, PARTLY, UNKNOWN, Claim, overall, shown
 from benchmarks.paper.settings import DENSE, EXPERTS, PaperConfig
 from runnable.flags import from_args
-from tests.rudder.gguf_models import write_model
+from tests.rudder.gguf_models import ONLY_STATE, ModelFile, write_model
 
+# Its prompts are short, as it reads letter by letter.
+SMALL = ModelFile(template=ONLY_STATE)
 REPLAYED = ("remote_nodes", "strategies", "communication", "trajectories")
 LIVE = (
     *("scaling", "buffer_sizes", "llm_and_classifiers", "modes", "massivegnn", "pass_at_1"),
@@ -81,7 +83,7 @@ def test_replayed_exhibits_run(name: str, folder: Path) -> None:
 def test_live_exhibits_run(name: str, folder: Path) -> None:
     given = "embedded"
     if name == "experts":
-        given += f",granite3.1-3b={write_model(folder / 'granite.gguf')}"
+        given += f",granite3.1-3b={write_model(folder / 'granite.gguf', SMALL)}"
     report = check_files(name, tiny(folder, given))
     timed = [row for row in report["rows"] if "epoch_s" in row]
     assert all(row["epoch_s"] > 0 and row["link"].startswith("none") for row in timed)

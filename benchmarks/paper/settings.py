@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.hosts import bits_per_second
 from benchmarks.traces import RECIPES, available
 from rudder.agent.models import SHORT_NAMES
+from rudder.config import PolicyConfig
 from rudder.presets import CLASSIFIERS, SHIPPED
 from runnable.flags import flag, require
 
@@ -67,6 +68,8 @@ class PaperConfig:
     agent_model: str = flag(
         "embedded", "models with commas between: as for training, or NAME=FILE to call it NAME"
     )
+    agent_threads: int = flag(1, "CPU threads of the agent's model")
+    agent_gpu_layers: int = flag(0, "layers of the agent's model on the GPU; -1: all")
     classifier_dir: str | None = flag(None, "folder of rudder.fit (default: the shipped ones)")
     rate: str = flag("50mbit", "of each host's link in timed runs; none: all ranks on this host")
     epochs: int | None = flag(None, "of every run (default: the graph's recipe)")
@@ -89,6 +92,8 @@ class PaperConfig:
             ) from None
         require(bool(self.models), "agent_model", self.agent_model, "at least one model")
         require(self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        # Their own settings check what both share.
+        PolicyConfig(agent_threads=self.agent_threads, agent_gpu_layers=self.agent_gpu_layers)
         require(self.hidden >= 1, "hidden", self.hidden, "at least 1")
         bits_per_second(self.rate)
         folder = self.classifier_dir
@@ -120,12 +125,14 @@ class PaperConfig:
 
     def agents(self, names: Sequence[str] = DENSE) -> list[Variant]:
         """The models that were given; then those of these names that were not, as missing."""
+        shared = {
+            "prefetch": "rudder",
+            "decider": "llm",
+            "agent_threads": self.agent_threads,
+            "agent_gpu_layers": self.agent_gpu_layers,
+        }
         given = [
-            Variant(
-                name=name,
-                kind="agent",
-                steer={"prefetch": "rudder", "decider": "llm", "agent_model": model},
-            )
+            Variant(name=name, kind="agent", steer={**shared, "agent_model": model})
             for name, model in self.models.items()
         ]
         others = [name for name in names if name not in self.models]
