@@ -1,5 +1,6 @@
 """Environment: a virtual environment that holds a peer, whose packages need not agree with ours."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Environment:
         """Why the peer cannot be used from this folder as it is, or None."""
         if not self.python.exists():
             return f"{self.folder} is no virtual environment"
-        done = _run([str(self.python), "-c", self.probe])
+        done = self._run([str(self.python), "-c", self.probe])
         return None if done.returncode == 0 else _last_words(done)
 
     def prepare(self) -> Path:
@@ -60,23 +61,31 @@ class Environment:
         return self.python
 
     def _install(self) -> None:
-        done = _run([sys.executable, "-m", "venv", str(self.folder)])
+        done = self._run([sys.executable, "-m", "venv", str(self.folder)])
         if self.borrows is not None and done.returncode == 0:
             home = next(self.folder.glob("lib/python*/site-packages"))
             (home / "borrowed.pth").write_text(f"{self.borrows}\n")
         steps = [[str(self.python), "-m", "pip", "install", "-q", *step] for step in self.installs]
         for words in steps:
             if done.returncode == 0:
-                done = _run(words)
+                done = self._run(words)
         if done.returncode:
             raise PeerMissing(
                 f"{self.peer} cannot be had here: {' '.join(map(str, done.args))} failed: "
                 f"{_last_words(done)}"
             )
 
-
-def _run(words: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
+    def _run(self, words: list[str]) -> "subprocess.CompletedProcess[str]":
+        # What builds packages from source looks for its tools, such as ninja, in PATH.
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            words,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LIMIT_S,
+        )
 
 
 def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
