@@ -83,7 +83,8 @@ class BufferedRows:
 
     def foresee(self, ids: Ids) -> None:
         """The next minibatch that was sampled needs these distinct remote ids."""
-        self.steering.foresee(ids)
+        with self._changed:  # not while ``state`` reads what this writes
+            self.steering.foresee(ids)
 
     def plan(self, ids: Ids, moment: When) -> int:
         """Look at the distinct remote ids; returns the spare rows that ``fetch_into`` needs."""

@@ -1,5 +1,6 @@
 """Contracts of the source: exact rows, one request, every row counted, whatever the preset."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,28 @@ def test_a_failing_fetch_leaves_the_state_to_read() -> None:
     with pytest.raises(OSError, match="wire"):
         run(prefetcher, trace, table)
     prefetcher.state()
+
+
+def test_a_checkpoint_may_be_taken_at_any_time() -> None:
+    trace = make_test_trace()
+    table = Table(trace.num_ids)
+    prefetcher = make_prefetcher(SteerConfig(prefetch="lookahead", buffer_rows=60), trace, table)
+    over, states, failures = threading.Event(), 0, list[Exception]()
+
+    def ask() -> None:
+        nonlocal states
+        while not over.is_set():
+            try:
+                prefetcher.state()
+            except Exception as error:
+                failures.append(error)
+                return
+            states += 1
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    run(prefetcher, trace, table)
+    over.set()
+    thread.join()
+    assert not failures
+    assert states > 10
