@@ -174,7 +174,7 @@ def test_nonsense_names_the_flag() -> None:
         ({"hosts": 1}, "--hosts 1"),
         ({"rate": "fast"}, "--rate fast"),
         ({"epochs": 1}, "--epochs 1"),
-        ({"samplers": 1}, "--samplers 1 --threads None"),
+        ({"samplers": -1}, "--samplers -1"),
     ):
         with pytest.raises(ValueError, match=name):
             DistdglConfig(**flags)  # type: ignore[arg-type]
@@ -228,7 +228,6 @@ def _tiny(folder: Path) -> dict[str, Any]:
         "epochs": 4,
         "repeats": 1,
         "samplers": 1,
-        "threads": 1,
         "variants": "overlap",
         "folder": str(folder),
         "env": str(DISTDGL),
@@ -248,7 +247,7 @@ def test_distdgl_trains_beside_us_and_leaves_nothing(
     # The same task from the same weights: they end up close, though they draw other neighbours.
     assert abs(peer["test_accuracy"] - ours["test_accuracy"]) < 0.1
     assert min(peer["link_mb"], ours["link_mb"]) > 1
-    assert "1 samplers and 1 threads" in describe(found)
+    assert "1 samplers a trainer" in describe(found)
     assert not _running(str(tmp_path))
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.distdgl                                    links of no set rate
     python -m benchmarks.peers.distdgl --rate 200mbit --buffer 0.25 --json distdgl.json
-    python -m benchmarks.peers.distdgl --env DIR --samplers 1 --threads 1
+    python -m benchmarks.peers.distdgl --env DIR --samplers 0
 
 Root, Linux (see ``benchmarks.lab``). dgl 2.1.0, the newest on PyPI, is installed in an environment
 of its own at the first start, with the same PyTorch as ours.
@@ -10,13 +10,11 @@ of its own at the first start, with the same PyTorch as ours.
 The same for both: parts, so the same edges are cut; GraphSAGE (mean), fan-out, batch, widths,
 dropout, Adam, epochs; a host is a network namespace, with one server and one trainer of DistDGL or
 one rank of ours. DistDGL runs its own example of distributed GraphSAGE: DistNodeDataLoader,
-``g.ndata[...]`` in the trainer, DistributedDataParallel over gloo. It is given the best that a
-short trial of each of these finds: no sampler process and the host's share of the cores as threads
-(what its documentation begins with), one and two sampler processes with one thread each, and no
-sampler with all cores. GraphBolt's sampling is left out: its library exists only for PyTorch up to
-2.2.1.
-
-Our runs are given the host's share of the cores. See ``comparison`` for what is measured.
+``g.ndata[...]`` in the trainer, DistributedDataParallel over gloo. Each host has cores of its own,
+an equal share of the machine's, to which all of its processes of either side are bound; a trainer
+has as many threads. DistDGL is given the best number of sampler processes that a short trial of 0
+(what its documentation begins with), 1 and 2 finds, one thread each. GraphBolt's sampling is left
+out: its library exists only for PyTorch up to 2.2.1. See ``comparison`` for what is measured.
 """
 
 import json
@@ -55,6 +53,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 _PORT = 30050
 _LIMIT_S = 900.0
 _TRIAL_EPOCHS = 3
+_SAMPLERS = (0, 1, 2)
 _UNBUFFERED = ("none", "overlap")
 _TORCH = f"torch=={torch.__version__.split('+')[0]}"
 _NEEDED = "packaging scipy networkx requests tqdm psutil pandas pydantic pyyaml"
@@ -83,7 +82,6 @@ class DistdglConfig:
     epochs: int = flag(5, "epochs of a run; the first is not counted")
     repeats: int = flag(3, "runs of each, in turn")
     samplers: int | None = flag(None, "sampler processes of a DistDGL trainer (default: try)")
-    threads: int | None = flag(None, "OpenMP threads of a DistDGL trainer (default: try)")
     folder: str = flag("runs/peers", "where partitions are kept; made there where missing")
     env: str = flag(str(HOME / "distdgl"), "DistDGL's environment; installed there where missing")
     json: str | None = flag(None, "also write everything to this file")
@@ -96,21 +94,8 @@ class DistdglConfig:
         for name in ("hidden", "batch_size", "repeats"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
-        require(
-            (self.samplers is None) == (self.threads is None)
-            and (self.samplers or 0) >= 0
-            and (self.threads is None or self.threads >= 1),
-            *("samplers", f"{self.samplers} --threads {self.threads}"),
-            "both, 0 or more and 1 or more, or neither",
-        )
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How a DistDGL trainer uses its host: sampler processes, OpenMP threads of the trainer."""
-
-    samplers: int
-    threads: int
+        enough = self.samplers is None or self.samplers >= 0
+        require(enough, "samplers", self.samplers, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -126,6 +111,19 @@ class Bench:
     up: Hosts
 
 
+def bound_to(host: int | str, num_hosts: int) -> list[str]:
+    """Words that run a program on a host's own cores; those of several where there are too few.
+
+    host: its number, or the shell's variable that will hold it.
+    """
+    share = cores_for(num_hosts)
+    script = (
+        f"first=$(({host} * {share} % {cores_for(1)})); "
+        f'exec taskset -c "$first-$((first + {share - 1}))" "$@"'
+    )
+    return ["sh", "-c", script, "sh"]
+
+
 def convert(python: Path, parts: Parts, folder: Path) -> Path:
     """DistDGL's form of our parts in a new folder; returns its configuration file."""
     config = lay_out(parts, folder)
@@ -136,7 +134,7 @@ def convert(python: Path, parts: Parts, folder: Path) -> Path:
     return config
 
 
-def train_distdgl(bench: Bench, tuning: Tuning, task: Task) -> Run:
+def train_distdgl(bench: Bench, samplers: int, task: Task) -> Run:
     """One run of DistDGL. Raises ValueError with its last words if it fails."""
     up, num = bench.up, bench.config.hosts
     with tempfile.TemporaryDirectory(prefix="distdgl-") as name, MemoryWatch() as watch:
@@ -145,7 +143,8 @@ def train_distdgl(bench: Bench, tuning: Tuning, task: Task) -> Run:
         ip_config.write_text("".join(f"{address} {_PORT}\n" for address in up.addresses))
         settings = {
             **task.for_peer(bench.parts),
-            **asdict(tuning),
+            "samplers": samplers,
+            "threads": cores_for(num),
             "hosts": num,
             "environment": watch.mark,
             "name": GRAPH_NAME,
@@ -157,36 +156,36 @@ def train_distdgl(bench: Bench, tuning: Tuning, task: Task) -> Run:
         file.write_text(json.dumps(settings))
         np.savez(out / "first_weights.npz", **task.first_weights(bench.parts))  # type: ignore[arg-type]
         program = [str(bench.python), str(PROGRAMS / "distdgl_host.py"), str(file)]
-        commands = [[*up.inside(host), *program, str(host)] for host in range(num)]
+        commands = [
+            [*up.inside(host), *bound_to(host, num), *program, str(host)] for host in range(num)
+        ]
         run_together(commands, {}, out / "log", _LIMIT_S)
         return read_peer(PEER, out, bench.graph, watch.peak)
 
 
-def best_tuning(bench: Bench) -> tuple[Tuning, list[dict[str, Any]]]:
-    """The tuning with the shortest epoch, and every one's: the given one, or a few tried once."""
-    config = bench.config
-    if config.samplers is not None and config.threads is not None:
-        return Tuning(config.samplers, config.threads), []
-    share, every = cores_for(config.hosts), cores_for(1)
-    tunings = list(dict.fromkeys([Tuning(0, share), Tuning(1, 1), Tuning(2, 1), Tuning(0, every)]))
+def best_samplers(bench: Bench) -> tuple[int, list[dict[str, Any]]]:
+    """The number with the shortest epoch, and every one's: the given one, or a few tried once."""
+    if bench.config.samplers is not None:
+        return bench.config.samplers, []
     task = replace(bench.task, epochs=_TRIAL_EPOCHS)
-    epochs = {tuning: train_distdgl(bench, tuning, task).epoch_s for tuning in tunings}
-    best = min(epochs, key=lambda tuning: epochs[tuning])
-    return best, [{**asdict(each), "epoch_s": epoch} for each, epoch in epochs.items()]
+    epochs = {samplers: train_distdgl(bench, samplers, task).epoch_s for samplers in _SAMPLERS}
+    best = min(epochs, key=lambda samplers: epochs[samplers])
+    return best, [{"samplers": each, "epoch_s": epoch} for each, epoch in epochs.items()]
 
 
-def train_in_turn(bench: Bench, tuning: Tuning) -> list[Run]:
+def train_in_turn(bench: Bench, samplers: int) -> list[Run]:
     """Every repeat of DistDGL and of our variants, each with what crossed the links."""
     config, runs = bench.config, []
     sides = [PEER, *config.variants.split(",")] * config.repeats
     for side in tqdm(sides, unit="run", disable=None):
         before = bench.up.received_bytes()
         if side == PEER:
-            run = train_distdgl(bench, tuning, bench.task)
+            run = train_distdgl(bench, samplers, bench.task)
         else:
             buffer = {} if side in _UNBUFFERED else {"buffer": config.buffer}
             flags = {"prefetch": side, **buffer}
-            run = train_ours(bench.parts.path, bench.task, flags, bench.up.mpiexec)
+            launcher = [*bench.up.mpiexec, *bound_to("$PMI_RANK", config.hosts)]
+            run = train_ours(bench.parts.path, bench.task, flags, launcher)
         crossed = sum(bench.up.received_bytes()) - sum(before)
         runs.append(replace(run, link_mb=crossed / 1e6))
     return runs
@@ -204,13 +203,13 @@ def measure(config: DistdglConfig) -> dict[str, Any]:
         part_config = convert(python, parts, Path(folder))
         with hosts(config.hosts, config.rate) as up:
             bench = Bench(config, task, python, parts, part_config, parts.graph(), up)
-            tuning, trials = best_tuning(bench)
-            runs = train_in_turn(bench, tuning)
+            samplers, trials = best_samplers(bench)
+            runs = train_in_turn(bench, samplers)
     return {
         "benchmark": "peers.distdgl",
         "config": asdict(config),
         "edge_cut": parts.statistics.get("edge_cut"),
-        "tuning": asdict(tuning),
+        "samplers": samplers,
         "trials": trials,
         "sides": summarize(PEER, runs),
         "runs": [asdict(run) for run in runs],
@@ -219,14 +218,14 @@ def measure(config: DistdglConfig) -> dict[str, Any]:
 
 def describe(found: dict[str, Any]) -> str:
     """The report for people."""
-    config, tuning = found["config"], found["tuning"]
-    tried = [f"{t['samplers']}/{t['threads']} {t['epoch_s']:.3g} s" for t in found["trials"]]
+    config = found["config"]
+    tried = ", ".join(f"{trial['samplers']} {trial['epoch_s']:.3g} s" for trial in found["trials"])
     lines = [
         f"{config['graph']}, {config['hosts']} hosts, links of rate {config['rate']}, "
         f"batch {config['batch_size']}, hidden {config['hidden']}, buffer {config['buffer']:.0%}; "
         f"epochs {config['epochs']}, repeats {config['repeats']}",
-        f"{PEER} with {tuning['samplers']} samplers and {tuning['threads']} threads a trainer"
-        + (f" (samplers/threads tried: {', '.join(tried)})" if tried else ""),
+        f"{PEER} with {found['samplers']} samplers a trainer"
+        + (f" (tried: {tried})" if tried else ""),
         table(found["sides"]),
     ]
     return "\n".join(lines)
