@@ -144,7 +144,9 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float) -> W
             return replace(local_worlds(1, timeout)[0], device=_device(device, 0, 1))
         ranks = meet_over_mpi(mpi.COMM_WORLD, timeout)
     local_rank, local_size = ranks.local
-    torch.set_num_threads(ranks.num_threads)
+    # torchrun sets this variable itself, to 1, whatever the cores; elsewhere it is the user's word.
+    asked = "" if kind == "torchrun" else os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads((int(asked) if asked.isdigit() else 0) or ranks.num_threads)
     heartbeats = Heartbeats(ranks.rank, len(ranks.cards), ranks.connect())
     where = _device(device, local_rank, local_size)
     group = TorchGroup(ranks.store, heartbeats, where, timeout)

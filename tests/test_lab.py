@@ -66,6 +66,13 @@ tempfile.mkstemp()
 os.kill(os.getpid(), signal.SIGSEGV)
 """
 
+THREADS = """
+import torch
+from minidist import open_world
+with open_world() as world:
+    print(torch.get_num_threads(), "threads", flush=True)
+"""
+
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -151,6 +158,15 @@ def test_training_crosses_the_links(folder: Path, tmp_path: Path) -> None:
     assert crossed > summary["bytes_moved"] > 100_000
     assert outcome["exit_code"] == 0
     assert (outcome["hosts"], outcome["rate"], outcome["command"]) == (2, "200mbit", words)
+
+
+@needs_hosts
+def test_hosts_share_the_cores(folder: Path) -> None:
+    """Each host sees all cores of this machine; two threads on one core would wait spinning."""
+    num = max(2, os.cpu_count() or 1)
+    code, output = start([*LAB, "--hosts", str(num), "--", PYTHON, "-c", THREADS]).finish()
+    assert code == 0, output
+    assert output.count("1 threads") == num
 
 
 @needs_hosts
