@@ -6,8 +6,8 @@
 Each cell is a real asynchronous training run on MPI ranks, with the agent in its thread, that
 records a trace; then the other deciders replay that trace (their rows are those of a run: samples
 are pure functions, and a replay counts exactly what a run counts). Graphs are the four real ones
-and generated families, none of which the embedded model was trained on. ``every:best`` is the best
-single interval for that cell, found by search.
+and generated families, none of which the embedded model was trained on. ``every:best`` and
+``after:best`` are the best single schedules for that cell, found by search.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.policies import best_interval
+from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import RECIPES, available
 from rudder.config import SteerConfig
@@ -69,8 +69,11 @@ def beside(
     config: AgentsConfig, traces: Sequence[Trace], buffer: float
 ) -> dict[str, dict[str, Any]]:
     """Rows and decisions of the other deciders on the same minibatches."""
-    best, ranks, moved = best_interval(traces, buffer)
-    found = {"every:best": {**row_of(traces, best, ranks, 0), "moved_by_interval": moved}}
+    found = {}
+    for kind in KINDS:
+        best, ranks, moved = best_schedule(traces, buffer, kind)
+        row = {**row_of(traces, best, ranks, 0), "setting": best.decider, "moved_by": moved}
+        found[f"{kind}:best"] = row
     for decider in config.others.split(","):
         setting = SteerConfig(
             prefetch="rudder",
@@ -116,13 +119,14 @@ def measure(config: AgentsConfig) -> list[dict[str, Any]]:
 def cells_table(records: Sequence[dict[str, Any]]) -> str:
     """Live runs: rows in percent of none, and the agent's figures."""
     header = (
-        *("graph", "ranks", "buffer", "rows %", "every:best %", "always %", "Pass@1", "valid"),
+        *("graph", "ranks", "buffer", "rows %", "every:best %", "after:best %", "always %"),
+        *("Pass@1", "valid"),
         *("replace", "r", "decision ms p50", "p95", "answer ms p50"),
     )
     lines = []
     for record in records:
         live, none = record["live"], record["rows_none"]
-        others = [record["beside"].get(name) for name in ("every:best", "always")]
+        others = [record["beside"].get(name) for name in ("every:best", "after:best", "always")]
         shares = [100 * other["rows_moved"] / none if other else None for other in others]
         figures = ("pass_at_1", "valid_pct", "replace_pct", "interval")
         latencies = ("latency_ms_p50", "latency_ms_p95", "answer_ms_p50")

@@ -4,8 +4,9 @@
     python -m benchmarks.policies --graphs amazon_photo,tolokers --deciders always,every:8,llm
 
 Four parts of each graph, buffers of 5% and 25% of the halo. Rows moved are shares of no buffer's,
-and ratios to the fewest that any demand-filled buffer of that size could move. ``every:best`` is
-the best single interval for that graph and buffer, found by search: what tuning would find.
+and ratios to the fewest that any demand-filled buffer of that size could move. The
+best ``every:n`` and the best ``after:n`` for that graph and buffer are found by search: what tuning
+would find.
 """
 
 import json
@@ -14,17 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rudder.belady import belady_rows
 from tqdm import tqdm
 
 from benchmarks.traces import available, record
+from rudder.belady import belady_rows
 from rudder.config import SteerConfig
 from rudder.replay import Replayed, grid_table, replay, row_of
 from rudder.trace import Trace
 from runnable.flags import fail, flag, parse
 
 PRESETS = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
-INTERVALS = (1, 2, 4, 8, 16, 32, 64, 128)
+NUMBERS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
+KINDS = ("every", "after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +42,14 @@ class PoliciesConfig:
     json: str | None = flag(None, "also write the grid to this file")
 
 
-def best_interval(
-    traces: Sequence[Trace], buffer: float
+def best_schedule(
+    traces: Sequence[Trace], buffer: float, kind: str = "every"
 ) -> tuple[SteerConfig, list[Replayed], dict[int, int]]:
-    """The ``every:n`` that moves the fewest rows, its replays, and the rows of each n."""
+    """The ``every:n``, or ``after:n``, that moves fewest rows, its replays, and each n's rows."""
     found: dict[int, tuple[SteerConfig, list[Replayed]]] = {}
-    for interval in INTERVALS:
-        config = SteerConfig(prefetch="rudder", decider=f"every:{interval}", buffer=buffer)
-        found[interval] = config, [replay(trace, config) for trace in traces]
+    for number in NUMBERS:
+        config = SteerConfig(prefetch="rudder", decider=f"{kind}:{number}", buffer=buffer)
+        found[number] = config, [replay(trace, config) for trace in traces]
     moved = {n: sum(rank.counters.moved for rank in ranks) for n, (_, ranks) in found.items()}
     return *found[min(moved, key=lambda n: moved[n])], moved
 
@@ -58,7 +60,7 @@ def measure(config: PoliciesConfig) -> list[dict[str, Any]]:
     buffers = [float(share) for share in config.buffer.split(",")]
     deciders = config.deciders.split(",")
     rows = []
-    total = len(names) * len(buffers) * (len(PRESETS) + len(deciders) + 1)
+    total = len(names) * len(buffers) * (len(PRESETS) + len(deciders) + len(KINDS))
     with tqdm(total=total, unit="cell", disable=None) as bar:
         for name in names:
             bar.set_postfix_str(name)
@@ -75,18 +77,17 @@ def measure(config: PoliciesConfig) -> list[dict[str, Any]]:
                     )
                     for decider in deciders
                 ]
-                best, replayed, moved = best_interval(traces, buffer)
+                searched = [best_schedule(traces, buffer, kind) for kind in KINDS]
                 belady = sum(
                     belady_rows(
                         [trace.minibatch(t) for t in range(trace.num_minibatches)], rank.capacity
                     )
-                    for trace, rank in zip(traces, replayed, strict=True)
+                    for trace, rank in zip(traces, searched[0][1], strict=True)
                 )
-                row = {**row_of(traces, best, replayed, belady), "trace": name}
-                rows.append(
-                    {**row, "decider": f"{best.decider} (best)", "moved_by_interval": moved}
-                )
-                bar.update()
+                for best, replayed, moved in searched:
+                    row = {**row_of(traces, best, replayed, belady), "trace": name}
+                    rows.append({**row, "decider": f"{best.decider} (best)", "moved_by": moved})
+                    bar.update()
                 for setting in settings:
                     ranks = [replay(trace, setting) for trace in traces]
                     rows.append({**row_of(traces, setting, ranks, belady), "trace": name})

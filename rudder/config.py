@@ -52,8 +52,8 @@ class SteerConfig(PolicyConfig):
     buffer_device: str = flag("cpu", "memory that holds the buffer's rows", ("cpu", "cuda"))
     decider: str | None = flag(
         None,
-        "who decides when --prefetch rudder replaces: never, always, once, every:N, random:P, llm, "
-        "mlp, tabnet, lr, rf, svm, xgb (default: llm)",
+        "who decides when --prefetch rudder replaces: never, always, once, every:N, after:N, "
+        "random:P, llm, mlp, tabnet, lr, rf, svm, xgb (default: llm)",
     )
     decider_mode: str = flag(
         "async", "async: training goes on meanwhile; sync: each minibatch waits", ("async", "sync")

@@ -42,7 +42,7 @@ from runnable.flags import fail, flag, parse, require
 from runnable.table import render
 
 SHAPE = LlamaShape(dim=64, layers=3, heads=4, kv_heads=2, ff=192, context=512)
-BUFFERS = (0.05, 0.1, 0.25, 0.5)
+BUFFERS = (0.02, 0.05, 0.1, 0.25)
 NUM_WORDS = 250
 # Classifiers that see the same moments.
 RIVALS = ("lr", "xgb")
@@ -85,7 +85,7 @@ def distill(config: DistillConfig) -> dict[str, Any]:
     traces = record(TRAINED[: config.families], config.seed)
     for folder in config.traces:
         traces += read_traces(Path(folder))
-    examples = gather(traces, BUFFERS, seed=config.seed, every=2.0)
+    examples = gather(traces, BUFFERS, seed=config.seed, every=4.0)
     model, vocabulary, taught_s = _teach(config, examples, with_history=True)
     _export(config, model, vocabulary, Path(config.out))
     exam_traces = record(HELD_OUT[: config.held_out], config.seed + 1000)
@@ -128,7 +128,7 @@ def _teach(
         engine = LlamaEngine(blank, context=SHAPE.context)
         lessons = make_lessons(examples, engine.tokenize, with_history)
         engine.close()
-    model = teach(lessons, SHAPE, len(vocabulary.tokens), steps=config.steps, seed=config.seed)
+    model = teach(lessons, SHAPE, vocabulary.tokens, steps=config.steps, seed=config.seed)
     return model, vocabulary, time.perf_counter() - began
 
 

@@ -49,7 +49,8 @@ class Snapshot:
     words. remote: distinct remote rows it needed = hits + misses; halo_remote, halo_hits: those of
     them in the halo. replaced: rows swapped into the buffer. replacement_rows: those of them that
     were not misses anyway and so were moved on purpose. stale: rows the policy would give up, and
-    candidates: rows it could take in, if it were asked now. filled: rows the buffer holds, of C.
+    candidates: rows it could take in, if it were asked now; proven: those of the candidates that
+    were missed more than once. filled: rows the buffer holds, of C.
     ahead_remote, ahead_hits: remote rows that minibatch + 2 will need and those of them in the
     buffer as it stands; -1 where that minibatch was not sampled yet or there is none. (A decision
     taken on this snapshot is applied at minibatch + 1 at the earliest, and shows at minibatch + 2.)
@@ -71,6 +72,7 @@ class Snapshot:
     num_minibatches: int
     ahead_remote: int = -1
     ahead_hits: int = -1
+    proven: int = 0
 
     @property
     def misses(self) -> int:

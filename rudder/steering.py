@@ -196,6 +196,7 @@ class Steering:
             replacement_rows=plan.num_extra,
             stale=self.policy.stale,
             candidates=self.policy.candidates,
+            proven=self.policy.proven,
             filled=self.buffer.filled,
             capacity=self.buffer.capacity,
             num_minibatches=self.facts.num_minibatches,

@@ -20,8 +20,8 @@ from rudder.deciding import Settle, no_settling
 from rudder.ledger import Ledger
 from rudder.snapshot import Decision, Outcome, Snapshot
 
-# How long closing waits for a decider that is in the middle of a thought.
-_JOIN_S = 2.0
+# How long closing waits for a thought to end by itself, and then for one that was interrupted.
+_FINISH_S, _JOIN_S = 0.25, 2.0
 
 
 @dataclass
@@ -109,12 +109,16 @@ class Worker:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread; a thought that cannot be interrupted is left to end by itself."""
+        """End the thread; a thought that takes long is interrupted, and counts for nothing."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+            self._changed.wait_for(self._is_idle, _FINISH_S)
         self._decider.interrupt()
         self._thread.join(_JOIN_S)
+
+    def _is_idle(self) -> bool:
+        return self._thought is None or self._thought.decision is not None
 
     def _settled(self) -> bool:
         """Whether there is nothing to wait for, or the newest snapshot's word is there."""
@@ -167,6 +171,7 @@ class Worker:
             self.ledger.tally.decided_ms.append(thought.decided_ms)
             self.ledger.tally.answered_ms.append(1e3 * (time.perf_counter() - thought.began))
             thought.decision = decision
+            self._changed.notify_all()
             if thought.late:
                 self._thought = None
             elif thought.applied is not None:
@@ -177,7 +182,10 @@ class Worker:
         """The decider raised. If its word was acted on, that was a decision without an answer."""
         outcomes: list[Outcome] = []
         with self._changed:
-            if not thought.late and not self._closing:
+            if self._closing:
+                self._thought = None
+                return
+            if not thought.late:
                 self._fail(f"{type(error).__name__}: {error}")
             if thought.applied is None:
                 self._thought = None

@@ -23,6 +23,7 @@ class Metrics:
     moved_change: against the mean of the minibatches before, in percent of it.
     replaced_pct, stale_pct, candidates_pct, filled_pct: of the capacity.
     swap_pct: rows that a replacement now would swap, of the remote rows of this minibatch.
+    proven_pct: of the rows that it would bring in, those that were missed more than once.
     reach_pct: capacity over remote rows of this minibatch (C/b), the most that %-Hits can be.
     spent_pct: rows that recent replacements moved on purpose, of the remote rows of their
     minibatches; None where there was none.
@@ -42,6 +43,7 @@ class Metrics:
     stale_pct: float
     candidates_pct: float
     swap_pct: float
+    proven_pct: float
     filled_pct: float
     reach_pct: float
     spent_pct: float | None
@@ -84,7 +86,7 @@ def collect(context: Context) -> Metrics:
     """The metrics of the latest minibatch of a context."""
     now = context.latest
     before = context.recent[-1 - _BEFORE : -1] or [now]
-    ahead = now.ahead_hits_pct
+    ahead, swapped = now.ahead_hits_pct, min(now.stale, now.candidates)
     return Metrics(
         hits_pct=now.hits_pct,
         hits_change=now.hits_pct - statistics.fmean(s.hits_pct for s in before),
@@ -98,7 +100,8 @@ def collect(context: Context) -> Metrics:
         replaced_pct=percent(now.replaced, now.capacity),
         stale_pct=percent(now.stale, now.capacity),
         candidates_pct=percent(now.candidates, now.capacity),
-        swap_pct=percent(min(now.stale, now.candidates), now.remote),
+        swap_pct=percent(swapped, now.remote),
+        proven_pct=percent(min(now.proven, swapped), swapped),
         filled_pct=percent(now.filled, now.capacity),
         reach_pct=percent(now.capacity, now.remote),
         spent_pct=_spent(context.recent),

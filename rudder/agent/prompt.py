@@ -14,20 +14,23 @@ Each number is followed by a word for its size, and where it changes by a word f
 past: recent decisions: minibatches ago, what was decided, how hit (points) and moved (percent) \
 changed by the first minibatch after it, what was hoped for hit, and whether that was met or \
 missed; then means over what is remembered.
-left: minibatches still to come. since: minibatches since rows were last replaced. spent: rows \
-that recent replacements moved on purpose, in percent of the remote rows of their minibatches.
+done, left: minibatches so far, and still to come. since: minibatches since rows were last \
+replaced. spent: rows that recent replacements moved on purpose, in percent of the remote rows of \
+their minibatches.
 reach: buffer capacity in percent of the remote rows of a minibatch; hit cannot be higher.
 filled, stale, candidates, replaced: rows in use, rows to give up (unused ones among them), rows \
 to take in, rows just swapped in, each in percent of the capacity.
-swap: rows that replacing would swap, in percent of the remote rows of a minibatch.
+swap: rows that replacing would swap, in percent of the remote rows of a minibatch. proven: of the \
+rows it would bring in, in percent, those that were missed more than once.
 moved: rows that crossed the network for this minibatch, and that in percent of its remote rows.
 halo: hit among direct neighbours of our part. jitter: how much hit varies between minibatches.
 hit: remote rows found in the buffer, in percent of those needed (%-Hits).
 next2: hit that the minibatch after next will have if nothing is replaced, and its change from now.
 
-Advice: replace while the buffer fills, or when hit is low or falling and there are many stale \
-rows and candidates. Keep when swap is none or low, when past replacements did not raise hit, when \
-rows were replaced just before, and near the end: a replacement needs minibatches left to pay.
+Advice: rows that enter stay for long, so keep an empty buffer empty for some minibatches until \
+most candidates are proven: the longer, the smaller reach is. Then replace while the buffer fills, \
+or when hit is low or falling and there are many stale rows and candidates. Keep when past \
+replacements did not raise hit, and near the end: a replacement needs minibatches left to pay.
 """
 FORM = """
 Answer with one line of JSON and nothing else:

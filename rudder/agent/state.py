@@ -11,9 +11,9 @@ it: whatever changes here makes a new embedded model necessary.
     mean of 12 replace hit +3 (rising) moved -4 (falling)
     mean of 20 keep hit -1 (steady) moved +1 (steady)
     now
-    left 159 (many) of 200 since 5 (some) spent 3 (low)
-    reach 240 (over) filled 100 (full)
-    stale 12 (some) candidates 35 (half) swap 29 (some) replaced 4 (low)
+    done 41 (many) left 159 (many) since 5 (some) spent 3 (low)
+    reach 240 (over) filled 100 (full) replaced 4 (low)
+    stale 12 (some) candidates 35 (half) swap 29 (some) proven 80 (high)
     moved 1204 rows 39 (half, rising) halo 66 (high)
     hit 61 (high, falling) jitter 2 (low) next2 63 (+2 rising)
 """
@@ -89,13 +89,14 @@ def state_section(metrics: Metrics, history: History) -> str:
     if m.ahead_pct is not None and m.ahead_change is not None:
         shift = f"{_signed(m.ahead_change)} {motion(m.ahead_change)}"
         ahead = f"next2 {round(m.ahead_pct)} ({shift})"
-    swap = f"{_share('stale', m.stale_pct)} {_share('candidates', m.candidates_pct)}"
+    gives = f"{_share('stale', m.stale_pct)} {_share('candidates', m.candidates_pct)}"
     moved = f"moved {m.moved} rows {round(m.moved_pct)} ({level(m.moved_pct)}, "
     lines += [
         "now",
-        f"left {m.left} ({amount(m.left)}) of {m.done + m.left} {since}{spent}",
-        f"{_share('reach', m.reach_pct)} {_share('filled', m.filled_pct)}",
-        f"{swap} {_share('swap', m.swap_pct)} {_share('replaced', m.replaced_pct)}",
+        f"done {m.done} ({amount(m.done)}) left {m.left} ({amount(m.left)}) {since}{spent}",
+        f"{_share('reach', m.reach_pct)} {_share('filled', m.filled_pct)} "
+        f"{_share('replaced', m.replaced_pct)}",
+        f"{gives} {_share('swap', m.swap_pct)} {_share('proven', m.proven_pct)}",
         f"{moved}{motion(m.moved_change)}) {_share('halo', m.halo_hits_pct)}",
         f"hit {round(m.hits_pct)} ({level(m.hits_pct)}, {motion(m.hits_change)}) "
         f"{_share('jitter', m.jitter)} {ahead}",

@@ -1,6 +1,7 @@
 """Fixed deciders: schedules that look at nothing but the number of the minibatch.
 
-They count from 0, so that ``once`` and ``every:n`` replace as soon as anything was seen.
+They count from 0, so that ``once`` and ``every:n`` replace as soon as anything was seen, while
+``after:n`` lets n minibatches pass, and then always replaces.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,16 +33,18 @@ def _uniform(seed: int, minibatch: int) -> float:
 
 
 def fixed_decider(name: str, seed: int = 0) -> Schedule:
-    """``never``, ``always``, ``once``, ``every:N`` or ``random:P``. Raises ValueError otherwise."""
+    """``never``, ``always``, ``once``, ``every:N``, ``after:N`` or ``random:P``, or ValueError."""
     kind, _, argument = name.partition(":")
-    if kind == "every":
+    if kind in ("every", "after"):
         try:
-            interval = int(argument)
+            number = int(argument)
         except ValueError:
-            interval = 0
-        if interval < 1:
-            raise ValueError(f"--decider {name}: expected every:N with N at least 1")
-        return Schedule(name, lambda minibatch: minibatch % interval == 0)
+            number = 0
+        if number < 1:
+            raise ValueError(f"--decider {name}: expected {kind}:N with N at least 1")
+        if kind == "every":
+            return Schedule(name, lambda minibatch: minibatch % number == 0)
+        return Schedule(name, lambda minibatch: minibatch >= number)
     if kind == "random":
         try:
             share = float(argument)
@@ -57,8 +60,8 @@ def fixed_decider(name: str, seed: int = 0) -> Schedule:
     }
     if name not in whens:
         raise ValueError(
-            f"--decider {name}: expected never, always, once, every:N, random:P, llm, mlp, tabnet, "
-            "lr, rf, svm or xgb"
+            f"--decider {name}: expected never, always, once, every:N, after:N, random:P, llm, "
+            "mlp, tabnet, lr, rf, svm or xgb"
         )
     return Schedule(name, whens[name])
 

@@ -34,7 +34,7 @@ class Family:
     fanout: tuple[int, ...]
     batch_size: int
     method: str = "metis"
-    minibatches: int = 100
+    minibatches: int = 120
 
 
 def _vary(name: str, num_nodes: int, mean_degree: float, **shape: Any) -> list[Family]:
@@ -46,12 +46,12 @@ def _vary(name: str, num_nodes: int, mean_degree: float, **shape: Any) -> list[F
         shape=shape,
         parts=2,
         fanout=(10, 25),
-        batch_size=20,
+        batch_size=40,
     )
     return [
         base,
-        replace(base, name=f"{name}-wide", parts=4, fanout=(5, 10), batch_size=60),
-        replace(base, name=f"{name}-cut", parts=3, fanout=(10, 10), batch_size=40, method="random"),
+        replace(base, name=f"{name}-wide", parts=4, fanout=(5, 10), batch_size=100),
+        replace(base, name=f"{name}-cut", parts=3, fanout=(10, 10), batch_size=60, method="random"),
     ]
 
 

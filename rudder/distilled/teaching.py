@@ -18,8 +18,8 @@ from rudder.agent.context import build_history
 from rudder.agent.grammar import write_answer
 from rudder.agent.metrics import Metrics, collect
 from rudder.agent.state import STATE_MARK, state_section
-from rudder.distilled.transformer import Transformer
-from rudder.distilled.vocabulary import render
+from rudder.distilled.transformer import INIT_STD, Transformer
+from rudder.distilled.vocabulary import place_on_scale, render
 from rudder.examples import Example
 from rudder.gguf_file import LlamaShape
 from rudder.snapshot import Context, Decision
@@ -35,6 +35,7 @@ _REPLACE = (
 )
 _KEEP = (
     ("the run is nearly over", lambda m: m.left < 12),
+    ("candidates are unproven", lambda m: m.filled_pct < 95 and m.proven_pct < 90),
     ("there is little to swap", lambda m: m.swap_pct < 2),
     ("rows were just replaced", lambda m: m.since is not None and m.since < 3),
     ("swapping costs more rows", lambda m: True),
@@ -124,10 +125,25 @@ def _batch(lessons: Sequence[Lesson], others: NDArray[np.bool_]) -> tuple[Tensor
     return torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(weights)
 
 
+def _order_numbers(model: Transformer, tokens: Sequence[str], rng: np.random.Generator) -> None:
+    """Start the embeddings of numbers near those of their neighbours on the scale.
+
+    From unrelated ones, that 12 lies between 11 and 13 must be learnt number by number: after 1500
+    steps such a model lost 15.7% of the rows at stake, and this one 13.4%.
+    """
+    scales = {row: place_on_scale(token) for row, token in enumerate(tokens)}
+    known = {row: scale for row, scale in scales.items() if scale is not None}
+    rows, features = list(known), np.stack(list(known.values()))
+    mixed = features @ rng.normal(size=(features.shape[1], model.shape.dim)) * INIT_STD
+    with torch.no_grad():
+        weight = model.token_embd.weight
+        weight[rows] = 0.3 * weight[rows] + torch.from_numpy(mixed).float()
+
+
 def teach(
     lessons: Sequence[Lesson],
     shape: LlamaShape,
-    num_tokens: int,
+    tokens: Sequence[str],
     *,
     steps: int,
     batch_size: int = 32,
@@ -140,7 +156,8 @@ def teach(
     try:
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
-        model = Transformer(shape, num_tokens)
+        model = Transformer(shape, len(tokens))
+        _order_numbers(model, tokens, rng)
         adam = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
         bar = tqdm(range(steps), "training", disable=None)
         mean = 0.0
@@ -148,9 +165,9 @@ def teach(
             warm, left = min(1.0, (step + 1) / 50), 1.0 - step / steps
             adam.param_groups[0]["lr"] = lr * warm * left
             chosen = [lessons[place] for place in rng.integers(len(lessons), size=batch_size)]
-            tokens, targets, weights = _batch(chosen, rng.random(batch_size) < _SHARE_OTHER)
+            texts, targets, weights = _batch(chosen, rng.random(batch_size) < _SHARE_OTHER)
             taught = weights > 0
-            logits = model.logits(model(tokens)[taught])
+            logits = model.logits(model(texts)[taught])
             losses = F.cross_entropy(logits, targets[taught], reduction="none")
             loss = (losses * weights[taught]).sum() / weights.sum()
             adam.zero_grad()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from rudder.gguf_file import LlamaShape
 
+INIT_STD = 0.08
+
 
 def rotations(length: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
     """cos and sin [length, width / 2] of rotary position embedding (Su et al. 2021)."""
@@ -69,7 +71,7 @@ class Transformer(nn.Module):
         self.output_norm = nn.RMSNorm(shape.dim, shape.norm_eps)
         for parameter in self.parameters():
             if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.08)
+                nn.init.normal_(parameter, std=INIT_STD)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens int64 [B, T] -> the stream [B, T, D] that ``logits`` reads."""

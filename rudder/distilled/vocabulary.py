@@ -9,6 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rudder.gguf_file import CONTROL, NORMAL, USER_DEFINED, Vocabulary, byte_letters
 
 BEGIN, END = "<|state|>", "<|answer|>"
@@ -29,6 +32,21 @@ _NUMBERS = (
 )
 # A word with what stands around it, such as " (high, " and " rows".
 _WORD = re.compile(r" ?\(?[a-z]+[0-9]?(?:\)|, )?")
+
+
+_NUMBER = re.compile(r" ([+-]?)(\d+)")
+# Waves of a number's logarithm, radians a unit.
+_WAVES = (0.5, 1.0, 2.0, 4.0)
+
+
+def place_on_scale(token: str) -> NDArray[np.float64] | None:
+    """Features that are alike for numbers that are: float64 [10]; None where it is no number."""
+    found = _NUMBER.fullmatch(token)
+    if found is None:
+        return None
+    sign, size = -1.0 if found[1] == "-" else 1.0, np.log1p(float(found[2]))
+    waves = [wave(sign * size * speed) for speed in _WAVES for wave in (np.sin, np.cos)]
+    return np.array([*waves, sign * size / 4, 1.0 if found[1] else -1.0])
 
 
 def render(prompt: str) -> str:

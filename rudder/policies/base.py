@@ -92,6 +92,11 @@ class Policy(ABC):
         """Rows outside the buffer that the policy could take in if it were asked now."""
         return 0
 
+    @property
+    def proven(self) -> int:
+        """Those of the candidates that were missed more than once."""
+        return 0
+
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
         """Copies of everything that ``load`` needs; arrays by id are stored sparsely."""

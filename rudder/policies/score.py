@@ -30,7 +30,7 @@ FLOOR = np.float32(1e-37)
 
 @njit(cache=True, nogil=True)
 def _note(ids, slots, misses, now, start, accessed, by_id, candidates, size):  # type: ignore[no-untyped-def]
-    """Note hits by slot and misses by id; returns the number of candidates.
+    """Note hits by slot and misses by id; returns how many candidates there are, and newly proven.
 
     accessed: [C + 1], whose last entry takes the misses, which saves a branch. An id that was
     missed at ``start`` or later is a candidate already.
@@ -38,14 +38,17 @@ def _note(ids, slots, misses, now, start, accessed, by_id, candidates, size):  #
     nowhere = len(accessed) - 1
     for slot in slots:
         accessed[np.uint64(slot if slot >= 0 else nowhere)] = now
+    proven = 0
     for place in misses:
         id_ = ids[np.uint64(place)]
         record = by_id[np.uint64(id_)]
         candidates[np.uint64(size)] = id_
-        size += 1 if record.missed < start else 0
+        is_new, was = record.missed < start, record.count
+        size += 1 if is_new else 0
+        proven += 1 if was >= 1 and (is_new or was < 2) else 0
         record.missed = now
-        record.count += np.float32(1)
-    return size
+        record.count = was + np.float32(1)
+    return size, proven
 
 
 @njit(cache=True, nogil=True)
@@ -123,8 +126,8 @@ class ScorePolicy(Policy):
         self._accessed = np.zeros(capacity + 1, np.int32)
         self._by_id = np.zeros(num_ids, _BY_ID)
         self._candidates, self._size = np.zeros(1024, np.int64), 0
-        # Candidates are what was missed at _start or later.
-        self._now, self._start, self._stale = 0, 1, capacity
+        # Candidates are what was missed at _start or later; proven are those with counts from 2.
+        self._now, self._start, self._stale, self._proven = 0, 1, capacity, 0
 
     def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._now += 1
@@ -132,10 +135,11 @@ class ScorePolicy(Policy):
             grown = np.zeros(2 * (self._size + len(misses) + 1), np.int64)
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
-        self._size = _note(
+        self._size, proven = _note(
             *(ids, slots, misses, self._now, self._start, self._accessed, self._by_id),
             *(self._candidates, self._size),
         )
+        self._proven += proven
         self._stale = _age(self._accessed, self._now, self._score, *self._settings, FLOOR)
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
@@ -151,7 +155,7 @@ class ScorePolicy(Policy):
             ids = ids[largest(counts, ties, num)]
         entered = _swap(slots, ids, self._held, self._score, self._by_id, self._threshold)
         self._stale += entered - num
-        self._start, self._size = self._now + 1, 0
+        self._start, self._size, self._proven = self._now + 1, 0, 0
         return slots, ids
 
     @property
@@ -161,6 +165,10 @@ class ScorePolicy(Policy):
     @property
     def candidates(self) -> int:
         return self._size
+
+    @property
+    def proven(self) -> int:
+        return self._proven
 
     def state(self) -> dict[str, NDArray[Any]]:
         candidates = self._candidates[: self._size].copy()
@@ -180,6 +188,7 @@ class ScorePolicy(Policy):
         self._candidates = np.append(state["candidates"], 0)
         self._by_id["missed"][state["candidates"]] = state["missed"]
         self._by_id["count"][state["count_at"]] = state["count"]
+        self._proven = int((self._by_id["count"][state["candidates"]] >= 2).sum())
 
 
 class PlainScore:
@@ -211,6 +220,9 @@ class PlainScore:
         free = [slot for slot in range(self.capacity) if slot not in self.rows]
         low = [slot for slot, (_, score) in self.rows.items() if score < self.threshold]
         return free + sorted(low, key=lambda slot: (self.rows[slot][1], slot))
+
+    def proven(self) -> int:
+        return len([id_ for id_ in self.missed if self.count[id_] >= 2])
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         slots = self.stale_slots()

@@ -52,7 +52,7 @@ def test_trained_context_too_small(tmp_path: Path) -> None:
 
 def test_asked_context_too_small(tmp_path: Path) -> None:
     path = write_model(tmp_path / "model.gguf", ModelFile(shape=replace(SHAPE, context=8192)))
-    with pytest.raises(ValueError, match=r"takes 2\d\d\d tokens.*larger --agent-context"):
+    with pytest.raises(ValueError, match=r"takes 3\d\d\d tokens.*larger --agent-context"):
         decider(path, 512)
 
 

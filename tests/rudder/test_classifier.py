@@ -127,6 +127,7 @@ def test_inputs_do_not_depend_on_size() -> None:
     rows = (
         *("remote", "hits", "halo_remote", "halo_hits", "replaced", "replacement_rows"),
         *("stale", "candidates", "filled", "capacity", "ahead_remote", "ahead_hits"),
+        "proven",
     )
     for context in CONTEXTS[:20]:
         recent = [

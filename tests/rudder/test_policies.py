@@ -75,6 +75,7 @@ def compare(policy: Policy, twin: Any, slots: Slots, num: int = 80, seed: int = 
         twin.observe(ids, found)
         if isinstance(twin, PlainScore):
             assert (policy.stale, policy.candidates) == (len(twin.stale_slots()), len(twin.missed))
+            assert policy.proven == twin.proven()
         replace = bool(rng.random() < 0.4)
         proposed, expected = policy.propose(replace), twin.propose(replace)
         np.testing.assert_array_equal(proposed[0], expected[0])
@@ -187,6 +188,7 @@ def test_a_loaded_policy_goes_on(name: str) -> None:
             for ours, theirs in zip(again.propose(number % 4 == 0), proposed, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
             assert (again.stale, again.candidates) == (policy.stale, policy.candidates)
+            assert again.proven == policy.proven
         slots.assign(*proposed)
 
 

@@ -25,6 +25,7 @@ def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1)
         replacement_rows=5,
         stale=30,
         candidates=600,
+        proven=12,
         filled=200,
         capacity=200,
         num_minibatches=50,
@@ -57,6 +58,7 @@ def test_metrics() -> None:
     assert m.moved_change == pytest.approx(100 * 3 / 45)
     assert (m.stale_pct, m.candidates_pct, m.filled_pct) == (15.0, 300.0, 100.0)
     assert (m.swap_pct, m.reach_pct, m.replaced_pct) == (30.0, 200.0, 0.0)
+    assert m.proven_pct == 40.0
     assert (m.since, m.spent_pct, m.done, m.left) == (1, 5.0, 5, 45)
 
 
@@ -91,9 +93,9 @@ def test_state_section() -> None:
         "mean of 1 replace hit +20 (soaring) moved -36 (plunging)\n"
         "mean of 1 keep hit +0 (steady) moved +0 (steady)\n"
         "now\n"
-        "left 45 (many) of 50 since 1 (one) spent 5 (low)\n"
-        "reach 200 (over) filled 100 (full)\n"
-        "stale 15 (some) candidates 300 (over) swap 30 (half) replaced 0 (none)\n"
+        "done 5 (some) left 45 (many) since 1 (one) spent 5 (low)\n"
+        "reach 200 (over) filled 100 (full) replaced 0 (none)\n"
+        "stale 15 (some) candidates 300 (over) swap 30 (half) proven 40 (half)\n"
         "moved 48 rows 48 (half, soaring) halo 25 (some)\n"
         "hit 57 (half, falling) jitter 1 (low) next2 62 (+5 rising)"
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from rudder.deciders.base import Act, Decider
+from rudder.deciders.fixed import fixed_decider
 from rudder.deciding import Inline
 from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
 from rudder.worker import Worker
@@ -270,3 +271,22 @@ def test_a_ledger_remembers_through_a_checkpoint() -> None:
     until(lambda: again_decider.seen == [7])
     assert len(context.outcomes) == 6
     again.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("never", []),
+        ("always", [0, 1, 2, 3, 4, 5, 6]),
+        ("once", [0]),
+        ("every:3", [0, 3, 6]),
+        ("after:4", [4, 5, 6]),
+        ("random:0", []),
+        ("random:1", [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_schedules(name: str, replaced: list[int]) -> None:
+    decider = fixed_decider(name)
+    contexts = [Context(recent=[snapshot(minibatch)]) for minibatch in range(7)]
+    decisions = [decider.decide(context, lambda word: None) for context in contexts]
+    assert [one.minibatch for one in decisions if one.replace] == replaced
