@@ -20,6 +20,9 @@ from rudder.deciding import Settle, no_settling
 from rudder.ledger import Ledger
 from rudder.snapshot import Decision, Outcome, Snapshot
 
+# What enters a buffer first stays for long, and before the first steps there is nothing to overlap
+# with: up to this minibatch even asynchronous decisions are waited for, this long in all.
+_EARLY, _PATIENCE_S = 16, 0.3
 # How long closing waits for a thought to end by itself, and then for one that was interrupted.
 _FINISH_S, _JOIN_S = 0.25, 2.0
 
@@ -62,7 +65,7 @@ class Worker:
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
         self._thought: _Thought | None = None
-        self._closing, self._dead = False, False
+        self._closing, self._dead, self._patience = False, False, _PATIENCE_S
         self._thread = threading.Thread(target=self._run, name="rudder-decider", daemon=True)
         self._thread.start()
 
@@ -78,7 +81,7 @@ class Worker:
         """Whether to replace at this minibatch: the word of a decision that was not applied yet."""
         outcomes: list[Outcome] = []
         with self._changed:
-            in_time = not self._sync or self._changed.wait_for(self._settled, self._timeout)
+            in_time = self._wait(minibatch)
             thought = self._thought
             if thought is None or thought.applied is not None or thought.late:
                 return False
@@ -116,6 +119,16 @@ class Worker:
             self._changed.wait_for(self._is_idle, _FINISH_S)
         self._decider.interrupt()
         self._thread.join(_JOIN_S)
+
+    def _wait(self, minibatch: int) -> bool:
+        """Wait for the newest snapshot's word as long as the mode allows; whether it is there."""
+        if self._sync:
+            return self._changed.wait_for(self._settled, self._timeout)
+        if minibatch <= _EARLY and self._patience > 0:
+            began = time.perf_counter()
+            self._changed.wait_for(self._settled, self._patience)
+            self._patience -= time.perf_counter() - began
+        return True
 
     def _is_idle(self) -> bool:
         return self._thought is None or self._thought.decision is not None
