@@ -40,7 +40,7 @@ HORIZON = 64
 # For how many minibatches the copies that keep do so.
 DELAYS = (1, 3, 8)
 # Rows, of a minibatch's remote rows, that keeping must save to be right: less is chance.
-MARGIN = 0.03
+MARGIN = 0.1
 # Of the first minibatches of a run, where most hangs on the decision, every one is an example.
 EARLY = 16
 # (increment, decay, threshold): the defaults three times as often as all others together.
