@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.hosts import hosts, missing
-from tests.mpi.jobs import PYTHON, ranks_of, start, wait_for
+from tests.mpi.jobs import PYTHON, ranks_of, run, start, wait_for
 
 PROGRAMS = Path(__file__).parent / "programs"
 pytestmark = [
@@ -42,6 +42,13 @@ def test_torchrun_over_two_hosts() -> None:
             assert (code, output.count("is content")) == (0, 1), output
         crossed = sum(two.received_bytes()) - before
     assert crossed > LEAST_BYTES
+
+
+def test_requests_do_not_queue_behind_replies() -> None:
+    """They have a connection each: on one, links that both ranks fetch over were half idle."""
+    with hosts(2, "1gbit") as two:
+        output = run([*two.mpiexec, PYTHON, str(PROGRAMS / "connections.py")])
+    assert output.count("connections added: 2") == 2, output
 
 
 @pytest.mark.parametrize("what", ["exchange", "sum"])
