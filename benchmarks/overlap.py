@@ -44,7 +44,6 @@ from runnable.flags import fail, flag, parse
 from runnable.table import render
 
 POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
-WIDTH = 100  # as ogbn-products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +52,7 @@ class OverlapConfig:
 
     folder: str = flag("traces", "where traces are kept; recorded there where missing")
     agent_model: str = flag("embedded", "the model that thinks beside the steps")
+    width: int = flag(100, "features of a row: 100 as ogbn-products, 602 as reddit")
     turns: int = flag(12, "turns of steps with and without a decider")
     steps: int = flag(25, "steps in a turn")
     json: str | None = flag(None, "also write the figures to this file")
@@ -145,7 +145,8 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
     if preset.is_steered:
         deciding = Inline(make_decider(setting, preset, facts, 0, _quiet))
     steering = Steering(policy, trace.prior, facts, deciding)
-    rows = HostRows(facts.capacity, WIDTH)
+    width = table.shape[1]
+    rows = HostRows(facts.capacity, width)
     steering.start()
     own, gather, swapped, foreseen = [], [], [], 0
     for number in range(trace.num_minibatches):
@@ -157,7 +158,7 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         plan = steering.plan(ids, *divmod(number, facts.minibatches_per_epoch))
         planned = time.perf_counter()
         # As the loader does it: a new output for every minibatch.
-        out = np.empty((len(ids) + plan.num_extra, WIDTH), np.float32)
+        out = np.empty((len(ids) + plan.num_extra, width), np.float32)
         copy_rows(table, ids, out, np.arange(len(ids)))
         gathered = time.perf_counter()
         if len(plan.new_ids):
@@ -187,7 +188,7 @@ def main() -> None:
     config = parse(OverlapConfig, __doc__)
     try:
         trace = record("synthetic:medium", Path(config.folder))[0]
-        table = np.random.default_rng(0).random((trace.num_ids, WIDTH), np.float32)
+        table = np.random.default_rng(0).random((trace.num_ids, config.width), np.float32)
         costs = [own_cost(policy, trace, table) for policy in POLICIES]
         beside = step_beside(config, trace)
     except ValueError as error:
