@@ -86,6 +86,11 @@ class Hosts:
         return [each.received for each in self.traffic()]
 
 
+def cores_for(ranks: int) -> int:
+    """Threads of a rank where this machine's cores are dealt among the ranks."""
+    return max(1, (os.cpu_count() or 1) // ranks)
+
+
 def missing() -> str | None:
     """What this machine lacks to make hosts, or None."""
     if os.geteuid() != 0:

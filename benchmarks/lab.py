@@ -40,6 +40,7 @@ from benchmarks.hosts import (
     HostsError,
     Traffic,
     bits_per_second,
+    cores_for,
     hosts,
     missing,
     require_delay,
@@ -122,8 +123,7 @@ def run(config: LabConfig, command: list[str]) -> Outcome:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)
     }
-    threads = max(1, (os.cpu_count() or 1) // config.hosts)
-    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    environment.setdefault("OMP_NUM_THREADS", str(cores_for(config.hosts)))
     with hosts(config.hosts, config.rate, config.delay) as up:
         # What a killed command leaves there goes with the hosts.
         scratch = up.folder / "tmp"

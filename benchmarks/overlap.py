@@ -25,13 +25,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.powerlaw import FANOUTS, NUM_SEEDS, benchmark_graph
+from benchmarks.powerlaw import benchmark_step
 from benchmarks.traces import record
 from minidist.features import copy_rows
-from minidist.loader import Loader
-from minidist.models import build_model, loss_sum
-from minidist.shard import whole
-from minidist.world import local_worlds
+from minidist.models import loss_sum
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciding import Inline
@@ -81,19 +78,7 @@ def thinking(decider: Decider, context: Context, stop: threading.Event) -> Itera
 def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
     """Median step time alone and beside a nonstop decider."""
     torch.set_num_threads(1)
-    graph = benchmark_graph()
-    loader = Loader(
-        local_worlds(1)[0], [whole(graph)], fanouts=FANOUTS, batch_size=NUM_SEEDS, ahead=0
-    )
-    batch = next(loader.run(1)).batch
-    model = build_model(
-        "sage",
-        num_features=graph.num_features,
-        hidden=64,
-        num_classes=graph.num_classes,
-        num_layers=2,
-        dropout=0.0,
-    )
+    batch, model = benchmark_step()
 
     def step() -> float:
         began = time.perf_counter()

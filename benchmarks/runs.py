@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.traces import RECIPES, dataset_of
+from benchmarks.hosts import cores_for
+from benchmarks.traces import dataset_of
 from minidist.config import PartitionConfig
 from minidist.partition import run as partition
 from minidist.parts import Parts
@@ -37,8 +38,7 @@ def train(
     The cores are dealt among the ranks. Raises ValueError with the run's last words if it fails.
     """
     ranks = Parts.open(parts).num_parts
-    threads = max(1, (os.cpu_count() or 1) // ranks)
-    every = {**os.environ, "OMP_NUM_THREADS": str(threads), **(environment or {})}
+    every = {**os.environ, "OMP_NUM_THREADS": str(cores_for(ranks)), **(environment or {})}
     every["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{every['PATH']}"
     with tempfile.TemporaryDirectory(prefix="minidist-run-") as folder:
         file = Path(folder) / "summary.json"
@@ -51,9 +51,3 @@ def train(
             raise ValueError(f"{' '.join(words)} failed:\n{(done.stderr or done.stdout)[-2000:]}")
         summary: dict[str, Any] = json.loads(file.read_text())
     return summary
-
-
-def recipe_flags(graph: str) -> dict[str, object]:
-    """Batch size and epochs of the graph's recipe."""
-    recipe = RECIPES[graph]
-    return {"batch_size": recipe.batch_size, "epochs": recipe.epochs}

@@ -16,11 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.powerlaw import FANOUTS, NUM_SEEDS, benchmark_graph
-from minidist.loader import Loader
-from minidist.models import build_model, loss_sum
-from minidist.shard import whole
-from minidist.world import local_worlds
+from benchmarks.powerlaw import benchmark_step
+from minidist.models import loss_sum
 
 
 def main() -> None:
@@ -29,19 +26,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    graph = benchmark_graph()
-    loader = Loader(
-        local_worlds(1)[0], [whole(graph)], fanouts=FANOUTS, batch_size=NUM_SEEDS, ahead=0
-    )
-    batch = next(loader.run(1)).batch
-    model = build_model(
-        "sage",
-        num_features=graph.num_features,
-        hidden=64,
-        num_classes=graph.num_classes,
-        num_layers=2,
-        dropout=0.0,
-    )
+    batch, model = benchmark_step()
     edges = [batch.layer_edges(layer) for layer in range(2)]
     indices = [part.edge_index() for part in edges]
 

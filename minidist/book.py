@@ -43,10 +43,6 @@ class PartitionBook:
         """First id of the part and one past its last."""
         return int(self.offsets[part]), int(self.offsets[part + 1])
 
-    def size_of(self, part: int) -> int:
-        first, last = self.range_of(part)
-        return last - first
-
     def owner(self, ids: Ids) -> Ids:
         """Part that owns each id, int64 of the same shape. ids must lie in ``[0, N)``."""
         return np.searchsorted(self.offsets, ids, side="right").astype(np.int64) - 1

@@ -25,7 +25,7 @@ DOORS = {
 PACKAGES = ("runnable", "rudder", "minidist")
 # From the ground up; a module imports only modules of floors below its own, or of its own.
 FLOORS = (
-    {"config", "splitmix", "events", "draw", "host", "bounds", "memory", "manifest"}
+    {"config", "summary", "splitmix", "events", "draw", "host", "bounds", "memory", "manifest"}
     | {"book", "graph", "launch"},
     {"transport.base"},
     {"transport.failure", "transport.local", "transport.piece", "transport.pool", "group"},

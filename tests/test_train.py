@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from minidist.meter import losses_sha256
-from minidist.train import RunConfig, summary_table, train_in_threads
+from minidist.summary import summary_table
+from minidist.train import RunConfig, train_in_threads
 from runnable.flags import from_args
 
 TINY = RunConfig(

@@ -8,9 +8,10 @@ memory and the bytes on our links therefore hold an evaluation, the peer's do no
 """
 
 import json
-import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.peers.job import Memory, MemoryWatch
+from benchmarks.hosts import HostsError
+from benchmarks.peers.environment import PeerMissing
+from benchmarks.peers.job import Memory, MemoryWatch, ending_on_signals
 from benchmarks.runs import train
 from benchmarks.traces import RECIPES, available
 from minidist.graph import Graph
 from minidist.models import build_model
 from minidist.parts import Parts
+from runnable.flags import fail
 from runnable.table import render
 
 STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
@@ -175,6 +179,44 @@ def score(weights: Mapping[str, NDArray[np.float32]], graph: Graph) -> float:
     return float(np.mean(correct[graph.test_mask]))
 
 
+def best_setting(
+    given: int | None, tried: Sequence[int], name: str, epoch_s: Callable[[int], float]
+) -> tuple[int, list[dict[str, Any]]]:
+    """A peer's setting with the shortest epoch, and what each was worth.
+
+    given: the user's, which is not tried.   name: of the setting.   epoch_s: of a short run.
+    """
+    if given is not None:
+        return given, []
+    epochs = {value: epoch_s(value) for value in tried}
+    trials = [{name: value, "epoch_s": epoch} for value, epoch in epochs.items()]
+    return min(epochs, key=lambda value: epochs[value]), trials
+
+
+def told(trials: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Trials for people, to follow the setting that was taken."""
+    each = ", ".join(f"{trial[name]} {trial['epoch_s']:.3g} s" for trial in trials)
+    return f" (tried: {each})" if each else ""
+
+
+def report(
+    measure: Callable[[], dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str],
+    file: str | None,
+) -> None:
+    """A peer's command line: measure, print, write; what cannot be is one line and exit code 2."""
+    try:
+        with ending_on_signals():
+            found = measure()
+    except (ValueError, HostsError, PeerMissing, subprocess.TimeoutExpired) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print(describe(found))
+    if file is not None:
+        Path(file).write_text(json.dumps(found, indent=1) + "\n")
+
+
 def summarize(peer: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A row for each side, the peer first: medians over its runs, and ratios to the peer.
 
@@ -231,8 +273,3 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     return render(shown, header)
-
-
-def cores_for(ranks: int) -> int:
-    """Threads of a rank where the cores are dealt among the ranks."""
-    return max(1, (os.cpu_count() or 1) // ranks)

@@ -18,8 +18,6 @@ out: its library exists only for PyTorch up to 2.2.1. See ``comparison`` for wha
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,24 +27,34 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.hosts import MAX_HOSTS, Hosts, HostsError, bits_per_second, hosts, missing
+from benchmarks.hosts import (
+    MAX_HOSTS,
+    Hosts,
+    HostsError,
+    bits_per_second,
+    cores_for,
+    hosts,
+    missing,
+)
 from benchmarks.peers.comparison import (
     Run,
     Task,
+    best_setting,
     check_graph,
-    cores_for,
     read_peer,
+    report,
     summarize,
     table,
+    told,
     train_ours,
 )
 from benchmarks.peers.dgl_parts import GRAPH_NAME, lay_out
-from benchmarks.peers.environment import HOME, Environment, PeerMissing
-from benchmarks.peers.job import MemoryWatch, ending_on_signals, run_together
+from benchmarks.peers.environment import HOME, Environment
+from benchmarks.peers.job import MemoryWatch, run_together
 from benchmarks.runs import parts_of
 from minidist.graph import Graph
 from minidist.parts import Parts
-from runnable.flags import fail, flag, parse, require
+from runnable.flags import flag, parse, require
 
 PEER = "DistDGL"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -163,16 +171,6 @@ def train_distdgl(bench: Bench, samplers: int, task: Task) -> Run:
         return read_peer(PEER, out, bench.graph, watch.peak)
 
 
-def best_samplers(bench: Bench) -> tuple[int, list[dict[str, Any]]]:
-    """The number with the shortest epoch, and every one's: the given one, or a few tried once."""
-    if bench.config.samplers is not None:
-        return bench.config.samplers, []
-    task = replace(bench.task, epochs=_TRIAL_EPOCHS)
-    epochs = {samplers: train_distdgl(bench, samplers, task).epoch_s for samplers in _SAMPLERS}
-    best = min(epochs, key=lambda samplers: epochs[samplers])
-    return best, [{"samplers": each, "epoch_s": epoch} for each, epoch in epochs.items()]
-
-
 def train_in_turn(bench: Bench, samplers: int) -> list[Run]:
     """Every repeat of DistDGL and of our variants, each with what crossed the links."""
     config, runs = bench.config, []
@@ -203,7 +201,14 @@ def measure(config: DistdglConfig) -> dict[str, Any]:
         part_config = convert(python, parts, Path(folder))
         with hosts(config.hosts, config.rate) as up:
             bench = Bench(config, task, python, parts, part_config, parts.graph(), up)
-            samplers, trials = best_samplers(bench)
+            samplers, trials = best_setting(
+                config.samplers,
+                _SAMPLERS,
+                "samplers",
+                lambda samplers: (
+                    train_distdgl(bench, samplers, replace(task, epochs=_TRIAL_EPOCHS)).epoch_s
+                ),
+            )
             runs = train_in_turn(bench, samplers)
     return {
         "benchmark": "peers.distdgl",
@@ -219,31 +224,20 @@ def measure(config: DistdglConfig) -> dict[str, Any]:
 def describe(found: dict[str, Any]) -> str:
     """The report for people."""
     config = found["config"]
-    tried = ", ".join(f"{trial['samplers']} {trial['epoch_s']:.3g} s" for trial in found["trials"])
     lines = [
         f"{config['graph']}, {config['hosts']} hosts, links of rate {config['rate']}, "
         f"batch {config['batch_size']}, hidden {config['hidden']}, buffer {config['buffer']:.0%}; "
         f"epochs {config['epochs']}, repeats {config['repeats']}",
-        f"{PEER} with {found['samplers']} samplers a trainer"
-        + (f" (tried: {tried})" if tried else ""),
+        f"{PEER} with {found['samplers']} samplers a trainer" + told(found["trials"], "samplers"),
         table(found["sides"]),
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """The command line."""
     config = parse(DistdglConfig, __doc__)
-    try:
-        with ending_on_signals():
-            found = measure(config)
-    except (ValueError, HostsError, PeerMissing, subprocess.TimeoutExpired) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(describe(found))
-    if config.json is not None:
-        Path(config.json).write_text(json.dumps(found, indent=1) + "\n")
+    report(lambda: measure(config), describe, config.json)
 
 
 if __name__ == "__main__":

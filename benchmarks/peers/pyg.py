@@ -15,8 +15,6 @@ part each and map each other's. PyG is given the best number of loader workers t
 """
 
 import json
-import subprocess
-import sys
 import sysconfig
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -26,22 +24,25 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.hosts import cores_for
 from benchmarks.peers.comparison import (
     Run,
     Task,
+    best_setting,
     check_graph,
-    cores_for,
     read_peer,
+    report,
     summarize,
     table,
+    told,
     train_ours,
 )
-from benchmarks.peers.environment import HOME, Environment, PeerMissing
-from benchmarks.peers.job import MemoryWatch, ending_on_signals, run_together
+from benchmarks.peers.environment import HOME, Environment
+from benchmarks.peers.job import MemoryWatch, run_together
 from benchmarks.runs import parts_of
 from minidist.graph import Graph
 from minidist.parts import Parts
-from runnable.flags import fail, flag, parse, require
+from runnable.flags import flag, parse, require
 
 PEER = "PyG"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -126,23 +127,18 @@ def train_pyg(bench: Bench, workers: int, task: Task) -> Run:
         return read_peer(PEER, out, graph, watch.peak)
 
 
-def best_workers(bench: Bench) -> tuple[int, list[dict[str, Any]]]:
-    """The number with the shortest epoch, and every one's: the given one, or a few tried once."""
-    if bench.config.workers is not None:
-        return bench.config.workers, []
-    task = replace(bench.task, epochs=_TRIAL_EPOCHS)
-    epochs = {workers: train_pyg(bench, workers, task).epoch_s for workers in _WORKERS}
-    best = min(epochs, key=lambda workers: epochs[workers])
-    return best, [{"workers": each, "epoch_s": epoch} for each, epoch in epochs.items()]
-
-
 def measure(config: PygConfig) -> dict[str, Any]:
     """What ``--json`` writes. Raises PeerMissing, and ValueError where a run fails."""
     python = environment(Path(config.env).absolute()).prepare()
     parts = Parts.open(parts_of(config.graph, config.ranks, Path(config.folder)))
     task = Task(hidden=config.hidden, batch_size=config.batch_size, epochs=config.epochs)
     bench = Bench(config, task, python, parts, parts.graph())
-    workers, trials = best_workers(bench)
+    workers, trials = best_setting(
+        config.workers,
+        _WORKERS,
+        "workers",
+        lambda workers: train_pyg(bench, workers, replace(task, epochs=_TRIAL_EPOCHS)).epoch_s,
+    )
     runs = []
     for side in tqdm(
         [PEER, *config.variants.split(",")] * config.repeats, unit="run", disable=None
@@ -164,30 +160,20 @@ def measure(config: PygConfig) -> dict[str, Any]:
 def describe(found: dict[str, Any]) -> str:
     """The report for people."""
     config = found["config"]
-    tried = ", ".join(f"{trial['workers']} {trial['epoch_s']:.3g} s" for trial in found["trials"])
     lines = [
         f"{config['graph']}, {config['ranks']} ranks on one host, batch {config['batch_size']}, "
         f"hidden {config['hidden']}; epochs {config['epochs']}, repeats {config['repeats']}",
         f"{PEER} with {found['workers']} loader workers a process"
-        + (f" (tried: {tried})" if tried else ""),
+        + told(found["trials"], "workers"),
         table(found["sides"]),
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """The command line."""
     config = parse(PygConfig, __doc__)
-    try:
-        with ending_on_signals():
-            found = measure(config)
-    except (ValueError, PeerMissing, subprocess.TimeoutExpired) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(describe(found))
-    if config.json is not None:
-        Path(config.json).write_text(json.dumps(found, indent=1) + "\n")
+    report(lambda: measure(config), describe, config.json)
 
 
 if __name__ == "__main__":

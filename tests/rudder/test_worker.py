@@ -122,6 +122,33 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
         worker.close()
 
 
+def test_the_first_minibatches_wait_for_decisions_but_not_for_long() -> None:
+    def slow(context: Context, act: Act) -> Decision:
+        time.sleep(0.04)
+        return Decision(replace=True, minibatch=context.latest.minibatch)
+
+    decider = Scripted(slow)
+    for _ in range(40):
+        decider.gate.release()
+    worker = Worker(decider)
+    try:
+        taken, began = [], time.monotonic()
+        for minibatch in range(16):
+            taken.append(worker.take(minibatch))
+            worker.post(snapshot(minibatch))
+        assert taken[:4] == [False, True, True, True]
+        assert not all(taken[1:]), "decisions of 0.6 s are not all waited for"
+        assert 0.12 < time.monotonic() - began < 0.5
+    finally:
+        worker.close()
+    late = Worker(Scripted())
+    late.post(snapshot(99))
+    began = time.monotonic()
+    assert not late.take(100)
+    assert time.monotonic() - began < 0.1
+    late.close()
+
+
 def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
     decider = Scripted()
     worker = Worker(decider, sync=True)
