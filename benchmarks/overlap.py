@@ -4,15 +4,20 @@
     python -m benchmarks.overlap --agent-model model.gguf
 
 1. Steps of GraphSAGE (1000 seeds, fanout 10,25, 100 features, hidden 64, one thread), in turns of
-   some with nothing beside them and some with a decider that thinks without a pause in a thread of
-   its own: ratio of the medians.
+   some with nothing beside them, some with a decider that thinks without a pause in a thread of its
+   own, and some with another process that counts: what a busy neighbour core costs on this machine
+   in any case. Ratios of the medians.
 2. The prefetch thread's own cost per minibatch (look-up, scores, proposal, swap) as a share of the
    time that gathering the same remote rows takes, by policy, on a trace of the same graph: 4 parts,
-   25% buffer. Rows are cold in both: they lie in a table larger than any cache.
+   25% buffer. Rows are cold in both: they lie in a table larger than any cache. ``swap`` is the
+   part of it that copies rows into the buffer; ``touch`` is what no look-up with scores can go
+   below: one read and one addition of four bytes, by id.
 """
 
 import json
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from tqdm import tqdm
 
 from benchmarks.powerlaw import benchmark_step
@@ -50,8 +56,8 @@ class OverlapConfig:
     folder: str = flag("traces", "where traces are kept; recorded there where missing")
     agent_model: str = flag("embedded", "the model that thinks beside the steps")
     width: int = flag(100, "features of a row: 100 as ogbn-products, 602 as reddit")
-    turns: int = flag(12, "turns of steps with and without a decider")
-    steps: int = flag(25, "steps in a turn")
+    turns: int = flag(30, "turns of steps with and without a decider")
+    steps: int = flag(15, "steps in a turn")
     json: str | None = flag(None, "also write the figures to this file")
 
 
@@ -75,8 +81,18 @@ def thinking(decider: Decider, context: Context, stop: threading.Event) -> Itera
         thread.join()
 
 
+@contextmanager
+def counting() -> Iterator[None]:
+    """Another process counts meanwhile."""
+    with subprocess.Popen([sys.executable, "-c", "n = 0\nwhile True: n += 1"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
-    """Median step time alone and beside a nonstop decider."""
+    """Median step time alone, beside a nonstop decider, and beside a busy process."""
     torch.set_num_threads(1)
     batch, model = benchmark_step()
 
@@ -101,23 +117,55 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
         steering.commit()
     context = deciding.ledger.context()
     decider = make_decider(setting, preset, facts, 0, _quiet)
-    alone, beside, thoughts = [], [], list[float]()
+    alone, beside, neighbour, thoughts = [], [], [], list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
         alone += [step() for _ in range(config.steps)]
         with thinking(decider, context, threading.Event()) as seconds:
             beside += [step() for _ in range(config.steps)]
+        with counting():
+            neighbour += [step() for _ in range(config.steps)]
         thoughts += seconds
     decider.close()
-    found = {
-        "alone_ms": 1e3 * statistics.median(alone),
-        "beside_ms": 1e3 * statistics.median(beside),
+    alone_ms, beside_ms, neighbour_ms = (
+        1e3 * statistics.median(times) for times in (alone, beside, neighbour)
+    )
+    return {
+        "alone_ms": alone_ms,
+        "beside_ms": beside_ms,
+        "ratio": beside_ms / alone_ms,
+        "neighbour_ratio": neighbour_ms / alone_ms,
+        "decision_ms": 1e3 * statistics.median(thoughts),
+        "decisions": len(thoughts),
     }
-    found["ratio"] = found["beside_ms"] / found["alone_ms"]
-    return {**found, "decision_ms": 1e3 * statistics.median(thoughts), "decisions": len(thoughts)}
 
 
 def _quiet(exchange: dict[str, Any]) -> None:
     """Exchanges are not of interest here."""
+
+
+@njit(nogil=True)
+def _touch(ids, entries, counts, out):  # type: ignore[no-untyped-def]
+    for i in range(len(ids)):
+        out[i] = entries[np.uint64(ids[i])]
+    for i in range(len(ids)):
+        counts[np.uint64(ids[i])] += np.float32(1)
+
+
+def touch_cost(trace: Trace, table: np.ndarray) -> dict[str, Any]:
+    """Per minibatch: touching the ids, and gathering their rows; medians in ms."""
+    entries, counts = np.zeros(trace.num_ids, np.int32), np.zeros(trace.num_ids, np.float32)
+    touch, gather = [], []
+    for number in range(trace.num_minibatches):
+        ids = trace.minibatch(number)
+        out, found = np.empty((len(ids), table.shape[1]), np.float32), np.empty(len(ids), np.int32)
+        began = time.perf_counter()
+        copy_rows(table, ids, out, np.arange(len(ids)))
+        gathered = time.perf_counter()
+        _touch(ids, entries, counts, found)
+        gather.append(gathered - began)
+        touch.append(time.perf_counter() - gathered)
+    own_ms, gather_ms = 1e3 * statistics.median(touch), 1e3 * statistics.median(gather)
+    return {"touch_ms": own_ms, "gather_ms": gather_ms, "share": own_ms / gather_ms}
 
 
 def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
@@ -133,7 +181,7 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
     width = table.shape[1]
     rows = HostRows(facts.capacity, width)
     steering.start()
-    own, gather, swapped, foreseen = [], [], [], 0
+    own, gather, swap, swapped, foreseen = [], [], [], [], 0
     for number in range(trace.num_minibatches):
         ids = trace.minibatch(number)
         began = time.perf_counter()
@@ -149,14 +197,18 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         if len(plan.new_ids):
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
             rows.swap_in(plan.new_slots, out, plan.new_places % len(out))
+        copied = time.perf_counter()
         steering.commit()
         ended = time.perf_counter()
         own.append(planned - began + ended - gathered)
         gather.append(gathered - planned)
+        swap.append(copied - gathered)
         swapped.append(len(plan.new_ids))
     # The first epoch compiles the kernels and fills the buffer.
     first = trace.facts.minibatches_per_epoch
-    own_ms, gather_ms = (1e3 * statistics.median(part[first:]) for part in (own, gather))
+    own_ms, gather_ms, swap_ms = (
+        1e3 * statistics.median(part[first:]) for part in (own, gather, swap)
+    )
     return {
         "policy": prefetch,
         "remote_rows": round(trace.mean_remote),
@@ -165,6 +217,7 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         "gather_ms": gather_ms,
         "own_ms": own_ms,
         "share": own_ms / gather_ms,
+        "swap_share": swap_ms / gather_ms,
     }
 
 
@@ -175,14 +228,18 @@ def main() -> None:
         trace = record("synthetic:medium", Path(config.folder))[0]
         table = np.random.default_rng(0).random((trace.num_ids, config.width), np.float32)
         costs = [own_cost(policy, trace, table) for policy in POLICIES]
+        touch = touch_cost(trace, table)
         beside = step_beside(config, trace)
     except ValueError as error:
         fail(error)
     print(render([list(cost.values()) for cost in costs], list(costs[0])))
     print()
+    print(render(list(touch.items())))
+    print()
     print(render(list(beside.items())))
     if config.json is not None:
-        Path(config.json).write_text(json.dumps({"own": costs, "beside": beside}, indent=1) + "\n")
+        found = {"own": costs, "touch": touch, "beside": beside}
+        Path(config.json).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,22 +19,23 @@ _MARK = 1 << 30
 
 @njit(cache=True, nogil=True)
 def _look_up(entries, ids, slots, misses):  # type: ignore[no-untyped-def]
-    """Fill ``slots`` and ``misses``; returns (hits, ids in the halo, hits in the halo).
+    """Fill ``slots`` and ``misses``; returns (misses, ids in the halo, misses in the halo).
 
-    Free of branches, which would be mispredicted for a third of the ids.
+    Free of branches, which would be mispredicted for a third of the ids; and the random reads come
+    first, by themselves: beside the writes of ``misses`` they would wait for each other.
     """
-    hits, halo, halo_hits = 0, 0, 0
     for i in range(len(ids)):
-        entry = entries[np.uint64(ids[i])]
-        in_halo = entry & 1
-        slot = np.int64(entry >> 1) - 1
-        hit = 1 if slot >= 0 else 0
-        slots[i] = slot
-        misses[np.uint64(i - hits)] = i
-        hits += hit
+        slots[i] = entries[np.uint64(ids[i])]
+    num_misses, halo, halo_misses = 0, 0, 0
+    for i in range(len(ids)):
+        entry = slots[i]
+        in_halo, missed = entry & 1, 1 if entry < 2 else 0
+        misses[np.uint64(num_misses)] = i
+        num_misses += missed
         halo += in_halo
-        halo_hits += in_halo & hit
-    return hits, halo, halo_hits
+        halo_misses += in_halo & missed
+        slots[i] = (entry >> 1) - 1
+    return num_misses, halo, halo_misses
 
 
 @njit(cache=True, nogil=True)
@@ -61,24 +62,24 @@ def _assign(entries, ids, slots, new_ids):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_missed(entries, ids, wanted, places):  # type: ignore[no-untyped-def]
+def _find_missed(entries, ids, misses, wanted, places):  # type: ignore[no-untyped-def]
     """Where each wanted id is among the misses, or -1. Marks what it looks for, and unmarks it."""
     for k in range(len(wanted)):
-        entries[wanted[k]] |= _MARK
+        entries[np.uint64(wanted[k])] |= _MARK
     left = len(wanted)
-    for i in range(len(ids)):
-        if entries[np.uint64(ids[i])] & _MARK:
+    for i in misses:
+        if entries[np.uint64(ids[np.uint64(i)])] & _MARK:
             # The mark gives way to the place, so that each wanted id then finds its own.
-            entries[ids[i]] = _MARK | (np.int64(i) << 1) | (entries[ids[i]] & 1)
+            entries[ids[i]] = _MARK | (i << 1) | (entries[ids[i]] & 1)
             left -= 1
             if left == 0:
                 break
     for k in range(len(wanted)):
-        entry = entries[wanted[k]]
+        entry = entries[np.uint64(wanted[k])]
         place = (entry & (_MARK - 1)) >> 1
         found = place < len(ids) and ids[place] == wanted[k]
         places[k] = place if found else -1
-        entries[wanted[k]] = entry & 1
+        entries[np.uint64(wanted[k])] = entry & 1
 
 
 def plain_look_up(ids: Ids, held: Ids, halo: Ids) -> tuple[Ids, int, int, int]:
@@ -123,19 +124,22 @@ class Buffer:
     def look_up(self, ids: Ids) -> Found:
         """Where each id's row lies."""
         slots, misses = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
-        hits, in_halo, halo_hits = _look_up(self._entries, ids, slots, misses)
+        num_misses, in_halo, halo_misses = _look_up(self._entries, ids, slots, misses)
         return Found(
             slots=slots,
-            misses=misses[: len(ids) - hits],
-            hits=hits,
+            misses=misses[:num_misses],
+            hits=len(ids) - num_misses,
             in_halo=in_halo,
-            halo_hits=halo_hits,
+            halo_hits=in_halo - halo_misses,
         )
 
-    def find_missed(self, ids: Ids, wanted: Ids) -> Ids:
-        """Where in ``ids`` each wanted id is, -1 if it is not. None of those wanted has a slot."""
+    def find_missed(self, ids: Ids, misses: Ids, wanted: Ids) -> Ids:
+        """Where in ``ids`` each wanted id is, -1 if it is not. None of those wanted has a slot.
+
+        misses: the places in ``ids`` of those without one.
+        """
         places = np.empty(len(wanted), np.int64)
-        _find_missed(self._entries, ids, wanted, places)
+        _find_missed(self._entries, ids, misses, wanted, places)
         return places
 
     def count_hits(self, ids: Ids) -> int:

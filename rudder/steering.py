@@ -152,7 +152,9 @@ class Steering:
         self.policy.observe(ids, found.slots, found.misses)
         replace = self.verdicts is not None and self.verdicts.take(minibatch)
         new_slots, new_ids = self.policy.propose(replace)
-        new_places = self.buffer.find_missed(ids, new_ids) if len(new_ids) else no_ids()
+        new_places = (
+            self.buffer.find_missed(ids, found.misses, new_ids) if len(new_ids) else no_ids()
+        )
         self._plan = Plan(
             minibatch=minibatch,
             epoch=epoch,

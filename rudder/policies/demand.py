@@ -59,15 +59,19 @@ def _give_up_oldest(num, oldest, now, last, num_last):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _note_often(ids, slots, misses, often, count, miss_counts):  # type: ignore[no-untyped-def]
-    """Count hits by slot, in ``often`` [C + 1], and misses by id."""
-    nowhere = len(often) - 1
-    for slot in slots:
-        often[np.uint64(slot if slot >= 0 else nowhere)] += 1
+def _note_often(slots, misses, often, count, miss_counts):  # type: ignore[no-untyped-def]
+    """Count hits by slot, and misses by id.
+
+    often: [C + 8], whose last entries take the misses, which saves a branch; in turn, because
+    additions to one number wait for each other.
+    """
+    spare = len(often) - 8
+    for i in range(len(slots)):
+        often[np.uint64(slots[i] if slots[i] >= 0 else spare + (i & 7))] += 1
     for k in range(len(misses)):
-        id_ = np.uint64(ids[np.uint64(misses[k])])
-        count[id_] += 1
-        miss_counts[k] = count[id_]
+        miss_counts[k] = count[np.uint64(misses[k])] + 1
+    for k in range(len(misses)):
+        count[np.uint64(misses[k])] = miss_counts[k]
 
 
 @njit(cache=True, nogil=True)
@@ -146,13 +150,13 @@ class LfuPolicy(Policy):
     def __init__(self, capacity: int, num_ids: int) -> None:
         super().__init__(capacity, num_ids)
         self._held = np.full(capacity, -1, np.int64)
-        self._often = np.zeros(capacity + 1, np.int32)  # 0 in a free slot
+        self._often = np.zeros(capacity + 8, np.int32)  # 0 in a free slot
         self._count = np.zeros(num_ids, np.int32)  # of ids outside
         self._misses, self._miss_counts = no_ids(), np.zeros(0, np.int32)
 
     def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._misses, self._miss_counts = ids[misses], np.empty(len(misses), np.int32)
-        _note_often(ids, slots, misses, self._often, self._count, self._miss_counts)
+        _note_often(slots, self._misses, self._often, self._count, self._miss_counts)
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         if self.capacity == 0 or len(self._misses) == 0:

@@ -21,33 +21,34 @@ from numpy.typing import NDArray
 from rudder.policies.base import Ids, Policy, no_ids
 from rudder.policies.choose import largest, sparse
 
-# By id, side by side so that they are read together. missed: the minibatch that last missed it.
-_BY_ID = np.dtype([("count", np.float32), ("missed", np.int32)])
 # A row's score decays to this and no further: above a free slot's 0, and above the denormal
 # numbers, on which some processors take a hundred times as long.
 FLOOR = np.float32(1e-37)
 
 
 @njit(cache=True, nogil=True)
-def _note(ids, slots, misses, now, start, accessed, by_id, candidates, size):  # type: ignore[no-untyped-def]
+def _note(slots, missed, now, accessed, count, candidates, size):  # type: ignore[no-untyped-def]
     """Note hits by slot and misses by id; returns how many candidates there are, and newly proven.
 
-    accessed: [C + 1], whose last entry takes the misses, which saves a branch. An id that was
-    missed at ``start`` or later is a candidate already.
+    accessed: [1 + C], whose first entry takes the misses, which saves a branch. count: by id; minus
+    the count of one that is a candidate already.
     """
-    nowhere = len(accessed) - 1
     for slot in slots:
-        accessed[np.uint64(slot if slot >= 0 else nowhere)] = now
+        accessed[np.uint64(slot + 1)] = now
+    # Random reads by themselves, then what depends on them, then random writes: in one loop they
+    # would wait for each other.
+    counts = np.empty(len(missed), np.float32)
+    for k in range(len(missed)):
+        counts[k] = count[np.uint64(missed[k])]
     proven = 0
-    for place in misses:
-        id_ = ids[np.uint64(place)]
-        record = by_id[np.uint64(id_)]
-        candidates[np.uint64(size)] = id_
-        is_new, was = record.missed < start, record.count
-        size += 1 if is_new else 0
+    for k in range(len(missed)):
+        was, is_new = abs(counts[k]), 1 if counts[k] >= 0 else 0
+        candidates[np.uint64(size)] = missed[k]
+        size += is_new
         proven += 1 if was >= 1 and (is_new or was < 2) else 0
-        record.missed = now
-        record.count = was + np.float32(1)
+        counts[k] = -np.float32(1) - was
+    for k in range(len(missed)):
+        count[np.uint64(missed[k])] = counts[k]
     return size, proven
 
 
@@ -57,7 +58,7 @@ def _age(accessed, now, score, increment, decay, threshold, floor):  # type: ign
     stale = 0
     for slot in range(len(score)):
         old = score[slot]
-        new = old + increment if accessed[slot] == now else max(old * decay, min(old, floor))
+        new = old + increment if accessed[1 + slot] == now else max(old * decay, min(old, floor))
         score[slot] = new
         stale += 1 if new < threshold else 0
     return stale
@@ -65,7 +66,7 @@ def _age(accessed, now, score, increment, decay, threshold, floor):  # type: ign
 
 @njit(cache=True, nogil=True)
 def _lowest(score, edge, num):  # type: ignore[no-untyped-def]
-    """The ``num`` slots with the lowest scores, of which ``edge`` is the highest."""
+    """The ``num`` slots with the lowest scores: all those below ``edge``, and some at it."""
     slots = np.empty(num + 1, np.int64)
     level = num
     for slot in range(len(score)):
@@ -80,16 +81,28 @@ def _lowest(score, edge, num):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _worth(candidates, now, by_id, counts, ties):  # type: ignore[no-untyped-def]
-    """counts, and ties by which of two with one count goes first: missed just now, smaller id."""
+def _leave(candidates, count, counts):  # type: ignore[no-untyped-def]
+    """Ids that are candidates no more, and their counts."""
     for i in range(len(candidates)):
-        record = by_id[np.uint64(candidates[i])]
-        counts[i] = record.count
-        ties[i] = candidates[i] - (len(by_id) if record.missed == now else 0)
+        counts[i] = -count[np.uint64(candidates[i])]
+    for i in range(len(candidates)):
+        count[np.uint64(candidates[i])] = counts[i]
 
 
 @njit(cache=True, nogil=True)
-def _swap(slots, ids, held, score, by_id, threshold):  # type: ignore[no-untyped-def]
+def _prefer(missed, candidates, count, ties):  # type: ignore[no-untyped-def]
+    """Which of two with one count goes first: one that was missed just now, then the smaller id."""
+    for id_ in missed:
+        count[np.uint64(id_)] *= np.float32(-1)
+    for i in range(len(candidates)):
+        id_ = candidates[i]
+        ties[i] = id_ - (len(count) if count[np.uint64(id_)] < 0 else 0)
+    for id_ in missed:
+        count[np.uint64(id_)] *= np.float32(-1)
+
+
+@njit(cache=True, nogil=True)
+def _swap(slots, ids, held, score, count, threshold):  # type: ignore[no-untyped-def]
     """Rows out with their scores as counts, rows in with their counts as scores.
 
     Returns how many of those that came in are stale.
@@ -98,8 +111,8 @@ def _swap(slots, ids, held, score, by_id, threshold):  # type: ignore[no-untyped
     for k in range(len(slots)):
         slot = np.uint64(slots[k])
         if held[slot] >= 0:
-            by_id[held[slot]].count = score[slot]
-        held[slot], score[slot] = ids[k], by_id[ids[k]].count
+            count[held[slot]] = score[slot]
+        held[slot], score[slot] = ids[k], count[ids[k]]
         stale += 1 if score[slot] < threshold else 0
     return stale
 
@@ -124,10 +137,11 @@ class ScorePolicy(Policy):
         self._score = np.zeros(capacity, np.float32)
         self._held = np.full(capacity, -1, np.int64)
         self._accessed = np.zeros(capacity + 1, np.int32)
-        self._by_id = np.zeros(num_ids, _BY_ID)
-        self._candidates, self._size = np.zeros(1024, np.int64), 0
-        # Candidates are what was missed at _start or later; proven are those with counts from 2.
-        self._now, self._start, self._stale, self._proven = 0, 1, capacity, 0
+        # By id; of candidates minus the count, so that one read tells both.
+        self._count = np.zeros(num_ids, np.float32)
+        self._candidates, self._size, self._missed = np.zeros(1024, np.int64), 0, no_ids()
+        # Proven are the candidates with counts from 2.
+        self._now, self._stale, self._proven = 0, capacity, 0
 
     def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
         self._now += 1
@@ -135,8 +149,9 @@ class ScorePolicy(Policy):
             grown = np.zeros(2 * (self._size + len(misses) + 1), np.int64)
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
+        self._missed = ids[misses]
         self._size, proven = _note(
-            *(ids, slots, misses, self._now, self._start, self._accessed, self._by_id),
+            *(slots, self._missed, self._now, self._accessed, self._count),
             *(self._candidates, self._size),
         )
         self._proven += proven
@@ -147,15 +162,20 @@ class ScorePolicy(Policy):
         if not replace or num == 0:
             return no_ids(), no_ids()
         # The lowest are stale, since that many are.
-        slots = _lowest(self._score, np.partition(self._score, num - 1)[num - 1], num)
-        ids = self._candidates[: self._size].copy()
-        if num < len(ids):
-            counts, ties = np.empty(len(ids), np.float32), np.empty(len(ids), np.int64)
-            _worth(ids, self._now, self._by_id, counts, ties)
-            ids = ids[largest(counts, ties, num)]
-        entered = _swap(slots, ids, self._held, self._score, self._by_id, self._threshold)
+        all_stale = num == self._stale
+        edge = self._threshold if all_stale else np.partition(self._score, num - 1)[num - 1]
+        slots = _lowest(self._score, edge, num)
+        ids = self._candidates[: self._size]
+        counts = np.empty(len(ids), np.float32)
+        _leave(ids, self._count, counts)
+        ties = ids
+        if len(ids) > len(self._missed):  # some were not missed just now
+            ties = np.empty(len(ids), np.int64)
+            _prefer(self._missed, ids, self._count, ties)
+        ids = ids[largest(counts, ties, num)]
+        entered = _swap(slots, ids, self._held, self._score, self._count, self._threshold)
         self._stale += entered - num
-        self._start, self._size, self._proven = self._now + 1, 0, 0
+        self._size, self._proven = 0, 0
         return slots, ids
 
     @property
@@ -175,20 +195,18 @@ class ScorePolicy(Policy):
         return {
             "score": self._score.copy(),
             "held": self._held.copy(),
-            "now": np.array([self._now, self._start, self._stale]),
+            "now": np.array([self._now, self._stale]),
             "candidates": candidates,
-            "missed": self._by_id["missed"][candidates],
-            **sparse("count", self._by_id["count"]),
+            **sparse("count", self._count),
         }
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         self._score[:], self._held[:] = state["score"], state["held"]
-        self._now, self._start, self._stale = map(int, state["now"])
+        self._now, self._stale = map(int, state["now"])
         self._size = len(state["candidates"])
         self._candidates = np.append(state["candidates"], 0)
-        self._by_id["missed"][state["candidates"]] = state["missed"]
-        self._by_id["count"][state["count_at"]] = state["count"]
-        self._proven = int((self._by_id["count"][state["candidates"]] >= 2).sum())
+        self._count[state["count_at"]] = state["count"]
+        self._proven = int((self._count[state["candidates"]] <= -2).sum())
 
 
 class PlainScore:
