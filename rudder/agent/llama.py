@@ -138,6 +138,7 @@ class LlamaEngine:
         self._api = _import()
         self._vocab = self._api.llama_model_get_vocab(self._llama.model)
         self._pieces: dict[int, bytes | None] = {}
+        self._tokenized: tuple[str | None, list[int]] = None, []
         self._watch = _Watch(self._api, self._llama.ctx)
         self._begin = self._llama.token_bos()
         self.template = ChatTemplate(
@@ -222,11 +223,14 @@ class LlamaEngine:
 
     def tokenize(self, text: str) -> list[int]:
         """A text's tokens, special ones among them."""
-        tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
-        # Templates write the first token out themselves, or leave it to the tokenizer.
-        if self._api.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [self._begin]:
-            return [self._begin, *tokens]
-        return tokens
+        # A prompt is counted first and continued then.
+        if text != self._tokenized[0]:
+            tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
+            # Templates write the first token out themselves, or leave it to the tokenizer.
+            if self._api.llama_vocab_get_add_bos(self._vocab) and tokens[:1] != [self._begin]:
+                tokens.insert(0, self._begin)
+            self._tokenized = text, tokens
+        return self._tokenized[1]
 
     def _piece(self, token: int) -> bytes | None:
         """A token's bytes; None where it ends a text.
