@@ -10,7 +10,7 @@ user must ask for, rounds the rows that cross hosts.
 R rows asked for, D features, P parts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,8 +66,9 @@ class Rows(Protocol):
 class RemoteRows(Protocol):
     """What brings the rows of remote nodes: ``OwnersRows``, or a buffer in front of it.
 
-    For one minibatch: ``foresee`` up to ``window`` minibatches earlier, ``plan``, ``fetch_into``,
-    and ``finish`` once its rows are on the device.
+    For one minibatch: ``foresee`` up to ``window`` minibatches earlier, ``plan``, ``request``, what
+    that returned, and ``finish`` once its rows are on the device. The next one may be planned and
+    requested before what this one's ``request`` returned is called; all come in order.
     """
 
     @property
@@ -80,11 +81,14 @@ class RemoteRows(Protocol):
         ...
 
     def plan(self, ids: Ids, moment: Moment) -> int:
-        """Look at the distinct remote ids; returns the spare rows that ``fetch_into`` needs."""
+        """Look at the distinct remote ids; returns the spare rows that ``request`` needs."""
         ...
 
-    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> Rows:
-        """Write the row of ``ids[i]`` to ``out[positions[i]]``; spare rows end ``out``."""
+    def request(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> Callable[[], Rows]:
+        """Ask for the rows; what is returned waits for them.
+
+        Then the row of ``ids[i]`` is in ``out[positions[i]]``; spare rows end ``out``.
+        """
         ...
 
     def finish(self, x: torch.Tensor) -> None:
@@ -195,7 +199,16 @@ class OwnersRows:
         """Every row came by the host."""
 
     def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Moment) -> RowCounts:
-        """Write the row of ``ids[i]`` to ``out[positions[i]]``; ids distinct, none of them ours."""
+        """``request``, and wait for it."""
+        return self.request(ids, out, positions, moment)()
+
+    def request(
+        self, ids: Ids, out: Array, positions: Ids, moment: Moment
+    ) -> Callable[[], RowCounts]:
+        """Write the row of ``ids[i]`` to ``out[positions[i]]``; ids distinct, none of them ours.
+
+        Those of mapped parts are there at once, the others when what is returned was called.
+        """
         width = out.shape[1]
         order, bounds = self._book.by_owner(ids)
         calls: list[Call] = []
@@ -220,12 +233,20 @@ class OwnersRows:
                 )
             )
             places.append(positions[chosen])
-        if self._asks_owners:
-            # With or without calls: see Transport.exchange.
-            self._transport.exchange(self._op, calls, moment, self._lane)
-        for call, place in zip(calls, places, strict=True):
-            out[place] = call.reply.reshape(len(place), width)
-        return RowCounts(remote=len(ids), misses=len(ids))
+        # With or without calls: see Transport.exchange.
+        wait = (
+            self._transport.begin(self._op, calls, moment, self._lane)
+            if self._asks_owners
+            else list
+        )
+
+        def receive() -> RowCounts:
+            wait()
+            for call, place in zip(calls, places, strict=True):
+                out[place] = call.reply.reshape(len(place), width)
+            return RowCounts(remote=len(ids), misses=len(ids))
+
+        return receive
 
 
 class DistFeatures:
@@ -240,8 +261,15 @@ class DistFeatures:
         return np.flatnonzero((ids < self._first) | (ids >= self._last))
 
     def fetch(self, ids: Ids, moment: Moment) -> tuple[NDArray[np.float32], RowCounts]:
-        """(rows float32 [R, D], counts) of distinct global ids int64 [R], in their order.
+        """``request``, and wait for it."""
+        return self.request(ids, moment)()
 
+    def request(
+        self, ids: Ids, moment: Moment
+    ) -> Callable[[], tuple[NDArray[np.float32], RowCounts]]:
+        """Ask for the rows of distinct global ids int64 [R].
+
+        What is returned waits for them: (rows float32 [R, D] in the order of ids, counts).
         Raises ValueError on an id outside the graph, PeerTimeout when an owner does not answer.
         """
         self._book.check(ids)
@@ -250,7 +278,13 @@ class DistFeatures:
         remote_ids = ids[remote]
         num_spare = self.remote.plan(remote_ids, moment)
         out = np.empty((len(ids) + num_spare, self._own.shape[1]), np.float32)
+        receive = self.remote.request(remote_ids, out, remote, moment)
+        # While the others are on their way.
         copy_rows(self._own, ids, out, np.arange(len(ids)), self._first, own)
-        counts = RowCounts()
-        counts += self.remote.fetch_into(remote_ids, out, remote, moment)
-        return out[: len(ids)], counts
+
+        def received() -> tuple[NDArray[np.float32], RowCounts]:
+            counts = RowCounts()
+            counts += receive()
+            return out[: len(ids)], counts
+
+        return received

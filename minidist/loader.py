@@ -4,7 +4,8 @@
 
     ahead = 2     sample  1 2 3 4 ...
                   fetch     1 2 3 ...       each stage a thread, at most ``ahead`` minibatches
-                  TRAIN       1 2 ...       in front of the next
+                  TRAIN       1 2 ...       in front of the next; fetch asks for the rows of one
+                                            more while those of this one come
 
     A buffer that looks W minibatches ahead (``RemoteRows.window``) sees each sample that much
     earlier: it waits in the fetch stage.
@@ -16,12 +17,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minidist.batch import MiniBatch
 from minidist.book import Ids
@@ -39,6 +41,9 @@ Out = TypeVar("Out")
 _LOOK_S = 0.1
 # How long leaving the loop waits for stages; one that waits for a peer ends at its own deadline.
 _JOIN_S = 2.0
+# Minibatches whose rows the fetch stage asks for before those of the one before have come: links
+# would be idle from the last row of one to the first of the next.
+_ASKED_AHEAD = 1
 _BEGIN = Moment(0, 0)
 # A sample and the seconds it took.
 _Sampled = tuple[Sample, float]
@@ -181,14 +186,14 @@ class Loader:
         """
         moments = self.schedule.moments(num_epochs, start)
         if self._ahead == 0:
-            for prepared in map(self._fetch, self._foreseen(map(self._sample, moments))):
+            for prepared in self._fetched(self._foreseen(map(self._sample, moments)), 0):
                 prepared.wait_s = prepared.sample_s + prepared.fetch_s
                 yield prepared
             return
         stop = threading.Event()
         samples = _Stage("sample", map(self._sample, moments), self._ahead, stop)
         fetched = _Stage(
-            "fetch", map(self._fetch, self._foreseen(iter(samples))), self._ahead, stop
+            "fetch", self._fetched(self._foreseen(iter(samples)), _ASKED_AHEAD), self._ahead, stop
         )
         try:
             began = time.perf_counter()
@@ -219,13 +224,36 @@ class Loader:
                 yield waiting.popleft()
         yield from waiting
 
-    def _fetch(self, sampled: _Sampled) -> Prepared:
+    def _fetched(self, samples: Iterator[_Sampled], ahead: int) -> Iterator[Prepared]:
+        """The minibatches of samples; the rows of ``ahead`` more are asked for meanwhile."""
+        under_way: deque[Callable[[], Prepared]] = deque()
+        for sampled in samples:
+            under_way.append(self._request(sampled))
+            if len(under_way) > ahead:
+                yield under_way.popleft()()
+        for receive in under_way:
+            yield receive()
+
+    def _request(self, sampled: _Sampled) -> Callable[[], Prepared]:
         sample, sample_s = sampled
         began = time.perf_counter()
-        x, rows = self._features.fetch(sample.node_ids, sample.moment)
+        wait = self._features.request(sample.node_ids, sample.moment)
+        asked_s = time.perf_counter() - began
+
+        def receive() -> Prepared:
+            began = time.perf_counter()
+            x, rows = wait()
+            batch = self._batch(sample, x)
+            self._features.remote.finish(batch.x)
+            fetch_s = asked_s + time.perf_counter() - began
+            return Prepared(batch=batch, rows=rows, sample_s=sample_s, fetch_s=fetch_s)
+
+        return receive
+
+    def _batch(self, sample: Sample, x: NDArray[np.float32]) -> MiniBatch:
         first = self.shard.book.range_of(self.shard.part)[0]
         y = torch.from_numpy(np.asarray(self.shard.y)[sample.node_ids[: sample.num_seeds] - first])
-        batch = MiniBatch(
+        return MiniBatch(
             moment=sample.moment,
             n_id=torch.from_numpy(sample.node_ids),
             x=torch.from_numpy(x),
@@ -236,7 +264,3 @@ class Loader:
             num_sampled_edges=sample.edges_per_hop,
             num_global_seeds=self.schedule.num_global_seeds(sample.moment.step),
         ).to(self._device)
-        self._features.remote.finish(batch.x)
-        return Prepared(
-            batch=batch, rows=rows, sample_s=sample_s, fetch_s=time.perf_counter() - began
-        )

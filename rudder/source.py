@@ -1,10 +1,13 @@
 """BufferedRows: remote rows through a buffer, with ONE merged request per minibatch.
 
     plan         look up, decide, propose          no row moves
-    fetch_into   misses and proposed rows          one request; each row comes once
-                 hits                              from the buffer
+    request      misses and proposed rows          one request; each row comes once
+    receive      hits                              from the buffer
                  swap                              proposed rows into the buffer
     finish       the same for a buffer on a GPU    when the minibatch has crossed to it
+
+While rows are under way the next minibatch may be planned and requested: plans go by ids, and rows
+move in the order of the plans.
 
 It wraps any inner source that can fill rows in by id.
 
@@ -12,6 +15,7 @@ R remote rows of a minibatch, k of them or others to swap in, D features.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,8 +44,11 @@ class When(Protocol):
 class Inner(Protocol):
     """Where rows come from that are not in the buffer."""
 
-    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: Any) -> Any:
-        """Write the row of ``ids[i]`` to ``out[positions[i]]``; ids distinct."""
+    def request(self, ids: Ids, out: Array, positions: Ids, moment: Any) -> Callable[[], Any]:
+        """Ask for the rows of distinct ids.
+
+        Once what is returned was called, the row of ``ids[i]`` is in ``out[positions[i]]``.
+        """
         ...
 
 
@@ -87,7 +94,7 @@ class BufferedRows:
             self.steering.foresee(ids)
 
     def plan(self, ids: Ids, moment: When) -> int:
-        """Look at the distinct remote ids; returns the spare rows that ``fetch_into`` needs."""
+        """Look at the distinct remote ids; returns the spare rows that ``request`` needs."""
         with self._changed:
             self._busy = True
         try:
@@ -106,42 +113,49 @@ class BufferedRows:
         slots, ids = self._refill or self.steering.start()
         # Also where there are none: sources that exchange in lockstep count on every rank.
         incoming = np.empty((len(ids), self._width), np.float32)
-        self._inner.fetch_into(ids, incoming, np.arange(len(ids)), moment)
+        self._inner.request(ids, incoming, np.arange(len(ids)), moment)()
         self._rows.fill(slots, incoming)
         return len(ids)
 
-    def fetch_into(self, ids: Ids, out: Array, positions: Ids, moment: When) -> Moved:
-        """Write the row of ``ids[i]`` to ``out[positions[i]]``; spare rows end ``out`` [.., D]."""
+    def request(self, ids: Ids, out: Array, positions: Ids, moment: When) -> Callable[[], Moved]:
+        """Ask for the rows of the minibatch that was planned, and of its swap.
+
+        What is returned waits for them: then the row of ``ids[i]`` is in ``out[positions[i]]``;
+        spare rows end ``out`` [.., D].
+        """
         plan = self._plan
-        assert plan is not None, "fetch_into() follows plan()"
+        assert plan is not None, "request() follows plan()"
         self._plan = None
-        try:
-            self._move(plan, ids, out, positions, moment)
-            self.steering.commit()
-        finally:
-            self._rest()
-        return Moved(
+        misses, extra = plan.found.misses, plan.new_places < 0
+        spare = np.arange(len(out) - plan.num_extra, len(out))
+        moved = Moved(
             remote=len(ids),
             hits=plan.found.hits,
             misses=plan.num_misses,
             replacements=plan.num_extra + self._num_started,
         )
+        try:
+            wait = self._inner.request(
+                np.concatenate([ids[misses], plan.new_ids[extra]]),
+                out,
+                np.concatenate([positions[misses], spare]),
+                moment,
+            )
+            self.steering.commit()
+        finally:
+            self._rest()
 
-    def _move(self, plan: Plan, ids: Ids, out: Array, positions: Ids, moment: When) -> None:
-        misses, extra = plan.found.misses, plan.new_places < 0
-        spare = np.arange(len(out) - plan.num_extra, len(out))
-        self._inner.fetch_into(
-            np.concatenate([ids[misses], plan.new_ids[extra]]),
-            out,
-            np.concatenate([positions[misses], spare]),
-            moment,
-        )
-        # Hits first: a swap may take the slot of a row that this minibatch reads.
-        self._rows.read_hits(plan.slots, out, positions)
-        if len(plan.new_ids):
-            sources = np.empty(len(plan.new_ids), np.int64)
-            sources[~extra], sources[extra] = positions[plan.new_places[~extra]], spare
-            self._rows.swap_in(plan.new_slots, out, sources)
+        def receive() -> Moved:
+            wait()
+            # Hits first: a swap may take the slot of a row that this minibatch reads.
+            self._rows.read_hits(plan.slots, out, positions)
+            if len(plan.new_ids):
+                sources = np.empty(len(plan.new_ids), np.int64)
+                sources[~extra], sources[extra] = positions[plan.new_places[~extra]], spare
+                self._rows.swap_in(plan.new_slots, out, sources)
+            return moved
+
+        return receive
 
     def _rest(self) -> None:
         """Between minibatches: what we hold belongs together again."""

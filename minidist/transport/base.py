@@ -8,6 +8,7 @@ P ranks; ids are global node ids, int64.
 """
 
 import enum
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class Traffic:
 
 
 class Transport(ABC):
-    """Moves requests and replies between P ranks. Thread-safe; one exchange per thread at a time.
+    """Moves requests and replies between P ranks. Thread-safe.
 
     Every rank registers its handlers with ``serve`` before any rank calls ``exchange``. Every rank
     makes the same sequence of exchanges per lane (collective needs it; see ``exchange``), with no
@@ -120,6 +121,16 @@ class Transport(ABC):
         Returns the number of items written into each call's ``reply``.
         Raises PeerTimeout when a peer does not answer in time.
         """
+
+    def begin(
+        self, op: Op, calls: Sequence[Call], moment: Moment, lane: str
+    ) -> Callable[[], list[int]]:
+        """Make all calls; what is returned waits for their replies, as ``exchange`` does.
+
+        Exchanges of a lane are waited for in the order they began in. Where a lane can have but one
+        under way, as here, the calls are made when they are waited for.
+        """
+        return functools.partial(self.exchange, op, calls, moment, lane)
 
     def shares_host(self, peer: int) -> bool:
         """Whether the peer's files and memory maps are ours too (same machine and namespace)."""

@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,17 @@ class _Flight:
     num_bytes: int = -1
 
 
+@dataclass(eq=False)
+class _Voyage:
+    """An exchange under way: pieces to launch, and those launched, at most ``window`` at once."""
+
+    op: Op
+    moment: Moment
+    waiting: deque[Piece]
+    window: int
+    flying: list[_Flight] = field(default_factory=list)
+
+
 class MpiTransport(Transport):
     """A rank's client and server. Made and closed by all ranks of ``comm`` together.
 
@@ -108,7 +119,8 @@ class MpiTransport(Transport):
         self._num_tags = comm.Get_attr(self.mpi.TAG_UB)
         self._next_tag = 0
         self._turn = threading.Lock()
-        self._abandoned: list[_Flight] = []
+        # Kept until they have landed, also where nobody waits for them any more.
+        self._voyages: list[_Voyage] = []
         self._switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(min(self._switch_interval, _SWITCH_INTERVAL_S))
         self._server = Server(self)
@@ -123,30 +135,51 @@ class MpiTransport(Transport):
         return self._handlers[op]
 
     def exchange(self, op: Op, calls: Sequence[Call], moment: Moment, lane: str) -> list[int]:
-        counts = [0] * len(calls)
-        waiting = deque(cut(calls))
-        window = _WINDOW * len({call.peer for call in calls})
-        flying: list[_Flight] = []
-        heard: dict[int, float] = {}
-        failure: Exception | None = None
-        while waiting or flying:
-            while waiting and len(flying) < window:
-                flying.append(self._launch(op, waiting.popleft()))
-            landed = [flight for flight in flying if self._has_landed(flight)]
+        return self.begin(op, calls, moment, lane)()
+
+    def begin(
+        self, op: Op, calls: Sequence[Call], moment: Moment, lane: str
+    ) -> Callable[[], list[int]]:
+        voyage = _Voyage(
+            op, moment, deque(cut(calls)), _WINDOW * len({call.peer for call in calls})
+        )
+        with self._turn:
+            self._voyages.append(voyage)
+        self._launch_all(voyage)
+
+        def finish() -> list[int]:
+            counts = self._land(voyage, len(calls))
+            with self._turn:
+                self._voyages.remove(voyage)
+            return counts
+
+        return finish
+
+    def _land(self, voyage: _Voyage, num_calls: int) -> list[int]:
+        """Wait for the replies of all calls; returns the items of each."""
+        counts, began, failure = [0] * num_calls, time.monotonic(), None
+        heard = {flight.piece.peer: began for flight in voyage.flying}
+        while voyage.waiting or voyage.flying:
+            self._launch_all(voyage)
+            landed = [flight for flight in voyage.flying if self._has_landed(flight)]
             for flight in landed:
-                flying.remove(flight)
+                voyage.flying.remove(flight)
                 heard[flight.piece.peer] = time.monotonic()
                 try:
-                    counts[flight.piece.call] += self._unpack(op, flight, moment)
+                    counts[flight.piece.call] += self._unpack(voyage, flight)
                 except PeerFailed as error:  # raised when nothing is under way any more
                     failure = failure or error
-                    waiting.clear()
+                    voyage.waiting.clear()
             if not landed:
-                self._check_deadlines(flying, heard, op, moment)
+                self._check_deadlines(voyage, voyage.flying, heard)
                 time.sleep(NAP_S)
         if failure is not None:
             raise failure
         return counts
+
+    def _launch_all(self, voyage: _Voyage) -> None:
+        while voyage.waiting and len(voyage.flying) < voyage.window:
+            voyage.flying.append(self._launch(voyage.op, voyage.waiting.popleft()))
 
     def _launch(self, op: Op, piece: Piece) -> _Flight:
         with self._turn:
@@ -166,11 +199,11 @@ class MpiTransport(Transport):
             flight.num_bytes = status.Get_count(self.mpi.BYTE)
         return bool(flight.send.Test())
 
-    def _unpack(self, op: Op, flight: _Flight, moment: Moment) -> int:
+    def _unpack(self, voyage: _Voyage, flight: _Flight) -> int:
         """Count what landed; raises PeerFailed where the server said why it has no answer."""
-        piece = flight.piece
+        piece, op, moment = flight.piece, voyage.op, voyage.moment
         if flight.num_bytes == 0:
-            reason = self._reason(flight, op, moment)
+            reason = self._reason(voyage, flight)
             if reason:
                 raise PeerFailed(self.rank, piece.peer, op, moment, reason)
         if piece.exact and flight.num_bytes != piece.reply.nbytes:
@@ -180,7 +213,7 @@ class MpiTransport(Transport):
             self.traffic.received[op, piece.peer] += flight.num_bytes
         return flight.num_bytes // piece.reply.itemsize
 
-    def _reason(self, flight: _Flight, op: Op, moment: Moment) -> str:
+    def _reason(self, voyage: _Voyage, flight: _Flight) -> str:
         """The text that follows an empty reply."""
         began = time.monotonic()
         status = self.mpi.Status()
@@ -190,11 +223,11 @@ class MpiTransport(Transport):
                 text = np.empty(status.Get_count(self.mpi.BYTE), np.uint8)
                 message.Recv([text, self.mpi.BYTE])
                 return text.tobytes().decode()
-            self._check_deadlines([flight], {flight.piece.peer: began}, op, moment)
+            self._check_deadlines(voyage, [flight], {flight.piece.peer: began})
             time.sleep(NAP_S)
 
     def _check_deadlines(
-        self, flying: list[_Flight], heard: dict[int, float], op: Op, moment: Moment
+        self, voyage: _Voyage, flying: list[_Flight], heard: dict[int, float]
     ) -> None:
         """Raise PeerTimeout for the first peer of which nothing was heard for too long."""
         now = time.monotonic()
@@ -202,12 +235,19 @@ class MpiTransport(Transport):
             peer = flight.piece.peer
             silent = now - max(flight.posted, heard.get(peer, 0.0))
             if silent > self._timeout:
-                # MPI may still write into their arrays, so they must outlive the error.
-                self._abandoned.extend(flying)
-                raise PeerTimeout(self.rank, peer, op.name, moment, silent)
+                raise PeerTimeout(self.rank, peer, voyage.op.name, voyage.moment, silent)
+
+    def _drain(self) -> None:
+        """Let what nobody waits for any more land, for its arrays are MPI's until then."""
+        began = time.monotonic()
+        flying = [flight for voyage in self._voyages for flight in voyage.flying]
+        while flying and time.monotonic() - began < self._timeout:
+            time.sleep(NAP_S)
+            flying = [flight for flight in flying if not self._has_landed(flight)]
 
     def close(self) -> None:
         """Serve until every rank closes, then stop. Raises PeerTimeout when one does not come."""
+        self._drain()
         everyone = self.requests.Ibarrier()
         began = time.monotonic()
         while not everyone.Test():

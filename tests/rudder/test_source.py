@@ -1,7 +1,10 @@
 """Contracts of the source: exact rows, one request, every row counted, whatever the preset."""
 
 import threading
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from rudder.policies.base import Ids
 from rudder.prefetcher import Prefetcher
 from rudder.presets import capacity_of, read_preset
 from rudder.replay import replay, replay_own
+from rudder.source import BufferedRows, Moved
 from rudder.trace import Trace, read_traces
 from tests.rudder.streams import BUFFERED, make_test_trace
 
@@ -34,10 +38,16 @@ class Table:
         self.x = np.random.default_rng(0).standard_normal((num_ids, WIDTH)).astype(np.float32)
         self.requests: list[Ids] = []
 
-    def fetch_into(self, ids: Ids, out: NDArray[Any], positions: Ids, moment: At) -> None:
+    def request(
+        self, ids: Ids, out: NDArray[Any], positions: Ids, moment: At
+    ) -> Callable[[], None]:
         assert len(np.unique(ids)) == len(ids), "a row is asked for twice"
         self.requests.append(ids)
-        out[positions] = self.x[ids]
+
+        def receive() -> None:
+            out[positions] = self.x[ids]
+
+        return receive
 
 
 def make_prefetcher(config: SteerConfig, trace: Trace, table: Table) -> Prefetcher:
@@ -59,9 +69,13 @@ def make_prefetcher(config: SteerConfig, trace: Trace, table: Table) -> Prefetch
     )
 
 
-def run(prefetcher: Prefetcher, trace: Trace, table: Table, first: int = 0) -> None:
-    """Serve every minibatch of the trace as a loader would, and check every row."""
+def run(prefetcher: Prefetcher, trace: Trace, table: Table, first: int = 0, ahead: int = 0) -> None:
+    """Serve every minibatch of the trace as a loader would, and check every row.
+
+    ahead: minibatches that are asked for before the rows of one are waited for.
+    """
     rows, foreseen = prefetcher.rows, first
+    under_way: deque[Callable[[], None]] = deque()
     for number in range(first, trace.num_minibatches):
         while foreseen < min(number + rows.window + 1, trace.num_minibatches):
             rows.foresee(trace.minibatch(foreseen))
@@ -71,18 +85,35 @@ def run(prefetcher: Prefetcher, trace: Trace, table: Table, first: int = 0) -> N
         out = np.full((len(ids) + 5 + num_spare, WIDTH), np.nan, np.float32)
         positions = np.random.default_rng(number).permutation(len(ids) + 5)[: len(ids)]
         before = len(table.requests)
-        moved = rows.fetch_into(ids, out, positions, at)
-        rows.finish(torch.from_numpy(out))
+        receive = rows.request(ids, out, positions, at)
         assert len(table.requests) == before + 1
-        np.testing.assert_array_equal(out[positions], table.x[ids])
-        assert moved.remote == len(ids) == moved.hits + moved.misses
+        under_way.append(partial(check, rows, table, ids, out, positions, receive))
+        if len(under_way) > ahead:
+            under_way.popleft()()
+    for each in under_way:
+        each()
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def check(
+    rows: BufferedRows,
+    table: Table,
+    ids: Ids,
+    out: NDArray[Any],
+    positions: Ids,
+    receive: Callable[[], Moved],
+) -> None:
+    """Wait for a minibatch's rows, and look at every one."""
+    moved = receive()
+    rows.finish(torch.from_numpy(out))
+    np.testing.assert_array_equal(out[positions], table.x[ids])
+    assert moved.remote == len(ids) == moved.hits + moved.misses
+
+
+@pytest.mark.parametrize(("device", "ahead"), [("cpu", 0), ("cpu", 1), ("cuda", 1)])
 @pytest.mark.parametrize("capacity", [0, 1, 10, 60, 500])
 @pytest.mark.parametrize(("preset", "decider"), BUFFERED)
 def test_rows_are_exact_and_counted(
-    preset: str, decider: str | None, capacity: int, device: str, tmp_path: Path
+    preset: str, decider: str | None, capacity: int, device: str, ahead: int, tmp_path: Path
 ) -> None:
     """``device`` cuda: the rows of a device buffer, here with the CPU as the device."""
     trace = make_test_trace()
@@ -96,7 +127,7 @@ def test_rows_are_exact_and_counted(
         trace=str(tmp_path),
     )
     prefetcher = make_prefetcher(config, trace, table)
-    run(prefetcher, trace, table)
+    run(prefetcher, trace, table, ahead=ahead)
     prefetcher.finish()
     prefetcher.close()
     counters = prefetcher.report().counters
@@ -154,7 +185,9 @@ def test_a_failing_fetch_leaves_the_state_to_read() -> None:
     trace = make_test_trace()
 
     class Broken(Table):
-        def fetch_into(self, ids: Ids, out: NDArray[Any], positions: Ids, moment: At) -> None:
+        def request(
+            self, ids: Ids, out: NDArray[Any], positions: Ids, moment: At
+        ) -> Callable[[], None]:
             raise OSError("the wire is cut")
 
     table = Broken(trace.num_ids)
