@@ -21,11 +21,12 @@ from tqdm import tqdm
 
 from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
-from benchmarks.traces import RECIPES, available
+from benchmarks.traces import RECIPES, graphs_of
 from rudder.config import SteerConfig
+from rudder.presets import read_preset
 from rudder.replay import replay, row_of
 from rudder.trace import Trace, read_traces
-from runnable.flags import fail, flag, parse
+from runnable.flags import fail, flag, parse, require
 from runnable.table import render
 
 OTHERS = ("always", "never", "once", "mlp", "tabnet", "lr", "rf", "svm", "xgb", "llm")
@@ -36,14 +37,33 @@ class AgentsConfig:
     """Settings of ``python -m benchmarks.agents``."""
 
     graphs: str | None = flag(None, "names with commas between (default: all that are here)")
-    ranks: str = flag("2,4", "numbers of ranks")
-    buffer: str = flag("0.05,0.25", "capacities as shares of the halo rows")
+    ranks: tuple[int, ...] = flag((2, 4), "numbers of ranks")
+    buffer: tuple[float, ...] = flag((0.05, 0.25), "capacities as shares of the halo rows")
     agent_model: str = flag("embedded", "the language model")
     agent_threads: int = flag(1, "its CPU threads")
     classifier_dir: str | None = flag(None, "folder of rudder.fit (default: the shipped ones)")
     decider_mode: str = flag("async", "of the live runs", ("async", "sync"))
     others: str = flag(",".join(OTHERS), "deciders to replay beside; llm is asked in sync")
     json: str | None = flag(None, "also write the figures to this file")
+
+    def __post_init__(self) -> None:
+        graphs_of(self.graphs)
+        for count in self.ranks:
+            require(count >= 2, "ranks", count, "2 or more: one rank has nothing remote")
+        for buffer in self.buffer:
+            for decider in self.others.split(","):
+                read_preset(self.steering(decider, buffer))
+
+    def steering(self, decider: str, buffer: float) -> SteerConfig:
+        """The settings of a decider that replays."""
+        return SteerConfig(
+            prefetch="rudder",
+            decider=decider,
+            buffer=buffer,
+            agent_model=self.agent_model,
+            agent_threads=self.agent_threads,
+            classifier_dir=self.classifier_dir,
+        )
 
 
 def live(
@@ -75,25 +95,18 @@ def beside(
         row = {**row_of(traces, best, ranks, 0), "setting": best.decider, "moved_by": moved}
         found[f"{kind}:best"] = row
     for decider in config.others.split(","):
-        setting = SteerConfig(
-            prefetch="rudder",
-            decider=decider,
-            buffer=buffer,
-            agent_model=config.agent_model,
-            classifier_dir=config.classifier_dir,
-        )
+        setting = config.steering(decider, buffer)
         found[decider] = row_of(traces, setting, [replay(trace, setting) for trace in traces], 0)
     return found
 
 
 def measure(config: AgentsConfig) -> list[dict[str, Any]]:
     """One record for each cell."""
-    names = config.graphs.split(",") if config.graphs else available()
     cells = [
-        (graph, int(ranks), float(buffer))
-        for graph in names
-        for ranks in config.ranks.split(",")
-        for buffer in config.buffer.split(",")
+        (graph, ranks, buffer)
+        for graph in graphs_of(config.graphs)
+        for ranks in config.ranks
+        for buffer in config.buffer
     ]
     records = []
     with tempfile.TemporaryDirectory(prefix="rudder-agents-") as folder:

@@ -8,8 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.costs import Amounts, Cluster, Costs, Work, at_once, in_turn
+from benchmarks.costs import Amounts, Cluster, Costs, Variant, Work, at_once
 from benchmarks.measured import Measured
+
+# The share of a link's rate is looked for from here to 1, in so many halvings.
+_LEAST_SHARE = 0.05
+_HALVINGS = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,12 +110,20 @@ def _summing(costs: Costs, known: Known) -> Amounts:
 
 
 def _with_queues(costs: Costs, ahead: Known, link: float) -> Costs:
-    """What changes where rows are on the links all the time."""
-    rows = ahead.amounts("row_bytes")
-    computing = costs.fetch_s, costs.fetch_row_s
-    share = _share(ahead, computing, costs.exchange_s, float(in_turn(rows).sum()) / link)
-    queued = float(_summing(costs, ahead).mean()) * link / float(rows.mean())
-    return replace(costs, ahead_share=share, queue=max(queued, 0.0))
+    """What changes where rows are on the links all the time.
+
+    The share of the rate is the one with which the epochs of that run take the time they took: what
+    rows wait for overlaps with all else, and no time of a stage tells it.
+    """
+    queued = float(_summing(costs, ahead).mean()) * link / float(ahead.amounts("row_bytes").mean())
+    costs = replace(costs, queue=max(queued, 0.0))
+    cluster = Cluster(ranks=2, cores=2, link=link)
+    slow, fast = _LEAST_SHARE, 1.0
+    for _ in range(_HALVINGS):
+        share = (slow + fast) / 2
+        found = replace(costs, ahead_share=share).epoch_s(ahead.work, cluster, Variant())
+        slow, fast = (slow, share) if found < ahead.run.epoch_s else (share, fast)
+    return replace(costs, ahead_share=fast)
 
 
 def _jitter(runs: Sequence[Known], costs: Costs) -> float:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from benchmarks.contest import NUM_FREE, Setting, Unequal, contest
 from benchmarks.hosts import MAX_HOSTS, HostsError, bits_per_second, missing
 from benchmarks.scoreboard import cell_text, draw, name_of
-from benchmarks.traces import RECIPES, available
+from benchmarks.traces import RECIPES, check_graph
 from minidist.config import TrainConfig
 from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
@@ -91,8 +91,7 @@ class CompareConfig:
 
 
 def _checked(values: dict[str, Any]) -> Setting:
-    known = values["graph"] in available()
-    require(known, "graph", values["graph"], f"one of {', '.join(available())}")
+    check_graph(values["graph"])
     require(1 <= values["hosts"] <= MAX_HOSTS, "hosts", values["hosts"], f"1 to {MAX_HOSTS}")
     bits_per_second(values["rate"])
     if values["batch_size"] is None:

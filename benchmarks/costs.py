@@ -28,11 +28,6 @@ def at_once(amounts: Amounts) -> Amounts:
     return np.asarray(np.maximum(amounts, amounts.mean(axis=0)))
 
 
-def in_turn(amounts: Amounts) -> Amounts:
-    """The same of a link that carries what a rank gets and what it sends one after the other."""
-    return np.asarray(amounts + amounts.mean(axis=0))
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Work:
     """What minibatches need: float64 [P, T] each.
@@ -86,10 +81,9 @@ class Costs:
     sample_s + edges * sample_edge_s, and likewise fetch_s and fetch_row_s (gathering), train_s and
     train_edge_s.   exchange_s: of an exchange between hosts, beyond its bytes.
     link_share: of a link's rate that bytes get where all ranks fetch and then train; ahead_share:
-    where they fetch all the time, so that what a rank asks for is behind what it sends to others,
-    and the link carries one after the other.   queue: what samples and sums wait for then, as a
-    share of the time that the rows are on the link at its rate.   sum_s: of a round of the sum
-    between hosts.
+    that rows get where they are on the links all the time.   queue: what samples and sums wait for
+    then, as a share of the time that the rows are on the link at its rate.   sum_s: of a round of
+    the sum between hosts.
     gradient_bytes: that a rank puts into it.   decision_s: of one decision.
     jitter: standard deviation of computing times of equal work, as a share of them.
     """
@@ -120,12 +114,12 @@ class Costs:
         if variant.sync:
             fetch = fetch + self.decision_s
         queued = self._queued(work, cluster) if variant.ahead else 0.0
-        moved = in_turn(work.row_bytes) if variant.ahead else at_once(work.row_bytes)
         share = self.ahead_share if variant.ahead else self.link_share
         asking = self._wire(at_once(work.neighbor_bytes), cluster, self.link_share)
         return Stages(
             sample=cluster.shared(sample) + asking + queued,
-            fetch=cluster.shared(fetch) + self._wire(moved, cluster, share),
+            fetch=cluster.shared(fetch),
+            carry=self._wire(at_once(work.row_bytes), cluster, share),
             train=cluster.shared(train),
             together=self.sum_seconds(cluster) + late + queued,
         )

@@ -7,19 +7,20 @@ For minibatch t of rank p, with n nodes, e sampled edges, b_s bytes of neighbour
 that other ranks own (misses and replacements; played from the trace, not measured):
 
     sample   s = s0 + s1 e + w(b_s)          w(b) = x + max(b, mean of b over ranks) / (h R)
-    fetch    f = f0 + f1 n + w(b_f) [+ d]    [+ d] where the decider is synchronous
-    train    c = c0 + c1 e                   d of a decision; h of the rate R of a rank's link
+    fetch    f = f0 + f1 n [+ d]             [+ d] where the decider is synchronous; of a decision
+    carry    w = w(b_f)                      h of the rate R of a rank's link
+    train    c = c0 + c1 e
     sum      g = y ceil(log2 P) + 2 (P - 1) / P G / (h R) + j z(P) c        G bytes of gradients;
              j the jitter of equal work, z(P) the largest of P normals; in none of s + f + c
 
-    none     T = sum over t of (max over p of (s + f + c) + g)
+    none     T = sum over t of (max over p of (s + f + w + c) + g)
 
-    else     rows are on the links all the time, and what a rank asks for is behind what it sends:
-             they go one after the other, w(b_f) = x + (b_f + mean of b_f) / (h' R), and s and g
-             wait for q b_f / R more. T = the greatest of
+    else     rows are on the links all the time, at a share h' of the rate; s and g wait for
+             q b_f / R more. T = the greatest of
              pipeline   begin a stage when its minibatch is there and the one before was handed on;
                         at most 2 minibatches lie between two stages; W more are sampled before a
-                        fetch (W = 2, lookahead 16); step t ends with its slowest rank:
+                        fetch (W = 2, lookahead 16); rows of t + 1 are asked for before those of t
+                        have come; step t ends with its slowest rank:
                         E(t) = max over p of (max(fetched(p, t), E(t - 1)) + c) + g
              links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / R
              cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d]) P / K
@@ -52,6 +53,7 @@ from benchmarks.hosts import HostsError, bits_per_second, missing
 from benchmarks.measured import Place, measure
 from benchmarks.modelled import check_table, error_of, panels, scale_table
 from benchmarks.paper.chart import figure
+from benchmarks.traces import check_graph
 from benchmarks.variants import VARIANTS, Setup
 from minidist.parts import Parts
 from runnable.flags import fail, flag, parse, require
@@ -86,6 +88,7 @@ class ModelConfig:
     figure: str | None = flag(None, "also draw them, SVG")
 
     def __post_init__(self) -> None:
+        check_graph(self.graph)
         for name in ("batch_size", "hidden"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.epochs >= 2, "epochs", self.epochs, "at least 2")

@@ -17,14 +17,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.traces import available, record
+from benchmarks.traces import graphs_of, record
 from rudder.belady import belady_rows
 from rudder.config import SteerConfig
+from rudder.presets import read_preset
 from rudder.replay import Replayed, grid_table, replay, row_of
 from rudder.trace import Trace
 from runnable.flags import fail, flag, parse
 
-PRESETS = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
+BUFFERED = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
 NUMBERS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 KINDS = ("every", "after")
 
@@ -35,11 +36,30 @@ class PoliciesConfig:
 
     folder: str = flag("traces", "where traces are kept; recorded there where missing")
     graphs: str | None = flag(None, "names with commas between (default: all that are here)")
-    buffer: str = flag("0.05,0.25", "capacities as shares of the halo rows")
+    buffer: tuple[float, ...] = flag((0.05, 0.25), "capacities as shares of the halo rows")
     deciders: str = flag("never,once,random:0.1,llm", "of the rudder preset, beside every:best")
     classifier_dir: str | None = flag(None, "folder of rudder.fit, for classifiers")
     agent_model: str = flag("embedded", "the language model of llm")
     json: str | None = flag(None, "also write the grid to this file")
+
+    def __post_init__(self) -> None:
+        graphs_of(self.graphs)
+        for buffer in self.buffer:
+            for setting in self.settings(buffer):
+                read_preset(setting)
+
+    def settings(self, buffer: float) -> list[SteerConfig]:
+        """Of every preset, then of every decider."""
+        return [SteerConfig(prefetch=preset, buffer=buffer) for preset in BUFFERED] + [
+            SteerConfig(
+                prefetch="rudder",
+                decider=decider,
+                buffer=buffer,
+                classifier_dir=self.classifier_dir,
+                agent_model=self.agent_model,
+            )
+            for decider in self.deciders.split(",")
+        ]
 
 
 def best_schedule(
@@ -56,27 +76,13 @@ def best_schedule(
 
 def measure(config: PoliciesConfig) -> list[dict[str, Any]]:
     """The rows of the grid."""
-    names = config.graphs.split(",") if config.graphs else available()
-    buffers = [float(share) for share in config.buffer.split(",")]
-    deciders = config.deciders.split(",")
-    rows = []
-    total = len(names) * len(buffers) * (len(PRESETS) + len(deciders) + len(KINDS))
-    with tqdm(total=total, unit="cell", disable=None) as bar:
+    names, rows = graphs_of(config.graphs), []
+    cells = sum(len(KINDS) + len(config.settings(buffer)) for buffer in config.buffer)
+    with tqdm(total=len(names) * cells, unit="cell", disable=None) as bar:
         for name in names:
             bar.set_postfix_str(name)
             traces = record(name, Path(config.folder))
-            for buffer in buffers:
-                settings = [SteerConfig(prefetch=preset, buffer=buffer) for preset in PRESETS]
-                settings += [
-                    SteerConfig(
-                        prefetch="rudder",
-                        decider=decider,
-                        buffer=buffer,
-                        classifier_dir=config.classifier_dir,
-                        agent_model=config.agent_model,
-                    )
-                    for decider in deciders
-                ]
+            for buffer in config.buffer:
                 searched = [best_schedule(traces, buffer, kind) for kind in KINDS]
                 belady = sum(
                     belady_rows(
@@ -88,7 +94,7 @@ def measure(config: PoliciesConfig) -> list[dict[str, Any]]:
                     row = {**row_of(traces, best, replayed, belady), "trace": name}
                     rows.append({**row, "decider": f"{best.decider} (best)", "moved_by": moved})
                     bar.update()
-                for setting in settings:
+                for setting in config.settings(buffer):
                     ranks = [replay(trace, setting) for trace in traces]
                     rows.append({**row_of(traces, setting, ranks, belady), "trace": name})
                     bar.update()

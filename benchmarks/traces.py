@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minidist.train import RunConfig, train_in_threads
 from rudder.trace import Trace, read_traces
+from runnable.flags import require
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NUM_PARTS = 4
@@ -40,6 +41,26 @@ def available() -> list[str]:
         for name, recipe in RECIPES.items()
         if not recipe.dataset.startswith("npz:") or (DATA / f"{name}.npz").is_file()
     ]
+
+
+def check_graph(name: str, setting: str = "graph") -> None:
+    """Raise ValueError naming this setting's flag unless the graph is known and its data here."""
+    why = "its data is missing" if name in RECIPES else "unknown"
+    expected = f"one of {', '.join(available())}"
+    require(name in available(), setting, f"{name} ({why})", expected)
+
+
+def graphs_of(names: str | None) -> list[str]:
+    """The graphs that ``--graphs`` names, with commas between; without, all that are here.
+
+    Raises ValueError on one that is unknown or whose data is missing.
+    """
+    if names is None:
+        return available()
+    found = names.split(",")
+    for name in found:
+        check_graph(name, "graphs")
+    return found
 
 
 def dataset_of(name: str) -> str:

@@ -193,7 +193,7 @@ def test_variants_that_learn_differently_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"graph": "atlantis"}, "--graph atlantis: expected one of .*synthetic:small"),
+        ({"graph": "atlantis"}, r"--graph atlantis \(unknown\): expected one of .*synthetic:small"),
         ({"hosts": 0}, "--hosts 0: expected 1 to"),
         ({"rate": "fast"}, "--rate fast: expected a rate"),
         ({"repeats": 0}, "--repeats 0: expected at least 1"),
@@ -223,4 +223,4 @@ def test_a_sweep_has_a_cell_a_value() -> None:
 def test_the_command_exits_with_2_on_nonsense() -> None:
     code, output = start([PYTHON, "-m", "benchmarks.compare", "--graph", "atlantis"]).finish(30)
     assert (code, output.count("\n")) == (2, 1), output
-    assert output.startswith("error: --graph atlantis: expected")
+    assert output.startswith("error: --graph atlantis (unknown): expected")

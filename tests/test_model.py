@@ -20,7 +20,7 @@ COSTS = Costs(
     train_edge_s=1e-6,
     exchange_s=1e-3,
     link_share=0.9,
-    ahead_share=1.8,  # both ways at once
+    ahead_share=0.9,
     queue=0.0,
     sum_s=5e-4,
     gradient_bytes=1e5,
@@ -46,10 +46,11 @@ def make_work(ranks: int = 4, steps: int = 24, seed: int = 0, scale: float = 1.0
     )
 
 
-def constant(sample: float, fetch: float, train: float, steps: int = 12, ranks: int = 2) -> Stages:
+def constant(sample: float, carry: float, train: float, steps: int = 12, ranks: int = 2) -> Stages:
     return Stages(
         sample=np.full((ranks, steps), sample),
-        fetch=np.full((ranks, steps), fetch),
+        fetch=np.zeros((ranks, steps)),
+        carry=np.full((ranks, steps), carry),
         train=np.full((ranks, steps), train),
         together=np.zeros(steps),
     )
@@ -66,34 +67,52 @@ def cluster(ranks: int = 4, link: float | None = 1e8, cores: float | None = None
 def test_a_pipeline_goes_as_its_slowest_stage(
     stages: tuple[float, float, float], slowest: float
 ) -> None:
+    sample, carry, _ = stages
     ends = step_ends(constant(*stages), ahead=2)
-    assert ends[0] == sum(stages)
-    np.testing.assert_allclose(np.diff(ends), slowest)
+    # The first minibatch is handed on when the rows of the second have been asked for.
+    assert ends[0] == sum(stages) + max(sample - carry, 0)
+    np.testing.assert_allclose(np.diff(ends)[:-1], slowest)
     np.testing.assert_allclose(np.diff(step_ends(constant(*stages), ahead=0)), sum(stages))
 
 
 def test_a_pipeline_by_hand() -> None:
     stages = Stages(
         sample=np.array([[1.0, 1.0, 1.0]]),
-        fetch=np.array([[2.0, 5.0, 1.0]]),
+        fetch=np.zeros((1, 3)),
+        carry=np.array([[2.0, 5.0, 1.0]]),
         train=np.array([[4.0, 1.0, 1.0]]),
         together=np.array([0.5, 0.5, 0.5]),
     )
-    # Fetched at 3, 8, 9; trained from 3 to 7.5, from 8 to 9.5, from 9.5 to 11.
+    # Asked for at 1, 2, 3 and there at 3, 8, 9; trained from 3 to 7.5, 8 to 9.5, 9.5 to 11.
     assert step_ends(stages, ahead=2).tolist() == [7.5, 9.5, 11.0]
     assert step_ends(stages, ahead=0).tolist() == [7.5, 15.0, 18.5]
-    # Nothing is fetched before all three are sampled.
+    # Nothing is asked for before all three are sampled.
     assert step_ends(stages, ahead=2, window=2).tolist() == [9.5, 11.5, 13.0]
 
 
+def test_rows_are_asked_for_before_those_of_the_minibatch_before_have_come() -> None:
+    # Computing of a fetch that takes as long as its rows are on the way costs nothing more ...
+    stages = constant(0.0, 3.0, 1.0)
+    both = dataclasses.replace(stages, fetch=stages.carry)
+    assert step_ends(both, ahead=2).tolist() == step_ends(stages, ahead=2).tolist()
+    # ... and one after the other would: 12 minibatches of 3 + 3.
+    assert step_ends(both, ahead=2)[-1] == 12 * 3.0 + 1.0
+    # But no more than one minibatch is asked for before those before it are handed on.
+    late = constant(0.0, 0.0, 0.0, steps=3, ranks=1)
+    fetch, carry = late.fetch.copy(), late.carry.copy()
+    fetch[0, 0], carry[0, 2] = 10.0, 5.0
+    late = dataclasses.replace(late, fetch=fetch, carry=carry)
+    assert step_ends(late, ahead=2).tolist() == [10.0, 10.0, 15.0]
+
+
 def test_stages_are_ahead_by_no_more_than_their_queues() -> None:
-    # Fetching is quick at first and slow at last: what is kept in front runs out after two.
+    # Fetching is quick at first and slow at last: what is kept in front runs out after three.
     stages = constant(0.0, 0.0, 1.0, steps=8, ranks=1)
-    fetch = stages.fetch.copy()
-    fetch[0, 5] = 10.0
-    ends = step_ends(dataclasses.replace(stages, fetch=fetch), ahead=2)
-    # Minibatch 4 left the fetch stage when 2 was taken, at 2; so 5 is fetched from 2 to 12.
-    assert ends.tolist() == [1, 2, 3, 4, 5, 13, 14, 15]
+    carry = stages.carry.copy()
+    carry[0, 5] = 10.0
+    ends = step_ends(dataclasses.replace(stages, carry=carry), ahead=2)
+    # Minibatch 3 left the fetch stage when 1 was taken, at 1; then 5 was asked for, there at 11.
+    assert ends.tolist() == [1, 2, 3, 4, 5, 12, 13, 14]
 
 
 def test_steps_wait_for_the_slowest_rank() -> None:
@@ -193,16 +212,18 @@ def test_costs_are_found_again() -> None:
 
     def known(place: Place, work: Work, variant: Variant = NONE) -> Known:
         stages = costs.stages(work, Cluster(ranks=2, cores=2, link=place.link), variant)
-        arrivals = stages.sample + stages.fetch + stages.train
+        arrivals = stages.sample + stages.fetch + stages.carry + stages.train
         waited = arrivals.max(axis=0) - arrivals + stages.together
         times = {
             "sample_s": stages.sample,
-            "fetch_s": stages.fetch,
+            "fetch_s": stages.fetch + stages.carry,
             "train_s": stages.train + waited,
         }
-        return Known(run=Measured(place=place, summary={}, times=times), work=work)
+        epoch_s = costs.epoch_s(work, Cluster(ranks=2, cores=2, link=place.link), variant)
+        run = Measured(place=place, summary={"epoch_time_s": epoch_s}, times=times)
+        return Known(run=run, work=work)
 
-    here, there = Place.read("2", "at"), Place.read("2@800mbit", "at")
+    here, there = Place.read("2", "at"), Place.read("2@400mbit", "at")
     found = calibrate(
         [known(here, make_work(2, steps=60)), known(here, make_work(2, seed=1, scale=0.2))],
         known(there, make_work(2, steps=60, seed=2)),
@@ -210,7 +231,7 @@ def test_costs_are_found_again() -> None:
         costs.gradient_bytes,
         costs.decision_s,
     )
-    assert 0.0 <= found.jitter < 0.05
+    assert 0.0 <= found.jitter < 0.06
     for name, value in dataclasses.asdict(dataclasses.replace(costs, jitter=found.jitter)).items():
         # A step's edges are those of the rank with most, its time that of who came last.
         loose = name in ("train_s", "train_edge_s", "sum_s", "queue")
@@ -222,12 +243,12 @@ def test_costs_are_found_again() -> None:
 
 def test_requests_queue_behind_rows() -> None:
     work, where = make_work(), cluster(link=1e7)
-    queued = dataclasses.replace(COSTS, ahead_share=0.9, queue=0.5)
+    queued = dataclasses.replace(COSTS, ahead_share=0.45, queue=0.5)
     before, after = COSTS.stages(work, where, OVERLAP), queued.stages(work, where, OVERLAP)
     rows = work.row_bytes.mean(axis=0) / 1e7
     np.testing.assert_allclose(after.together - before.together, 0.5 * rows)
     np.testing.assert_allclose(after.sample - before.sample, [0.5 * rows] * 4)
-    np.testing.assert_allclose(after.fetch - 3e-3, 2 * (before.fetch - 3e-3), rtol=0.01)
+    np.testing.assert_allclose(after.carry - 1e-3, 2 * (before.carry - 1e-3))
     # One at a time there is nothing to wait behind, nor is there within a host.
     assert queued.epoch_s(work, where, NONE) == COSTS.epoch_s(work, where, NONE)
     here = cluster(link=None)

@@ -311,7 +311,7 @@ def test_models_that_were_not_given_are_named() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--graphs", "nonsense"], "--graphs nonsense: expected some of"),
+        (["--graphs", "nonsense"], r"--graphs nonsense \(unknown\): expected one of"),
         (["--ranks", "2,x"], "--ranks 2,x"),
         (["--ranks", "1"], "--ranks 1: expected 2 or more"),
         (["--buffer", "0"], "--buffer 0: expected more than 0"),

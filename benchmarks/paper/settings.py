@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.hosts import bits_per_second
-from benchmarks.traces import RECIPES, available
+from benchmarks.traces import graphs_of
 from rudder.agent.models import SHORT_NAMES
 from rudder.config import PolicyConfig
 from rudder.presets import CLASSIFIERS, SHIPPED
@@ -76,10 +76,7 @@ class PaperConfig:
     hidden: int = flag(32, "hidden size of timed runs")
 
     def __post_init__(self) -> None:
-        known = ", ".join(available())
-        for name in self.graph_names:
-            require(name in RECIPES, "graphs", name, f"some of {known}")
-            require(name in available(), "graphs", name, f"one whose data is here: {known}")
+        graphs_of(self.graphs)
         try:
             require(all(n > 1 for n in self.rank_counts), "ranks", self.ranks, "2 or more")
             require(all(b > 0 for b in self.buffers), "buffer", self.buffer, "more than 0")

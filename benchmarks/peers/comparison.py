@@ -24,7 +24,6 @@ from benchmarks.hosts import HostsError
 from benchmarks.peers.environment import PeerMissing
 from benchmarks.peers.job import Memory, MemoryWatch, ending_on_signals
 from benchmarks.runs import train
-from benchmarks.traces import RECIPES, available
 from minidist.graph import Graph
 from minidist.models import build_model
 from minidist.parts import Parts
@@ -99,14 +98,6 @@ def weights_of(convs: Iterable[Any]) -> dict[str, NDArray[np.float32]]:
         found[f"neighbours{number}"] = conv.lin_l.weight
         found[f"bias{number}"] = conv.lin_l.bias
     return {name: tensor.detach().numpy().copy() for name, tensor in found.items()}
-
-
-def check_graph(name: str) -> None:
-    """Raise ValueError unless this is a graph of ``traces.RECIPES`` whose data is here."""
-    if name not in available():
-        known = ", ".join(available())
-        why = "its data is missing" if name in RECIPES else "unknown"
-        raise ValueError(f"--graph {name}: {why}; expected one of {known}")
 
 
 def train_ours(

@@ -29,7 +29,6 @@ from benchmarks.peers.comparison import (
     Run,
     Task,
     best_setting,
-    check_graph,
     read_peer,
     report,
     summarize,
@@ -40,6 +39,7 @@ from benchmarks.peers.comparison import (
 from benchmarks.peers.environment import HOME, Environment
 from benchmarks.peers.job import MemoryWatch, run_together
 from benchmarks.runs import parts_of
+from benchmarks.traces import check_graph
 from minidist.graph import Graph
 from minidist.parts import Parts
 from runnable.flags import flag, parse, require
