@@ -14,13 +14,14 @@
    below: one read and one addition of four bytes, by id.
 """
 
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,12 +63,17 @@ class OverlapConfig:
 
 
 @contextmanager
-def thinking(decider: Decider, context: Context, stop: threading.Event) -> Iterator[list[float]]:
-    """Decide without a pause in a thread; yields the seconds of each decision."""
+def thinking(
+    decider: Decider, contexts: Sequence[Context], stop: threading.Event
+) -> Iterator[list[float]]:
+    """Decide without a pause in a thread, each time on the next context, from the first on again
+    after the last; yields the seconds of each decision."""
     seconds: list[float] = []
 
     def think() -> None:
-        while not stop.is_set():
+        for context in itertools.cycle(contexts):
+            if stop.is_set():
+                return
             began = time.perf_counter()
             decider.decide(context, lambda replace: None)
             seconds.append(time.perf_counter() - began)
@@ -112,15 +118,16 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
     )
     steering = Steering(policy, trace.prior, facts, deciding)
     steering.start()
-    for number in range(20):
-        steering.plan(trace.minibatch(number), 0, number)
+    contexts = []
+    for number in range(trace.num_minibatches):
+        steering.plan(trace.minibatch(number), *divmod(number, trace.facts.minibatches_per_epoch))
         steering.commit()
-    context = deciding.ledger.context()
+        contexts.append(deciding.ledger.context())
     decider = make_decider(setting, preset, facts, 0, _quiet)
     alone, beside, neighbour, thoughts = [], [], [], list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
         alone += [step() for _ in range(config.steps)]
-        with thinking(decider, context, threading.Event()) as seconds:
+        with thinking(decider, contexts, threading.Event()) as seconds:
             beside += [step() for _ in range(config.steps)]
         with counting():
             neighbour += [step() for _ in range(config.steps)]

@@ -18,8 +18,8 @@ _MARK = 1 << 30
 
 
 @njit(cache=True, nogil=True)
-def _look_up(entries, ids, slots, misses):  # type: ignore[no-untyped-def]
-    """Fill ``slots`` and ``misses``; returns (misses, ids in the halo, misses in the halo).
+def _look_up(entries, ids, slots, misses, missed):  # type: ignore[no-untyped-def]
+    """Fill the arrays of a ``Found``; returns (misses, ids in the halo, misses in the halo).
 
     Free of branches, which would be mispredicted for a third of the ids; and the random reads come
     first, by themselves: beside the writes of ``misses`` they would wait for each other.
@@ -29,11 +29,12 @@ def _look_up(entries, ids, slots, misses):  # type: ignore[no-untyped-def]
     num_misses, halo, halo_misses = 0, 0, 0
     for i in range(len(ids)):
         entry = slots[i]
-        in_halo, missed = entry & 1, 1 if entry < 2 else 0
+        in_halo, is_missed = entry & 1, 1 if entry < 2 else 0
         misses[np.uint64(num_misses)] = i
-        num_misses += missed
+        missed[np.uint64(num_misses)] = ids[i]
+        num_misses += is_missed
         halo += in_halo
-        halo_misses += in_halo & missed
+        halo_misses += in_halo & is_missed
         slots[i] = (entry >> 1) - 1
     return num_misses, halo, halo_misses
 
@@ -62,23 +63,23 @@ def _assign(entries, ids, slots, new_ids):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find_missed(entries, ids, misses, wanted, places):  # type: ignore[no-untyped-def]
+def _find_missed(entries, misses, missed, wanted, places):  # type: ignore[no-untyped-def]
     """Where each wanted id is among the misses, or -1. Marks what it looks for, and unmarks it."""
     for k in range(len(wanted)):
         entries[np.uint64(wanted[k])] |= _MARK
     left = len(wanted)
-    for i in misses:
-        if entries[np.uint64(ids[np.uint64(i)])] & _MARK:
+    for i in range(len(missed)):
+        if entries[np.uint64(missed[i])] & _MARK:
             # The mark gives way to the place, so that each wanted id then finds its own.
-            entries[ids[i]] = _MARK | (i << 1) | (entries[ids[i]] & 1)
+            entries[missed[i]] = _MARK | (i << 1) | (entries[missed[i]] & 1)
             left -= 1
             if left == 0:
                 break
     for k in range(len(wanted)):
         entry = entries[np.uint64(wanted[k])]
-        place = (entry & (_MARK - 1)) >> 1
-        found = place < len(ids) and ids[place] == wanted[k]
-        places[k] = place if found else -1
+        i = (entry & (_MARK - 1)) >> 1
+        found = i < len(missed) and missed[i] == wanted[k]
+        places[k] = misses[i] if found else -1
         entries[np.uint64(wanted[k])] = entry & 1
 
 
@@ -96,11 +97,13 @@ def plain_look_up(ids: Ids, held: Ids, halo: Ids) -> tuple[Ids, int, int, int]:
 class Found:
     """A look-up. hits and in_halo count ids, halo_hits those that are both.
 
-    slots: int64 [R].   misses: int64 [R - hits], ascending, the places of ids without a slot.
+    slots: int64 [R].   misses: int64 [m], ascending, the places of ids without a slot; missed:
+    int64 [m], those ids.
     """
 
     slots: Ids
     misses: Ids
+    missed: Ids
     hits: int
     in_halo: int
     halo_hits: int
@@ -123,23 +126,24 @@ class Buffer:
 
     def look_up(self, ids: Ids) -> Found:
         """Where each id's row lies."""
-        slots, misses = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
-        num_misses, in_halo, halo_misses = _look_up(self._entries, ids, slots, misses)
+        slots, misses, missed = np.empty((3, len(ids)), np.int64)
+        num_misses, in_halo, halo_misses = _look_up(self._entries, ids, slots, misses, missed)
         return Found(
             slots=slots,
             misses=misses[:num_misses],
+            missed=missed[:num_misses],
             hits=len(ids) - num_misses,
             in_halo=in_halo,
             halo_hits=in_halo - halo_misses,
         )
 
-    def find_missed(self, ids: Ids, misses: Ids, wanted: Ids) -> Ids:
-        """Where in ``ids`` each wanted id is, -1 if it is not. None of those wanted has a slot.
+    def find_missed(self, found: Found, wanted: Ids) -> Ids:
+        """Places of wanted ids among those that were looked up, -1 where it is none of them.
 
-        misses: the places in ``ids`` of those without one.
+        None of those wanted has a slot.
         """
         places = np.empty(len(wanted), np.int64)
-        _find_missed(self._entries, ids, misses, wanted, places)
+        _find_missed(self._entries, found.misses, found.missed, wanted, places)
         return places
 
     def count_hits(self, ids: Ids) -> int:

@@ -90,11 +90,11 @@ class Ledger:
 
     def _settle(self) -> list[Outcome]:
         """Pair decisions with the minibatch after the one that applied them, where it was seen."""
-        seen = {snapshot.minibatch: snapshot for snapshot in self._recent}
         settled = []
         for entry in list(self._open):
-            after = seen.get(entry.applied + 1)
-            if after is None:
+            first = entry.applied + 1
+            after = next((seen for seen in reversed(self._recent) if seen.minibatch <= first), None)
+            if after is None or after.minibatch != first:
                 continue
             outcome = Outcome(
                 decision=entry.decision, before=entry.before, applied=entry.applied, after=after

@@ -6,6 +6,7 @@ A *row* is the feature row of a remote node. C capacity of the buffer in rows.
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 STAGNANT_POINTS = 1.0
 STAGNANT_SHARE = 0.01
@@ -105,6 +106,11 @@ class Snapshot:
         return self.num_minibatches - self.minibatch - 1
 
 
+def relative_change(before: float, after: float) -> float:
+    """In percent of what it was; as ``moved_trend`` judges it."""
+    return 100.0 * (after - before) / max(before, 1.0)
+
+
 def hits_trend(before: Snapshot, after: Snapshot) -> Trend:
     """How %-Hits changed; stagnant within one point."""
     change = after.hits_pct - before.hits_pct
@@ -146,6 +152,8 @@ class Outcome:
     before: the snapshot it was taken on. applied: number of the minibatch whose request carried
     it out. after: the snapshot of minibatch ``applied + 1``, the first that was served by the
     buffer as the decision left it.
+
+    What follows from these is worked out once: a decider reads the same outcomes again and again.
     """
 
     decision: Decision
@@ -153,7 +161,17 @@ class Outcome:
     applied: int
     after: Snapshot
 
-    @property
+    @cached_property
+    def hits_change(self) -> float:
+        """Of %-Hits, in points."""
+        return self.after.hits_pct - self.before.hits_pct
+
+    @cached_property
+    def moved_change(self) -> float:
+        """Of the communication volume, in percent."""
+        return relative_change(self.before.moved, self.after.moved)
+
+    @cached_property
     def passed(self) -> bool:
         """Whether %-Hits went where the decision expected.
 

@@ -136,7 +136,7 @@ class BufferedRows:
         )
         try:
             wait = self._inner.request(
-                np.concatenate([ids[misses], plan.new_ids[extra]]),
+                np.concatenate([plan.found.missed, plan.new_ids[extra]]),
                 out,
                 np.concatenate([positions[misses], spare]),
                 moment,

@@ -149,12 +149,10 @@ class Steering:
             self._upcoming.popleft()
         minibatch = epoch * self.facts.minibatches_per_epoch + step
         found = self.buffer.look_up(ids)
-        self.policy.observe(ids, found.slots, found.misses)
+        self.policy.observe(found.slots, found.misses, found.missed)
         replace = self.verdicts is not None and self.verdicts.take(minibatch)
         new_slots, new_ids = self.policy.propose(replace)
-        new_places = (
-            self.buffer.find_missed(ids, found.misses, new_ids) if len(new_ids) else no_ids()
-        )
+        new_places = self.buffer.find_missed(found, new_ids) if len(new_ids) else no_ids()
         self._plan = Plan(
             minibatch=minibatch,
             epoch=epoch,

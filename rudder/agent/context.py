@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rudder.agent.metrics import relative_change
 from rudder.snapshot import Context, Outcome, Trend
 
 # Past decisions that are told one by one; all those of the context count in the means.
@@ -53,35 +52,33 @@ class History:
 
 
 def _past(outcome: Outcome, now: int) -> Past:
-    before, after = outcome.before, outcome.after
     return Past(
         ago=now - outcome.applied,
         replace=outcome.decision.replace,
         expected=outcome.decision.expect_hits,
-        hits_change=after.hits_pct - before.hits_pct,
-        moved_change=relative_change(before.moved, after.moved),
+        hits_change=outcome.hits_change,
+        moved_change=outcome.moved_change,
         passed=outcome.passed,
     )
 
 
-def _effect(past: Sequence[Past]) -> Effect | None:
-    if not past:
+def _effect(outcomes: Sequence[Outcome]) -> Effect | None:
+    if not outcomes:
         return None
     return Effect(
-        count=len(past),
-        hits_change=statistics.fmean(one.hits_change for one in past),
-        moved_change=statistics.fmean(one.moved_change for one in past),
+        count=len(outcomes),
+        hits_change=statistics.fmean([one.hits_change for one in outcomes]),
+        moved_change=statistics.fmean([one.moved_change for one in outcomes]),
     )
 
 
 def build_history(context: Context) -> History:
     """What the outcomes of a context teach."""
-    now = context.latest.minibatch
-    past = [_past(outcome, now) for outcome in context.outcomes]
+    now, outcomes = context.latest.minibatch, context.outcomes
     return History(
-        past=past[-HISTORY:],
-        replaced=_effect([one for one in past if one.replace]),
-        kept=_effect([one for one in past if not one.replace]),
+        past=[_past(outcome, now) for outcome in outcomes[-HISTORY:]],
+        replaced=_effect([one for one in outcomes if one.decision.replace]),
+        kept=_effect([one for one in outcomes if not one.decision.replace]),
     )
 
 

@@ -12,6 +12,7 @@ import re
 from rudder.snapshot import Decision, Trend
 
 WORDS = {"replace": True, "keep": False}
+_TRENDS = {str(trend): trend for trend in Trend}
 REASON_CHARS = 72
 # No quote or backslash, so that a reason ends where it ends, and nothing special tokens consist of.
 GRAMMAR = (
@@ -49,13 +50,13 @@ def parse_answer(text: str, minibatch: int) -> Decision:
     word, hits, moved, reason = (answer[key] for key in ("decision", "hits", "moved", "reason"))
     if not all(isinstance(part, str) for part in (word, hits, moved, reason)):
         return invalid
-    if word not in WORDS or hits not in set(Trend) or moved not in set(Trend):
+    if word not in WORDS or hits not in _TRENDS or moved not in _TRENDS:
         return invalid
     return Decision(
         replace=WORDS[word],
         minibatch=minibatch,
-        expect_hits=Trend(hits),
-        expect_moved=Trend(moved),
+        expect_hits=_TRENDS[hits],
+        expect_moved=_TRENDS[moved],
         reason=reason,
     )
 

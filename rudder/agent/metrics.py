@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rudder.snapshot import Context, Snapshot
+from rudder.snapshot import Context, Snapshot, relative_change
 
 # Minibatches whose mean the latest is compared with.
 _BEFORE = 4
@@ -57,11 +57,6 @@ def percent(part: float, whole: float) -> float:
     return 100.0 * part / whole if whole else 0.0
 
 
-def relative_change(before: float, after: float) -> float:
-    """In percent of what it was; as ``snapshot.moved_trend`` judges it."""
-    return 100.0 * (after - before) / max(before, 1.0)
-
-
 def _since(context: Context) -> int | None:
     """Minibatches since the last one that rows were swapped in at."""
     now = context.latest.minibatch
@@ -74,11 +69,12 @@ def _spent(recent: Sequence[Snapshot]) -> float | None:
     swaps = [snapshot for snapshot in recent if snapshot.replaced]
     if not swaps:
         return None
-    return statistics.fmean(percent(swap.replacement_rows, swap.remote) for swap in swaps)
+    return statistics.fmean([percent(swap.replacement_rows, swap.remote) for swap in swaps])
 
 
 def _jitter(recent: Sequence[Snapshot]) -> float:
-    steps = [abs(after.hits_pct - before.hits_pct) for before, after in itertools.pairwise(recent)]
+    hits = [snapshot.hits_pct for snapshot in recent]
+    steps = [abs(after - before) for before, after in itertools.pairwise(hits)]
     return statistics.fmean(steps) if steps else 0.0
 
 
@@ -89,14 +85,14 @@ def collect(context: Context) -> Metrics:
     ahead, swapped = now.ahead_hits_pct, min(now.stale, now.candidates)
     return Metrics(
         hits_pct=now.hits_pct,
-        hits_change=now.hits_pct - statistics.fmean(s.hits_pct for s in before),
+        hits_change=now.hits_pct - statistics.fmean([s.hits_pct for s in before]),
         jitter=_jitter(context.recent),
         halo_hits_pct=now.halo_hits_pct,
         ahead_pct=ahead,
         ahead_change=None if ahead is None else ahead - now.hits_pct,
         moved=now.moved,
         moved_pct=percent(now.moved, now.remote),
-        moved_change=relative_change(statistics.fmean(s.moved for s in before), now.moved),
+        moved_change=relative_change(statistics.fmean([s.moved for s in before]), now.moved),
         replaced_pct=percent(now.replaced, now.capacity),
         stale_pct=percent(now.stale, now.capacity),
         candidates_pct=percent(now.candidates, now.capacity),

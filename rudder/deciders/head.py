@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rudder.agent.metrics import relative_change
 from rudder.deciders.choosers import Floats
 from rudder.snapshot import Outcome
 
@@ -24,9 +23,7 @@ def was_replacing_right(outcome: Outcome) -> bool:
     right where communication grew by more than %-Hits did. Other causes count in as well, which is
     why ``rudder.fit`` labels by counterfactual replays unless it is told otherwise.
     """
-    before, after = outcome.before, outcome.after
-    gain = after.hits_pct - before.hits_pct
-    cost = relative_change(before.moved, after.moved)
+    gain, cost = outcome.hits_change, outcome.moved_change
     return gain > cost if outcome.decision.replace else cost > gain
 
 

@@ -10,12 +10,13 @@ from rudder.agent.llama import LlamaEngine
 from rudder.agent.metrics import collect
 from rudder.agent.models import resolve_model
 from rudder.agent.prompt import facts_text, system_text
-from rudder.agent.state import state_section
+from rudder.agent.state import STATE_MARK, state_section
 from rudder.agent.template import THINK_CLOSE
 from rudder.config import SteerConfig
 from rudder.deciders.base import Act, Decider
 from rudder.snapshot import Context, Decision, Facts, Outcome, Snapshot
 
+_STATE_PLACE = "(here goes the state)"
 # Tokens a thought may take; and fewer than this are not worth thinking.
 THOUGHT_TOKENS, _SHORTEST_THOUGHT = 512, 32
 
@@ -46,6 +47,10 @@ class LLMDecider(Decider):
         self._room = self._engine.context - ANSWER_TOKENS
         if self._thinking:
             self._room -= _SHORTEST_THOUGHT
+        # Rendered once: only the state changes.
+        self._frame = self._engine.template.render(
+            self._system, self._facts + STATE_MARK + _STATE_PLACE, self._thinking
+        )
         try:
             self._prompt(_largest(facts))
         except ValueError as error:
@@ -113,8 +118,7 @@ class LLMDecider(Decider):
 
         def write(history: History) -> tuple[str, str]:
             state = state_section(metrics, history)
-            template = self._engine.template
-            return state, template.render(self._system, self._facts + state, self._thinking)
+            return state, self._frame.replace(_STATE_PLACE, state.removeprefix(STATE_MARK))
 
         def size(texts: tuple[str, str]) -> int:
             return self._engine.count(texts[1])

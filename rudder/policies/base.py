@@ -5,7 +5,7 @@ For one run, and in it for each minibatch:
     start()                      ids to fill the buffer with before the first minibatch
 
     foresee(ids)                 up to ``window`` minibatches earlier, where the policy looks ahead
-    observe(ids, slots, misses)  the minibatch's distinct remote ids, their slots (-1: a miss), ..
+    observe(slots, misses, missed)   where the minibatch's remote ids lie, and those that do not
     propose(replace)             (slots, ids): rows to write, and whose rows go there
     the source fetches misses and proposed rows in ONE request, serves the minibatch, then swaps
 
@@ -66,10 +66,11 @@ class Policy(ABC):
         return
 
     @abstractmethod
-    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
-        """A minibatch asks for these distinct remote ids; ``slots[i]`` is -1 for a miss.
+    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
+        """A minibatch asks for R distinct remote ids. slots: int64 [R], -1 for a miss.
 
-        misses: int64, ascending, the places in ``ids`` of those.
+        misses: int64 [m], ascending, the places of those in ``slots``; missed: int64 [m], their
+        ids.
         """
 
     @abstractmethod

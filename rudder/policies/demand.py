@@ -111,12 +111,12 @@ class LruPolicy(Policy):
         self._num_last[0] = capacity
         self._misses = no_ids()
 
-    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
+    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
         self._now += 1
         if self._now >= len(self._num_last):
             self._num_last = np.append(self._num_last, np.zeros_like(self._num_last))
         _note_recent(slots, self._now, self._last, self._num_last)
-        self._misses = ids[misses]
+        self._misses = missed
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         num = min(len(self._misses), self.capacity - int(self._num_last[self._now]))
@@ -154,8 +154,8 @@ class LfuPolicy(Policy):
         self._count = np.zeros(num_ids, np.int32)  # of ids outside
         self._misses, self._miss_counts = no_ids(), np.zeros(0, np.int32)
 
-    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
-        self._misses, self._miss_counts = ids[misses], np.empty(len(misses), np.int32)
+    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
+        self._misses, self._miss_counts = missed, np.empty(len(missed), np.int32)
         _note_often(slots, self._misses, self._often, self._count, self._miss_counts)
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:

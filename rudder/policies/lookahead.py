@@ -129,14 +129,14 @@ class LookaheadPolicy(Policy):
         due[mask + 2 :] = self._slot_due
         self._due, self._mask = due, mask
 
-    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
+    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
         assert self._upcoming, "foresee() comes before observe()"
         foreseen = self._upcoming.popleft()
-        assert len(foreseen) == len(ids)
+        assert len(foreseen) == len(slots)
         self._now += 1
-        self._misses, self._miss_due = ids[misses], np.empty(len(misses), np.int32)
+        self._misses, self._miss_due = missed, np.empty(len(missed), np.int32)
         _note(slots, misses, self._live, self._due, self._mask, self._miss_due)
-        self._live += len(ids)
+        self._live += len(slots)
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         due, miss_keys = self._slot_due, np.empty(len(self._misses), np.int32)

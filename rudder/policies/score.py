@@ -24,6 +24,7 @@ from rudder.policies.choose import largest, sparse
 # A row's score decays to this and no further: above a free slot's 0, and above the denormal
 # numbers, on which some processors take a hundred times as long.
 FLOOR = np.float32(1e-37)
+_BLOCK = 256
 
 
 @njit(cache=True, nogil=True)
@@ -65,18 +66,25 @@ def _age(accessed, now, score, increment, decay, threshold, floor):  # type: ign
 
 
 @njit(cache=True, nogil=True)
-def _lowest(score, edge, num):  # type: ignore[no-untyped-def]
-    """The ``num`` slots with the lowest scores: all those below ``edge``, and some at it."""
+def _lowest(score, edge, num, level):  # type: ignore[no-untyped-def]
+    """The ``num`` slots with the lowest scores: all those below ``edge``, and ``level`` at it."""
     slots = np.empty(num + 1, np.int64)
-    level = num
-    for slot in range(len(score)):
-        level -= 1 if score[slot] < edge else 0
     size = 0
-    for slot in range(len(score)):
-        at_edge = score[slot] == edge
-        slots[np.uint64(size)] = slot
-        size += 1 if score[slot] < edge or (at_edge and level > 0) else 0
-        level -= 1 if at_edge else 0
+    for first in range(0, len(score), _BLOCK):
+        last = min(first + _BLOCK, len(score))
+        # Few blocks have any, and whether one has is a matter of vector instructions.
+        low = 0
+        for slot in range(first, last):
+            low += 1 if score[slot] <= edge else 0
+        if low == 0:
+            continue
+        for slot in range(first, last):
+            at_edge = score[slot] == edge
+            slots[np.uint64(size)] = slot
+            size += 1 if score[slot] < edge or (at_edge and level > 0) else 0
+            level -= 1 if at_edge else 0
+        if size == num:
+            break
     return slots[:num]
 
 
@@ -143,13 +151,13 @@ class ScorePolicy(Policy):
         # Proven are the candidates with counts from 2.
         self._now, self._stale, self._proven = 0, capacity, 0
 
-    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
+    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
         self._now += 1
-        if self._size + len(misses) >= len(self._candidates):
-            grown = np.zeros(2 * (self._size + len(misses) + 1), np.int64)
+        if self._size + len(missed) >= len(self._candidates):
+            grown = np.zeros(2 * (self._size + len(missed) + 1), np.int64)
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
-        self._missed = ids[misses]
+        self._missed = missed
         self._size, proven = _note(
             *(slots, self._missed, self._now, self._accessed, self._count),
             *(self._candidates, self._size),
@@ -162,9 +170,11 @@ class ScorePolicy(Policy):
         if not replace or num == 0:
             return no_ids(), no_ids()
         # The lowest are stale, since that many are.
-        all_stale = num == self._stale
-        edge = self._threshold if all_stale else np.partition(self._score, num - 1)[num - 1]
-        slots = _lowest(self._score, edge, num)
+        edge, level = self._threshold, 0
+        if num < self._stale:
+            edge = np.partition(self._score, num - 1)[num - 1]
+            level = num - int(np.count_nonzero(self._score < edge))
+        slots = _lowest(self._score, edge, num, level)
         ids = self._candidates[: self._size]
         counts = np.empty(len(ids), np.float32)
         _leave(ids, self._count, counts)

@@ -46,7 +46,7 @@ def plain_most_asked_for(prior: Prior, num: int) -> Ids:
 class _StaticPolicy(Policy):
     """Starts with given ids and proposes nothing."""
 
-    def observe(self, ids: Ids, slots: Ids, misses: Ids) -> None:
+    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
         return
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:

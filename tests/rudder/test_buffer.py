@@ -20,13 +20,14 @@ def test_look_up_equals_the_plain_twin(capacity: int) -> None:
         found = buffer.look_up(ids)
         np.testing.assert_array_equal(found.slots, slots)
         np.testing.assert_array_equal(found.misses, np.flatnonzero(slots < 0))
+        np.testing.assert_array_equal(found.missed, ids[slots < 0])
         assert (found.hits, found.in_halo, found.halo_hits) == (hits, in_halo, halo_hits)
         assert buffer.count_hits(ids) == hits
         outside = np.setdiff1d(np.arange(num_ids), buffer.ids)
         wanted = rng.permutation(outside)[: rng.integers(len(outside) + 1)]
         where = {int(id_): place for place, id_ in enumerate(ids)}
         places = [where.get(int(id_), -1) for id_ in wanted]
-        np.testing.assert_array_equal(buffer.find_missed(ids, found.misses, wanted), places)
+        np.testing.assert_array_equal(buffer.find_missed(found, wanted), places)
         count = rng.integers(min(capacity, len(outside)) + 1)
         new_slots = rng.permutation(capacity)[:count]
         buffer.assign(new_slots, rng.permutation(outside)[:count])

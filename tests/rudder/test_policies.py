@@ -48,6 +48,11 @@ class Slots:
         self.held.update(zip(slots.tolist(), ids.tolist(), strict=True))
 
 
+def observed(ids: Ids, slots: Ids) -> tuple[Ids, Ids, Ids]:
+    """What ``observe`` is told of these ids."""
+    return slots, np.flatnonzero(slots < 0), ids[slots < 0]
+
+
 def prior(seed: int = 0) -> Prior:
     rng = np.random.default_rng(seed)
     halo = np.flatnonzero(rng.random(NUM_IDS) < 0.6)
@@ -71,7 +76,7 @@ def compare(policy: Policy, twin: Any, slots: Slots, num: int = 80, seed: int = 
                 twin.foresee(stream[foreseen])
             foreseen += 1
         found = slots.look_up(ids)
-        policy.observe(ids, found, np.flatnonzero(found < 0))
+        policy.observe(*observed(ids, found))
         twin.observe(ids, found)
         if isinstance(twin, PlainScore):
             assert (policy.stale, policy.candidates) == (len(twin.stale_slots()), len(twin.missed))
@@ -130,7 +135,7 @@ def test_static(num: int) -> None:
     for policy in (DegreePolicy(num, NUM_IDS, prior()), VipPolicy(num, NUM_IDS, prior())):
         start = policy.start()
         assert len(start) == min(num, len(prior().halo)) or policy.name == "vip"
-        policy.observe(start[:3], np.arange(3)[: len(start)], np.zeros(0, np.int64))
+        policy.observe(*observed(start[:3], np.arange(3)[: len(start)]))
         assert len(policy.propose(True)[0]) == 0
 
 
@@ -181,10 +186,10 @@ def test_a_loaded_policy_goes_on(name: str) -> None:
                 each.foresee(stream[foreseen])
             foreseen += 1
         found = slots.look_up(ids)
-        policy.observe(ids, found, np.flatnonzero(found < 0))
+        policy.observe(*observed(ids, found))
         proposed = policy.propose(number % 4 == 0)
         if again is not None:
-            again.observe(ids, found, np.flatnonzero(found < 0))
+            again.observe(*observed(ids, found))
             for ours, theirs in zip(again.propose(number % 4 == 0), proposed, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
             assert (again.stale, again.candidates) == (policy.stale, policy.candidates)
@@ -208,7 +213,7 @@ def test_lookahead_of_16_is_within_2_percent_of_the_optimum(capacity: int, seed:
             foreseen += 1
         found = slots.look_up(ids)
         moved += int((found < 0).sum())
-        policy.observe(ids, found, np.flatnonzero(found < 0))
+        policy.observe(*observed(ids, found))
         slots.assign(*policy.propose(False))
     best = belady_rows(stream, capacity)
     assert best <= moved <= 1.02 * best
@@ -223,7 +228,7 @@ def test_lfu_tells_large_counts_apart() -> None:
     policy = LfuPolicy(2, 10)
     counts = {"held": [1, 2], "often": [9000, 5000], "count_at": [3, 4], "count": [5000, 4999]}
     policy.load({name: np.array(array) for name, array in counts.items()})
-    policy.observe(np.array([4, 3]), np.array([-1, -1]), np.array([0, 1]))
+    policy.observe(*observed(np.array([4, 3]), np.array([-1, -1])))
     slots, ids = policy.propose(False)
     assert (slots.tolist(), ids.tolist()) == ([1], [3])
 
@@ -231,18 +236,18 @@ def test_lfu_tells_large_counts_apart() -> None:
 def test_lru_tells_old_rows_apart() -> None:
     policy = LruPolicy(2, 10)
     policy.load({"last": np.array([8, 7], np.int32), "now": np.array(50_000)})
-    policy.observe(np.array([3]), np.array([-1]), np.array([0]))
+    policy.observe(*observed(np.array([3]), np.array([-1])))
     assert policy.propose(False)[0].tolist() == [1]
 
 
 def test_scores_stay_clear_of_denormal_numbers() -> None:
     policy, nothing = ScorePolicy(2, 10, **SCORES), no_ids()
-    policy.observe(np.array([3]), np.array([-1]), np.array([0]))
+    policy.observe(*observed(np.array([3]), np.array([-1])))
     policy.propose(True)
     for _ in range(3000):
         policy.observe(nothing, nothing, nothing)
     assert policy.state()["score"].tolist() == [FLOOR, 0]
-    policy.observe(np.array([4]), np.array([-1]), np.array([0]))
+    policy.observe(*observed(np.array([4]), np.array([-1])))
     assert policy.propose(True)[0].tolist() == [1], "a free slot goes first"
 
 
