@@ -64,7 +64,10 @@ def _assign(entries, ids, slots, new_ids):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _find_missed(entries, misses, missed, wanted, places):  # type: ignore[no-untyped-def]
-    """Where each wanted id is among the misses, or -1. Marks what it looks for, and unmarks it."""
+    """Where each wanted id is among the misses, or -1; returns how many are.
+
+    Marks what it looks for, and unmarks it.
+    """
     for k in range(len(wanted)):
         entries[np.uint64(wanted[k])] |= _MARK
     left = len(wanted)
@@ -81,6 +84,7 @@ def _find_missed(entries, misses, missed, wanted, places):  # type: ignore[no-un
         found = i < len(missed) and missed[i] == wanted[k]
         places[k] = misses[i] if found else -1
         entries[np.uint64(wanted[k])] = entry & 1
+    return len(wanted) - left
 
 
 def plain_look_up(ids: Ids, held: Ids, halo: Ids) -> tuple[Ids, int, int, int]:
@@ -137,14 +141,13 @@ class Buffer:
             halo_hits=in_halo - halo_misses,
         )
 
-    def find_missed(self, found: Found, wanted: Ids) -> Ids:
-        """Places of wanted ids among those that were looked up, -1 where it is none of them.
-
-        None of those wanted has a slot.
+    def find_missed(self, found: Found, wanted: Ids) -> tuple[Ids, int]:
+        """Places of wanted ids among those that were looked up, -1 where it is none of them, and
+        how many of them are. None of those wanted has a slot.
         """
         places = np.empty(len(wanted), np.int64)
-        _find_missed(self._entries, found.misses, found.missed, wanted, places)
-        return places
+        num = _find_missed(self._entries, found.misses, found.missed, wanted, places)
+        return places, num
 
     def count_hits(self, ids: Ids) -> int:
         """How many of the ids have a row here."""

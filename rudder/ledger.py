@@ -90,7 +90,10 @@ class Ledger:
 
     def _settle(self) -> list[Outcome]:
         """Pair decisions with the minibatch after the one that applied them, where it was seen."""
-        settled = []
+        settled: list[Outcome] = []
+        latest = self.latest
+        if latest is None or all(latest.minibatch <= entry.applied for entry in self._open):
+            return settled
         for entry in list(self._open):
             first = entry.applied + 1
             after = next((seen for seen in reversed(self._recent) if seen.minibatch <= first), None)

@@ -152,7 +152,9 @@ class Steering:
         self.policy.observe(found.slots, found.misses, found.missed)
         replace = self.verdicts is not None and self.verdicts.take(minibatch)
         new_slots, new_ids = self.policy.propose(replace)
-        new_places = self.buffer.find_missed(found, new_ids) if len(new_ids) else no_ids()
+        new_places, num_missed = no_ids(), 0
+        if len(new_ids):
+            new_places, num_missed = self.buffer.find_missed(found, new_ids)
         self._plan = Plan(
             minibatch=minibatch,
             epoch=epoch,
@@ -162,7 +164,7 @@ class Steering:
             new_slots=new_slots,
             new_ids=new_ids,
             new_places=new_places,
-            num_extra=int((new_places < 0).sum()),
+            num_extra=len(new_ids) - num_missed,
             replace=replace,
         )
         return self._plan
@@ -172,7 +174,8 @@ class Steering:
         plan, counters = self._plan, self.counters
         assert plan is not None, "commit() follows plan()"
         self._plan = None
-        self.buffer.assign(plan.new_slots, plan.new_ids)
+        if len(plan.new_ids):
+            self.buffer.assign(plan.new_slots, plan.new_ids)
         found = plan.found
         counters.remote += plan.num_remote
         counters.hits += found.hits

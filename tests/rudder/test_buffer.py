@@ -27,7 +27,9 @@ def test_look_up_equals_the_plain_twin(capacity: int) -> None:
         wanted = rng.permutation(outside)[: rng.integers(len(outside) + 1)]
         where = {int(id_): place for place, id_ in enumerate(ids)}
         places = [where.get(int(id_), -1) for id_ in wanted]
-        np.testing.assert_array_equal(buffer.find_missed(found, wanted), places)
+        found_places, num = buffer.find_missed(found, wanted)
+        np.testing.assert_array_equal(found_places, places)
+        assert num == sum(place >= 0 for place in places)
         count = rng.integers(min(capacity, len(outside)) + 1)
         new_slots = rng.permutation(capacity)[:count]
         buffer.assign(new_slots, rng.permutation(outside)[:count])
