@@ -30,8 +30,10 @@ import numpy as np
 
 from benchmarks.hosts import hosts, missing
 from minidist.book import Ids, PartitionBook
-from minidist.features import OwnersRows, RowServer, copy_rows
+from minidist.features import OwnersRows
 from minidist.host import reachable_address
+from minidist.row_server import RowServer
+from minidist.rows import copy_rows
 from minidist.transport.base import Moment
 from minidist.world import World, open_world
 

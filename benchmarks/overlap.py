@@ -34,8 +34,8 @@ from tqdm import tqdm
 
 from benchmarks.powerlaw import benchmark_step
 from benchmarks.traces import record
-from minidist.features import copy_rows
 from minidist.models import loss_sum
+from minidist.rows import copy_rows
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciding import Inline

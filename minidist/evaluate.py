@@ -20,8 +20,9 @@ from torch import Tensor
 from minidist.batch import LayerEdges
 from minidist.book import Ids
 from minidist.draw import forget_nodes, place_nodes
-from minidist.features import DistFeatures, OwnersRows, RowServer
+from minidist.features import DistFeatures, OwnersRows
 from minidist.models import GNN
+from minidist.row_server import RowServer
 from minidist.shard import Shard
 from minidist.transport.base import OUTSIDE, Moment, Op
 from minidist.world import World

@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 
 from minidist.batch import MiniBatch
 from minidist.book import Ids
-from minidist.features import DistFeatures, OwnersRows, RemoteRows, RowCounts, RowServer
+from minidist.features import DistFeatures, OwnersRows, RemoteRows
+from minidist.row_server import RowServer
+from minidist.rows import RowCounts
 from minidist.sampler import NeighborSampler, Sample, serve_neighbors
 from minidist.seeds import SeedSchedule
 from minidist.shard import Shard

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minidist.features import RowCounts
 from minidist.loader import Prepared
 from minidist.prefetching import Prefetching
+from minidist.rows import RowCounts
 from minidist.transport.base import Op, Traffic
 from minidist.world import World
 

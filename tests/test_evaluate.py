@@ -9,9 +9,9 @@ import torch
 from torch_geometric.nn import GATConv, SAGEConv
 
 from minidist.evaluate import LayerwiseInference, evaluate
-from minidist.features import RowServer
 from minidist.graph import Graph
 from minidist.models import GNN, build_model
+from minidist.row_server import RowServer
 from minidist.synthetic import PRESETS, generate
 from minidist.threads import run_in_threads
 from minidist.world import World

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidist.features import DistFeatures, OwnersRows, RowServer, copy_rows
+from minidist.features import DistFeatures, OwnersRows
 from minidist.graph import Graph
+from minidist.row_server import RowServer
+from minidist.rows import copy_rows
 from minidist.threads import run_in_threads
 from minidist.transport.base import Moment, Op
 from minidist.world import World

@@ -33,8 +33,9 @@ FLOORS = (
     {"transport.mpi", "transport.collective", "torch_group"},
     {"world"},
     {"threads"},
-    {"shard", "writer", "blockmodel", "edgelist", "adjacency", "node2vec", "intake"},
+    {"rows", "shard", "writer", "blockmodel", "edgelist", "adjacency", "node2vec", "intake"},
     {
+        "row_server",
         "parts",
         "npz",
         "pyg",

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 
-from minidist.features import DistFeatures, OwnersRows, RowServer
+from minidist.features import DistFeatures, OwnersRows
 from minidist.parts import Parts
+from minidist.row_server import RowServer
 from minidist.sampler import NeighborSampler, serve_neighbors
 from minidist.shard import whole
 from minidist.transport.base import Moment, Op
