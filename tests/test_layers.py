@@ -58,7 +58,7 @@ FLOORS = (
 )
 RUDDER_FLOORS = (
     {"snapshot", "config", "judge", "gguf_file", "policies.base", "agent.gguf_header"}
-    | {"agent.models", "deciders.choosers"},
+    | {"agent.models", "agent.watch", "deciders.choosers"},
     {"buffer", "rows", "trace", "ledger", "belady", "policies.choose", "deciders.base"}
     | {"agent.metrics", "agent.grammar", "agent.prompt"},
     {"steering", "recorder", "policies.score", "policies.demand", "policies.lookahead"}

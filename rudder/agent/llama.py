@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rudder.agent.gguf_header import read_header
 from rudder.agent.template import ChatTemplate
+from rudder.agent.watch import Watch
+
+Tokens = NDArray[np.int32]
 
 # Loading turns the process's stderr off for a moment and collects llama.cpp's complaints.
 _LOADING = threading.Lock()
@@ -26,8 +32,6 @@ _ERROR_LEVEL = 4
 # Flash attention, on one thread: on a model of 0.2M parameters a prompt of 260 tokens takes 3.3 ms
 # in place of 8.0; on one of 60M a sixth less, but each token of an answer 7 ms in place of 4.
 _TINY_BYTES = 16 << 20
-# How often the watch looks at the clock, in seconds.
-_LOOK_S = 0.05
 _LIBC = ctypes.CDLL(None)
 
 
@@ -84,35 +88,6 @@ def _explain(path: Path, reason: str) -> str:
     return f"{path}: llama.cpp cannot load it ({reason}): get the file again, or another model"
 
 
-class _Watch:
-    """Tells llama.cpp to stop at a time, even in the middle of a prompt.
-
-    llama.cpp asks a C function at each node of its graph. Python as that function would need the
-    interpreter's lock each time, and wait up to 5 ms for it while training runs; so it is C's
-    strlen, over a text that is empty until it is time. A thread that looks at the clock now and
-    then costs a call nothing, where a timer for each took 0.1 to 0.4 ms.
-    """
-
-    def __init__(self, llama_cpp: Any, context: Any) -> None:
-        self.until, self.stop = math.inf, ctypes.create_string_buffer(2)
-        self._callback = llama_cpp.ggml_abort_callback(("strlen", _LIBC))  # kept from collection
-        llama_cpp.llama_set_abort_callback(context, self._callback, ctypes.addressof(self.stop))
-        self.interrupted = False
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rudder-agent-watch", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._closing.wait(_LOOK_S):
-            if self.interrupted or time.perf_counter() > self.until:
-                self.stop[0] = b"x"
-
-    def close(self) -> None:
-        """End the thread."""
-        self._closing.set()
-        self._thread.join()
-
-
 class LlamaEngine:
     """A loaded model.
 
@@ -137,9 +112,13 @@ class LlamaEngine:
         )
         self._api = _import()
         self._vocab = self._api.llama_model_get_vocab(self._llama.model)
+        self._memory = self._api.llama_get_memory(self._llama.ctx)
+        # What the memory holds: the first ``_num`` of these.
+        self._held, self._num = np.empty(self._llama.n_ctx(), np.int32), 0
+        self._samplers: dict[str, Any] = {}
         self._pieces: dict[int, bytes | None] = {}
         self._tokenized: tuple[str | None, list[int]] = None, []
-        self._watch = _Watch(self._api, self._llama.ctx)
+        self._watch = Watch(self._api, self._llama.ctx)
         self._begin = self._llama.token_bos()
         self.template = ChatTemplate(
             self._llama.metadata.get("tokenizer.chat_template"),
@@ -169,23 +148,25 @@ class LlamaEngine:
         until: by ``time.perf_counter()``; raises TimeoutError soon after it.
         on_text: told of the continuation so far, after each token.
         """
-        tokens = self.tokenize(prompt)
+        tokens = np.array(self.tokenize(prompt), np.int32)
         limit = min(max_tokens, self._llama.n_ctx() - len(tokens))
-        rules = None if grammar is None else self._api.LlamaGrammar.from_string(grammar)
-        raw, text, count = b"", "", 0
+        sampler = self._sampler(grammar or "")
+        raw, text, count, finished = b"", "", 0, False
         with self._timed(until) as check:
-            stream = self._llama.generate(tokens, temp=0.0, repeat_penalty=1.0, grammar=rules)
-            for token in stream if limit > 0 else ():
+            unread = self._rewind(tokens)
+            while count < limit and not finished:
+                self._read(unread)
+                token = self._api.llama_sampler_sample(sampler, self._llama.ctx, -1)
                 check()
                 piece = self._piece(token)
                 if piece is None:
-                    return self._generated(text, count, tokens, True)
+                    finished = True
+                    break
                 raw, count = raw + piece, count + 1
                 text = raw.decode(errors="ignore")
                 on_text(text)
-                if end in text or count == limit:
-                    break
-        return self._generated(text, count, tokens, end in text)
+                finished, unread = end in text, np.array([token], np.int32)
+        return Generated(text=text, tokens=count, prompt_tokens=len(tokens), finished=finished)
 
     def interrupt(self) -> None:
         """Make ``generate``, in any thread and from now on, raise InterruptedError soon."""
@@ -194,6 +175,8 @@ class LlamaEngine:
     def close(self) -> None:
         """Free the model."""
         self._watch.close()
+        for sampler in self._samplers.values():
+            self._api.llama_sampler_free(sampler)
         self._llama.close()
 
     @contextmanager
@@ -217,9 +200,47 @@ class LlamaEngine:
             self._watch.until = math.inf
             self._watch.stop[0] = b"\0"
 
-    @staticmethod
-    def _generated(text: str, count: int, tokens: list[int], finished: bool) -> Generated:
-        return Generated(text=text, tokens=count, prompt_tokens=len(tokens), finished=finished)
+    def _sampler(self, grammar: str) -> Any:
+        """The likeliest token that the grammar allows, if one is given; from its beginning on."""
+        api = self._api
+        if grammar not in self._samplers:
+            chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
+            if grammar:
+                rules = api.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
+                api.llama_sampler_chain_add(chain, rules)
+            api.llama_sampler_chain_add(chain, api.llama_sampler_init_greedy())
+            self._samplers[grammar] = chain
+        api.llama_sampler_reset(self._samplers[grammar])
+        return self._samplers[grammar]
+
+    def _rewind(self, tokens: Tokens) -> Tokens:
+        """Forget what llama.cpp holds beyond what it shares with tokens; returns the rest of them.
+
+        Of tokens that are all held the last is read again, for what comes after it.
+        """
+        both = min(self._num, len(tokens) - 1)
+        differ = np.flatnonzero(self._held[:both] != tokens[:both])
+        self._num = int(differ[0]) if len(differ) else both
+        if not self._api.llama_memory_seq_rm(self._memory, -1, self._num, -1):
+            # Recurrent models cannot go back but to the beginning.
+            self._api.llama_memory_clear(self._memory, True)
+            self._num = 0
+        return tokens[self._num :]
+
+    def _read(self, tokens: Tokens) -> None:
+        """Have llama.cpp read tokens after those it holds.
+
+        ``Llama.eval`` writes batches token by token in Python, and a training thread waits for it.
+        Raises RuntimeError where llama.cpp fails or is stopped.
+        """
+        for first in range(0, len(tokens), self._llama.n_batch):
+            part = tokens[first : first + self._llama.n_batch]
+            pointer = part.ctypes.data_as(ctypes.POINTER(self._api.llama_token))
+            batch = self._api.llama_batch_get_one(pointer, len(part))
+            if code := self._api.llama_decode(self._llama.ctx, batch):
+                raise RuntimeError(f"llama_decode returned {code}")
+            self._held[self._num : self._num + len(part)] = part
+            self._num += len(part)
 
     def tokenize(self, text: str) -> list[int]:
         """A text's tokens, special ones among them."""
