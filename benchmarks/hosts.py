@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.leftovers import new_prefix, remove, sweep
+from benchmarks.signals import ending_on_signals
 
 # Addresses are 10.77.0.10 and up.
 MAX_HOSTS = 240
@@ -131,18 +132,19 @@ def hosts(num: int, rate: str, delay: str | None = None) -> Iterator[Hosts]:
     folder = Path(tempfile.gettempdir()) / f"{prefix}sw"
     names = [f"{prefix}{10 + number}" for number in range(num)]
     addresses = [f"10.77.0.{10 + number}" for number in range(num)]
+    mpiexec = [
+        *("ip", "netns", "exec", folder.name, "env"),
+        *(f"{name}={value}" for name, value in NETWORK.items()),
+        *("mpiexec", "-hosts", ",".join(f"{address}:1" for address in addresses)),
+        *("-localhost", _SWITCH, "-launcher", "ssh", "-launcher-exec", str(folder / "shell")),
+        *("-n", str(num)),
+    ]
     try:
-        folder.mkdir(mode=0o700)
-        _write_files(folder, prefix, addresses)
-        _bring_up(folder.name, names, addresses, bits, delay)
-        mpiexec = [
-            *("ip", "netns", "exec", folder.name, "env"),
-            *(f"{name}={value}" for name, value in NETWORK.items()),
-            *("mpiexec", "-hosts", ",".join(f"{address}:1" for address in addresses)),
-            *("-localhost", _SWITCH, "-launcher", "ssh", "-launcher-exec", str(folder / "shell")),
-            *("-n", str(num)),
-        ]
-        yield Hosts(folder.name, names, addresses, mpiexec, folder)
+        with ending_on_signals():
+            folder.mkdir(mode=0o700)
+            _write_files(folder, prefix, addresses)
+            _bring_up(folder.name, names, addresses, bits, delay)
+            yield Hosts(folder.name, names, addresses, mpiexec, folder)
     finally:
         # Ctrl-C must not stop the work that it asked for.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -55,6 +55,12 @@ with socket.create_server((f"10.77.0.{10 + rank}", 5000)) as server:
     for thread in threads: thread.join()
 """
 
+HAS_HOSTS = """
+import time
+from benchmarks.hosts import hosts
+with hosts(2, "none"):
+    time.sleep(60)
+"""
 CRASH = """
 import os, signal, subprocess, sys, tempfile
 words = ["sh", "-c", f"touch {sys.argv[1]}; sleep 120; : {sys.argv[1]}"]
@@ -194,6 +200,18 @@ def test_a_signal_takes_everything_down(number: int, folder: Path, tmp_path: Pat
     assert time.monotonic() - began < 10
     assert not hosts_of(lab)
     assert not processes_with(str(marker))
+
+
+@needs_hosts
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_takes_down_hosts_that_a_benchmark_has(number: int, folder: Path) -> None:
+    benchmark = start([PYTHON, "-c", HAS_HOSTS])
+    wait_for(lambda: len(hosts_of(benchmark)) == 3, 30)
+    os.kill(benchmark.process.pid, number)
+    code, output = benchmark.finish(20)
+    # Python's own end after Ctrl-C is that of the signal.
+    assert code == (-number if number == signal.SIGINT else 128 + number), output
+    assert not hosts_of(benchmark)
 
 
 @needs_hosts

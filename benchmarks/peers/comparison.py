@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from benchmarks.hosts import HostsError
 from benchmarks.peers.environment import PeerMissing
-from benchmarks.peers.job import Memory, MemoryWatch, ending_on_signals
+from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
+from benchmarks.signals import ending_on_signals
 from minidist.graph import Graph
 from minidist.models import build_model
 from minidist.parts import Parts

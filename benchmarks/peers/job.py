@@ -6,11 +6,11 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 # Processes of a job bear its name in this variable, which their children inherit.
 MARK = "MINIDIST_PEERS_JOB"
@@ -151,19 +151,3 @@ def _check(
         )
         last = log.read_text(errors="replace")[-3000:]
         raise ValueError(f"{' '.join(map(str, processes[0].args))}: {what}:\n{last}")  # type: ignore[arg-type]
-
-
-@contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """A request to end the program, like Ctrl-C, first ends what it started."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, stop) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
