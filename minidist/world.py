@@ -1,6 +1,7 @@
 """World: who we are among the ranks, and our ends of the group and the transport."""
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -71,7 +72,8 @@ def open_world(
     device: ``auto`` takes a GPU where there is one.   fetch_timeout: seconds.
 
     An exception inside, on any rank, is printed and ends the whole job: with exit code 2 for a
-    ValueError and 1 for others. Raises ValueError where the launcher and its ranks do not fit.
+    ValueError, 130 for Ctrl-C and 1 for others. Raises ValueError where the launcher and its ranks
+    do not fit.
     """
     kind = launcher()
     if kind is None:
@@ -98,7 +100,11 @@ def _end_job(error: BaseException, rank: int, mpi: Any) -> None:
         code = error.code
     if code == 2 and rank > 0:
         time.sleep(_HEAD_START_S)
-    if isinstance(error, ValueError | PeerTimeout):
+    if isinstance(error, KeyboardInterrupt):
+        code = 128 + signal.SIGINT
+        if rank == 0:
+            print("stopped by Ctrl-C", file=sys.stderr, flush=True)
+    elif isinstance(error, ValueError | PeerTimeout):
         who = "" if rank == 0 else f" (rank {rank})"
         print(f"error{who}: {error}", file=sys.stderr, flush=True)
     elif not isinstance(error, SystemExit):

@@ -141,8 +141,9 @@ def test_ending_a_bare_training_leaves_no_ranks(tmp_path: Path, number: int) -> 
     events = tmp_path / "run" / "events-rank1.jsonl"
     wait_for(lambda: events.exists() and '"step"' in events.read_text())
     os.kill(job.process.pid, number)
-    code, _ = job.finish(20)
+    code, output = job.finish(20)
     assert code != 0
+    assert "Traceback" not in output
     wait_for(lambda: not ranks_of(str(tmp_path)), ENDS_WITHIN_S)
 
 
