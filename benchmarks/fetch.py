@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.hosts import hosts, missing
+from benchmarks.lab.hosts import hosts, missing
 from minidist.book import Ids, PartitionBook
 from minidist.features import OwnersRows
 from minidist.host import reachable_address

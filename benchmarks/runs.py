@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hosts import cores_for
+from benchmarks.lab.hosts import cores_for
 from benchmarks.traces import dataset_of
 from minidist.config import PartitionConfig
 from minidist.partition import run as partition

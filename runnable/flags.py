@@ -38,6 +38,12 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
         raise ValueError(f"--{name.replace('_', '-')} {value}: expected {expected}")
 
 
+def _program() -> str | None:
+    """How the user started us with ``python -m``; None where it was another way."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return None if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message} (see --help)")
@@ -60,6 +66,7 @@ def _read(kind: Any, text: str) -> Any:
 def from_args(config_class: type[ConfigT], argv: list[str], description: str = "") -> ConfigT:
     """Build a config from command-line words. Raises ValueError on anything it cannot read."""
     parser = _Parser(
+        prog=_program(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

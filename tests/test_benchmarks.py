@@ -9,8 +9,8 @@ import pytest
 
 import benchmarks
 from benchmarks.agents import AgentsConfig
-from benchmarks.compare import CompareConfig
-from benchmarks.model import ModelConfig
+from benchmarks.compare.command import CompareConfig
+from benchmarks.model.command import ModelConfig
 from benchmarks.paper.settings import PaperConfig
 from benchmarks.peers.distdgl import DistdglConfig
 from benchmarks.peers.pyg import PygConfig

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from benchmarks import contest as contests
-from benchmarks import hosts
-from benchmarks.compare import CompareConfig
-from benchmarks.contest import Setting, contest, judge
-from benchmarks.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
-from benchmarks.scoreboard import cell_text, draw
-from benchmarks.trainers import Trainers
+from benchmarks.compare import contest as contests
+from benchmarks.compare.command import CompareConfig
+from benchmarks.compare.contest import Setting, contest, judge
+from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
+from benchmarks.compare.scoreboard import cell_text, draw
+from benchmarks.lab import hosts
+from benchmarks.simulate.trainers import Trainers
 from minidist.config import PartitionConfig
 from minidist.partition import run as partition
 from minidist.parts import Parts

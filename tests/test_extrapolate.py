@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.costs import Cluster, Costs, slowest_of
-from benchmarks.extrapolate import Scaled, scaled, spread
-from benchmarks.model import ModelConfig
-from benchmarks.modelled import check_table, error_of, panels, scale_table
+from benchmarks.model.command import ModelConfig
+from benchmarks.model.costs import Cluster, Costs, slowest_of
+from benchmarks.model.extrapolate import Scaled, scaled, spread
+from benchmarks.model.modelled import check_table, error_of, panels, scale_table
 from benchmarks.paper.chart import figure
 from runnable.flags import from_args
 

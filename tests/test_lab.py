@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hosts, slurm
+from benchmarks.lab import hosts, slurm
 from minidist.config import PartitionConfig
 from minidist.partition import run as partition
 from tests.mpi.jobs import PYTHON, Job, start, wait_for
@@ -57,7 +57,7 @@ with socket.create_server((f"10.77.0.{10 + rank}", 5000)) as server:
 
 HAS_HOSTS = """
 import time
-from benchmarks.hosts import hosts
+from benchmarks.lab.hosts import hosts
 with hosts(2, "none"):
     time.sleep(60)
 """

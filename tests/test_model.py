@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.calibrate import Known, calibrate, line
-from benchmarks.costs import Cluster, Costs, Variant, Work, slowest_of
-from benchmarks.measured import Measured, Place
-from benchmarks.pipeline import Stages, epoch_seconds, step_ends
+from benchmarks.model.calibrate import Known, calibrate, line
+from benchmarks.model.costs import Cluster, Costs, Variant, Work, slowest_of
+from benchmarks.model.measured import Measured, Place
+from benchmarks.model.pipeline import Stages, epoch_seconds, step_ends
 
 COSTS = Costs(
     sample_s=1e-3,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hosts import missing
-from benchmarks.model import main
+from benchmarks.lab.hosts import missing
+from benchmarks.model.command import main
 from tests.test_extrapolate import make_scale
 
 needs_hosts = pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()}")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.hosts import missing
-from benchmarks.leftovers import sweep
+from benchmarks.lab.hosts import missing
+from benchmarks.lab.leftovers import sweep
 from benchmarks.peers.comparison import (
     Run,
     Task,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks.paper.chart import figure
-from benchmarks.scaling import row
-from benchmarks.simulate import SimulateConfig, sampled, simulate
-from benchmarks.simulated import panels, table
-from benchmarks.split import Split
-from benchmarks.steps import Steps, label_of
-from benchmarks.trainers import Played, Trainers
+from benchmarks.simulate.command import SimulateConfig, sampled, simulate
+from benchmarks.simulate.scaling import row
+from benchmarks.simulate.simulated import panels, table
+from benchmarks.simulate.split import Split
+from benchmarks.simulate.steps import Steps, label_of
+from benchmarks.simulate.trainers import Played, Trainers
 from minidist.config import PartitionConfig
 from minidist.partition import run as partition
 from minidist.parts import Parts

@@ -2,7 +2,7 @@
 
 A replay counts exactly what a run counts, in seconds, with every decision taken at once. A live run
 is a real training run, its ranks on hosts of their own with links of ``--rate`` where this machine
-can make them (see ``benchmarks.hosts``), so that its times and its asynchrony are real.
+can make them (see ``benchmarks.lab.hosts``), so that its times and its asynchrony are real.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from tqdm import tqdm
 import minidist
 import rudder
 from benchmarks import traces
-from benchmarks.hosts import HostsError, hosts, missing
+from benchmarks.lab.hosts import HostsError, hosts, missing
 from benchmarks.paper.settings import PaperConfig, Variant
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import NUM_PARTS, RECIPES

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.hosts import bits_per_second
+from benchmarks.lab.hosts import bits_per_second
 from benchmarks.traces import graphs_of
 from rudder.agent.models import SHORT_NAMES
 from rudder.config import PolicyConfig

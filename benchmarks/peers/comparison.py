@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.hosts import HostsError
+from benchmarks.lab.hosts import HostsError
+from benchmarks.lab.signals import ending_on_signals
 from benchmarks.peers.environment import PeerMissing
 from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
-from benchmarks.signals import ending_on_signals
 from minidist.graph import Graph
 from minidist.models import build_model
 from minidist.parts import Parts

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.hosts import (
+from benchmarks.lab.hosts import (
     MAX_HOSTS,
     Hosts,
     HostsError,

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.hosts import cores_for
+from benchmarks.lab.hosts import cores_for
 from benchmarks.peers.comparison import (
     Run,
     Task,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import slurm as cluster
+from benchmarks.lab import slurm as cluster
 from minidist.config import PartitionConfig
 from minidist.partition import run
 from tests.mpi.jobs import shared_memory, wait_for

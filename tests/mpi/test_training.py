@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import slurm as cluster
-from benchmarks.hosts import hosts, missing
+from benchmarks.lab import slurm as cluster
+from benchmarks.lab.hosts import hosts, missing
 from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.costs import Amounts
-from benchmarks.hosts import bits_per_second, hosts
+from benchmarks.lab.hosts import bits_per_second, hosts
+from benchmarks.model.costs import Amounts
 from benchmarks.runs import train
 from runnable.flags import require
 

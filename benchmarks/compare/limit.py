@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trainers import ID_BYTES, Trainers
+from benchmarks.simulate.trainers import ID_BYTES, Trainers
 from minidist.book import Ids
 from minidist.models import build_model
 from rudder.belady import belady_rows

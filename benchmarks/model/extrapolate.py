@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.costs import Amounts, Cluster, Costs, Variant, Work, slowest_of
-from benchmarks.trainers import ID_BYTES
+from benchmarks.model.costs import Amounts, Cluster, Costs, Variant, Work, slowest_of
+from benchmarks.simulate.trainers import ID_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hosts import Hosts, bits_per_second, hosts
-from benchmarks.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
+from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
+from benchmarks.lab.hosts import Hosts, bits_per_second, hosts
 from benchmarks.runs import parts_of, train
-from benchmarks.trainers import Trainers
+from benchmarks.simulate.trainers import Trainers
 from minidist.parts import Parts
 
 # Runs of a repeat on links of no rate: with nothing ahead, and with all that overlaps.

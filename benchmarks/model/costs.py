@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pipeline import Seconds, Stages, epoch_seconds, step_ends
+from benchmarks.model.pipeline import Seconds, Stages, epoch_seconds, step_ends
 
 Amounts = NDArray[np.float64]
 # Minibatches that a stage of ``minidist.train`` may be in front of the next.

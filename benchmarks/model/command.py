@@ -46,15 +46,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.calibrate import Known, calibrate
-from benchmarks.costs import Cluster, Costs
-from benchmarks.extrapolate import Scaled, scaled
-from benchmarks.hosts import HostsError, bits_per_second, missing
-from benchmarks.measured import Place, measure
-from benchmarks.modelled import check_table, error_of, panels, scale_table
+from benchmarks.lab.hosts import HostsError, bits_per_second, missing
+from benchmarks.model.calibrate import Known, calibrate
+from benchmarks.model.costs import Cluster, Costs
+from benchmarks.model.extrapolate import Scaled, scaled
+from benchmarks.model.measured import Place, measure
+from benchmarks.model.modelled import check_table, error_of, panels, scale_table
+from benchmarks.model.variants import VARIANTS, Setup
 from benchmarks.paper.chart import figure
 from benchmarks.traces import check_graph
-from benchmarks.variants import VARIANTS, Setup
 from minidist.parts import Parts
 from runnable.flags import fail, flag, parse, require
 
@@ -228,7 +228,3 @@ def main() -> None:
             Path(config.figure).write_text(figure(_TITLE, panels(checks, rows)))
     except (ValueError, OSError, HostsError) as error:
         fail(error)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.costs import Variant, Work
+from benchmarks.model.costs import Variant, Work
 from benchmarks.runs import parts_of
-from benchmarks.steps import Steps
-from benchmarks.trainers import ID_BYTES, Played, Trainers
+from benchmarks.simulate.steps import Steps
+from benchmarks.simulate.trainers import ID_BYTES, Played, Trainers
 from minidist.models import build_model
 from minidist.parts import Parts
 from rudder.config import SteerConfig

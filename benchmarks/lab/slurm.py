@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.hosts import NETWORK, Hosts, HostsError
+from benchmarks.lab.hosts import NETWORK, Hosts, HostsError
 
 _CONFIG = """
 ClusterName=minidist

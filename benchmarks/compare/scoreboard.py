@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.hosts import bits_per_second
+from benchmarks.lab.hosts import bits_per_second
 from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, Panel, figure
 from runnable.table import render
 

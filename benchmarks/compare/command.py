@@ -9,8 +9,8 @@
 Variants take turns within one lab (see ``benchmarks.lab``), as often as --repeats says; their
 losses and accuracies must be equal. Times are of an epoch after the first: the median over repeats,
 with the fastest and the slowest. A cell's limit is max(compute, fewest bytes / bandwidth):
-``benchmarks.limit`` says what counts. "here" is the same pipeline on links of no rate: these cores,
-which the hosts share, need that long to sample, gather and train, whatever the links are.
+``limit`` says what counts. "here" is the same pipeline on links of no rate: these cores, which the
+hosts share, need that long to sample, gather and train, whatever the links are.
 """
 
 import json
@@ -21,9 +21,9 @@ from typing import Any, get_type_hints
 
 from tqdm import tqdm
 
-from benchmarks.contest import NUM_FREE, Setting, Unequal, contest
-from benchmarks.hosts import MAX_HOSTS, HostsError, bits_per_second, missing
-from benchmarks.scoreboard import cell_text, draw, name_of
+from benchmarks.compare.contest import NUM_FREE, Setting, Unequal, contest
+from benchmarks.compare.scoreboard import cell_text, draw, name_of
+from benchmarks.lab.hosts import MAX_HOSTS, HostsError, bits_per_second, missing
 from benchmarks.traces import RECIPES, check_graph
 from minidist.config import TrainConfig
 from rudder.config import SteerConfig
@@ -147,7 +147,3 @@ def main() -> None:
     except Unequal as error:
         raise SystemExit(f"error: {error}") from None
     print("\n\n".join(map(cell_text, records)))
-
-
-if __name__ == "__main__":
-    main()

@@ -26,10 +26,10 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.paper.chart import figure
-from benchmarks.scaling import cells, minibatches, row
-from benchmarks.simulated import panels, table
-from benchmarks.split import Split
-from benchmarks.trainers import Trainers
+from benchmarks.simulate.scaling import cells, minibatches, row
+from benchmarks.simulate.simulated import panels, table
+from benchmarks.simulate.split import Split
+from benchmarks.simulate.trainers import Trainers
 from minidist.config import METHODS
 from minidist.parts import Parts
 from rudder.config import SteerConfig
@@ -163,7 +163,3 @@ def main() -> None:
     except (ValueError, OSError) as error:
         fail(error)
     print(table(scales))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.leftovers import new_prefix, remove, sweep
-from benchmarks.signals import ending_on_signals
+from benchmarks.lab.leftovers import new_prefix, remove, sweep
+from benchmarks.lab.signals import ending_on_signals
 
 # Addresses are 10.77.0.10 and up.
 MAX_HOSTS = 240

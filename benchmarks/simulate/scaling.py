@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.steps import Steps, bound_of, label_of
-from benchmarks.trainers import Played
+from benchmarks.simulate.steps import Steps, bound_of, label_of
+from benchmarks.simulate.trainers import Played
 from rudder.config import SteerConfig
 from rudder.steering import Counters
 

@@ -78,7 +78,7 @@ class Trainers:
 
     @property
     def num_features(self) -> int:
-        """Of the graph; ``benchmarks.split`` leaves them out of its directories."""
+        """Of the graph; ``benchmarks.simulate.split`` leaves them out of its directories."""
         return int(self.parts.statistics.get("num_features", self.parts.num_features))
 
     @cached_property

@@ -33,8 +33,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from benchmarks import slurm
-from benchmarks.hosts import (
+from benchmarks.lab import slurm
+from benchmarks.lab.hosts import (
     MAX_HOSTS,
     Hosts,
     HostsError,
@@ -226,7 +226,3 @@ def _stoppable() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-if __name__ == "__main__":
-    main()

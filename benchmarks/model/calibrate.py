@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.costs import Amounts, Cluster, Costs, Variant, Work, at_once
-from benchmarks.measured import Measured
+from benchmarks.model.costs import Amounts, Cluster, Costs, Variant, Work, at_once
+from benchmarks.model.measured import Measured
 
 # The share of a link's rate is looked for from here to 1, in so many halvings.
 _LEAST_SHARE = 0.05

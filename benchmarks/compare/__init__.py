@@ -1,0 +1,1 @@
+"""One training under every way to prefetch, in turn within one lab."""

@@ -1,0 +1,1 @@
+"""Hosts on one machine, and commands on them."""

@@ -1,0 +1,1 @@
+"""A model of an epoch's time, checked against measured runs."""

@@ -1,0 +1,1 @@
+"""What many trainers would move, from traces of a sample of them."""

@@ -1,0 +1,5 @@
+"""``python -m benchmarks.simulate``."""
+
+from benchmarks.simulate.command import main
+
+main()
