@@ -365,3 +365,16 @@ def test_charts_leave_gaps_and_say_what_did_not_run() -> None:
     assert "not run" in drawn
     assert drawn.count("nothing was measured") == 2
     assert "nan" not in drawn
+
+
+def test_a_long_title_takes_several_lines() -> None:
+    title = "Epoch time: 2 hosts, links of 200mbit, synthetic:medium, and more of that kind"
+    panel = BarPanel(title="b", unit="s", groups={"g": [Bar(name="none", value=1.0)]})
+    drawn = ElementTree.fromstring(figure(title, [panel]))
+    space = "{http://www.w3.org/2000/svg}"
+    lines = [text for text in drawn.findall(f"{space}text") if text.get("class") == "title"]
+    assert " ".join(str(line.text) for line in lines) == title
+    assert all(8 * len(str(line.text)) < float(drawn.get("width", "0")) for line in lines)
+    assert len(lines) == 2
+    plain = ElementTree.fromstring(figure("short", [panel]))
+    assert float(drawn.get("height", "0")) > float(plain.get("height", "0"))

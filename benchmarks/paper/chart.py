@@ -4,6 +4,7 @@ Sizes are in pixels of a panel, which scales as a picture does.
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ _BAR, _BAR_GAP, _GROUP_GAP = 11, 3, 9
 _PER_ROW, _GAP = 3, 22
 # Letters of 11 pixels are about this wide.
 _LETTER = 6.0
+_TITLE_LETTER, _TITLE_LINE = 7.6, 18
 # Light, dark.
 _COLOURS = {
     "blue": ("#1769b5", "#62aef5"),
@@ -139,18 +141,23 @@ def figure(title: str, panels: Sequence[Panel]) -> str:
     columns = min(_PER_ROW, len(panels)) or 1
     width = columns * (WIDTH + _GAP) + _GAP
     entries, down = _legend(palette, width)
-    shapes = [_text(title, _GAP, 24, "title"), *entries]
+    lines = textwrap.wrap(title, int((width - 2 * _GAP) / _TITLE_LETTER))
+    shapes = list(entries)
     for first in range(0, len(panels), columns):
         row = panels[first : first + columns]
         for place, panel in enumerate(row):
             shapes.append(draw(panel, palette, x=_GAP + place * (WIDTH + _GAP), y=down))
         down += max(map(height, row)) + _GAP
     page = tag("rect", class_="page", width="100%", height="100%")
+    titles = [_text(line, _GAP, 24 + _TITLE_LINE * row, "title") for row, line in enumerate(lines)]
+    more = _TITLE_LINE * (len(lines) - 1)
+    down += more
     drawn = tag(
         "svg",
         tag("style", Markup(style())),
         page,
-        *shapes,
+        *titles,
+        tag("g", *shapes, transform=f"translate(0 {more})"),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width} {down}",
         width=width,
