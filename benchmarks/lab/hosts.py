@@ -36,6 +36,7 @@ while [ "${1#-}" != "$1" ]; do shift; done
 number=${1##*.}; shift
 exec "FOLDER/enter" "PREFIX$number" "host$((number - 10))" sh -c "$*"
 """
+_CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
@@ -178,6 +179,10 @@ def _bring_up(
         _ip(f"-n {name} link set lo up")
         _ip(f"-n {name} addr add {address}/24 dev eth0")
         _ip(f"-n {name} link set eth0 up")
+        if "cubic" in _CONGESTION_CONTROLS.read_text().split():
+            # Linux's own choice. BBR, the choice of this or that cloud, shares a full link so
+            # unevenly that one of four hosts got nothing for half of each step.
+            _ip(f"-n {name} route replace 10.77.0.0/24 dev eth0 src {address} congctl cubic")
         # A message leaves one host by its bucket and enters another by that one's, so several that
         # send to one share its link. It is delayed once, on entering.
         downlink = f"netns exec {switch} tc qdisc add dev v{number}"
@@ -186,8 +191,9 @@ def _bring_up(
             _ip(f"{downlink} root handle 1: netem delay {delay} limit 100000")
             place = "parent 1:1"
         if bits is not None:
-            # Two milliseconds' worth, and no less than the largest frame that TCP hands down.
-            bucket = f"tbf rate {bits:.0f}bit burst {max(65_536, int(bits / 8 * 0.002))}b"
+            # Two milliseconds' worth, and no less than the largest frame that TCP hands down, which
+            # would be cut into 45 that the cores pay for.
+            bucket = f"tbf rate {bits:.0f}bit burst {max(70_000, int(bits / 8 * 0.002))}b"
             _ip(f"{downlink} {place} {bucket} latency 50ms")
             _ip(f"netns exec {name} tc qdisc add dev eth0 root {bucket} latency 50ms")
 

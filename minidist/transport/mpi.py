@@ -35,7 +35,7 @@ from minidist.transport.base import (
 )
 from minidist.transport.failure import PeerFailed
 from minidist.transport.piece import Piece, cut
-from minidist.transport.server import HEAD, NAP_S, Server
+from minidist.transport.server import HEAD, NAP_S, Server, nap_after
 
 # Pieces of one exchange under way at once, a peer: enough that the server always has the next.
 _WINDOW = 8
@@ -172,7 +172,7 @@ class MpiTransport(Transport):
                     voyage.waiting.clear()
             if not landed:
                 self._check_deadlines(voyage, voyage.flying, heard)
-                time.sleep(NAP_S)
+                time.sleep(nap_after(time.monotonic() - max(began, *heard.values())))
         if failure is not None:
             raise failure
         return counts
