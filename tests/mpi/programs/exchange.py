@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from minidist.transport.base import Call, Moment, Op
 from minidist.transport.failure import PeerFailed
@@ -87,6 +88,18 @@ def ask_multiples(world: World) -> None:
             assert call.reply[:count].tolist() == np.repeat(3 * np.arange(40), step).tolist()
 
 
+def check_sums(world: World) -> None:
+    """In rank order to the bit, however the tensor's size makes it travel."""
+    for step, size in enumerate((1, 7, 1000, 200_003)):
+        ranks = range(world.size)
+        parts = [torch.from_numpy(table(rank).ravel()[:size] - 0.5) for rank in ranks]
+        expected, tensor = parts[0].clone(), parts[world.rank].clone()
+        for part in parts[1:]:
+            expected += part
+        world.group.all_reduce(tensor, "summing", Moment(6, step))
+        assert torch.equal(tensor, expected), size
+
+
 def main() -> None:
     with open_world(transport=sys.argv[1], device="cpu", fetch_timeout=30) as world:
         serve(world)
@@ -122,6 +135,7 @@ def main() -> None:
             else:
                 said = "nothing"
             assert said == f"{expected}ValueError: no such row", said
+        check_sums(world)
         world.group.barrier("asking")
         traffic = world.transport.traffic
         tables = world.group.all_gather((traffic.received, traffic.served), "adding up")
