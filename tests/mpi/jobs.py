@@ -55,8 +55,15 @@ def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_as_from_a_terminal,
     )
     return Job(process)
+
+
+def _as_from_a_terminal() -> None:
+    """What nohup and shells' background jobs ignore, and children would inherit."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run(words: Sequence[str], extra: dict[str, str] | None = None) -> str:
