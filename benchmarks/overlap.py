@@ -38,11 +38,11 @@ from minidist.models import loss_sum
 from minidist.rows import copy_rows
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
-from rudder.deciding import Inline
-from rudder.presets import capacity_of, make_decider, make_policy, read_preset
+from rudder.play import play
+from rudder.presets import make_decider, read_preset
+from rudder.replay import steering_of
 from rudder.rows import HostRows
 from rudder.snapshot import Context
-from rudder.steering import Steering
 from rudder.trace import Trace
 from runnable.flags import fail, flag, parse
 from runnable.table import render
@@ -108,22 +108,10 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
         return time.perf_counter() - began
 
     setting = SteerConfig(prefetch="rudder", agent_model=config.agent_model)
-    preset = read_preset(setting)
-    facts = replace(trace.facts, capacity=capacity_of(setting, preset, trace.facts.halo_rows))
-    policy = make_policy(setting, preset, facts.capacity, trace.num_ids, trace.prior)
-    deciding = Inline(
-        make_decider(
-            replace(setting, decider="always"), replace(preset, decider="always"), facts, 0, _quiet
-        )
-    )
-    steering = Steering(policy, trace.prior, facts, deciding)
-    steering.start()
-    contexts = []
-    for number in range(trace.num_minibatches):
-        steering.plan(trace.minibatch(number), *divmod(number, trace.facts.minibatches_per_epoch))
-        steering.commit()
-        contexts.append(deciding.ledger.context())
-    decider = make_decider(setting, preset, facts, 0, _quiet)
+    steering, deciding = steering_of(trace, replace(setting, decider="always"))
+    assert deciding is not None
+    contexts = [deciding.ledger.context() for _ in play(steering, trace)]
+    decider = make_decider(setting, read_preset(setting), steering.facts, 0, _quiet)
     alone, beside, neighbour, thoughts = [], [], [], list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
         alone += [step() for _ in range(config.steps)]
@@ -177,14 +165,8 @@ def touch_cost(trace: Trace, table: np.ndarray) -> dict[str, Any]:
 
 def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
     """Per minibatch: what the prefetch thread adds, and gathering the same rows; medians in ms."""
-    setting = SteerConfig(prefetch=prefetch, buffer=0.25)
-    preset = read_preset(setting)
-    facts = replace(trace.facts, capacity=capacity_of(setting, preset, trace.facts.halo_rows))
-    policy = make_policy(setting, preset, facts.capacity, trace.num_ids, trace.prior)
-    deciding = None
-    if preset.is_steered:
-        deciding = Inline(make_decider(setting, preset, facts, 0, _quiet))
-    steering = Steering(policy, trace.prior, facts, deciding)
+    steering, _ = steering_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
+    facts = steering.facts
     width = table.shape[1]
     rows = HostRows(facts.capacity, width)
     steering.start()

@@ -47,19 +47,15 @@ class ReplayConfig(PolicyConfig):
 
     traces: tuple[str, ...] = positional("folders that --trace recorded")
     prefetch: str = flag("all", "presets with commas between; all; own: the run's own decisions")
-    buffer: str = flag("0.25", "capacities as shares of the halo rows, with commas between")
+    buffer: tuple[float, ...] = flag(
+        (0.25,), "capacities as shares of the halo rows, with commas between"
+    )
     decider: str = flag("llm", "deciders of the rudder preset, with commas between")
     seed: int = flag(0, "seed of random:P")
     json: str | None = flag(None, "also write the grid to this file")
 
     def cells(self) -> list[SteerConfig]:
         """One setting for each row of the grid. Raises ValueError on what cannot be read."""
-        try:
-            buffers = [float(share) for share in self.buffer.split(",")]
-        except ValueError:
-            raise ValueError(
-                f"--buffer {self.buffer}: expected numbers with commas between"
-            ) from None
         names = PRESETS if self.prefetch == "all" else self.prefetch.split(",")
         shared = {field.name: getattr(self, field.name) for field in fields(PolicyConfig)}
         cells = []
@@ -67,7 +63,7 @@ class ReplayConfig(PolicyConfig):
             for decider in self.decider.split(",") if name == "rudder" else [None]:
                 cells += [
                     SteerConfig(prefetch=name, decider=decider, buffer=share, **shared)
-                    for share in buffers
+                    for share in self.buffer
                 ]
         for cell in cells:
             read_preset(cell)
@@ -84,10 +80,13 @@ class Replayed:
     failures: Counter[str]
 
 
-def replay(
+def steering_of(
     trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
-) -> Replayed:
-    """Play a trace under a setting; decider: in place of the setting's own."""
+) -> tuple[Steering, Inline | None]:
+    """What plays a trace under a setting, and who decides in it, to be closed in the end.
+
+    decider: in place of the setting's own.
+    """
     preset = read_preset(config)
     capacity = capacity_of(config, preset, trace.facts.halo_rows)
     facts = replace(trace.facts, capacity=capacity)
@@ -95,7 +94,14 @@ def replay(
     deciding = None
     if preset.is_steered:
         deciding = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
-    steering = Steering(policy, trace.prior, facts, deciding)
+    return Steering(policy, trace.prior, facts, deciding), deciding
+
+
+def replay(
+    trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
+) -> Replayed:
+    """Play a trace under a setting; decider: in place of the setting's own."""
+    steering, deciding = steering_of(trace, config, decider, seed)
     for _ in play(steering, trace):
         pass
     if deciding is None:
@@ -103,6 +109,7 @@ def replay(
     else:
         deciding.close()
         tally, failures = deciding.ledger.tally, deciding.ledger.failures
+    capacity = steering.facts.capacity
     return Replayed(capacity=capacity, counters=steering.counters, tally=tally, failures=failures)
 
 

@@ -172,6 +172,7 @@ def _bring_up(
     _ip(f"-n {switch} link add br0 type bridge")
     _ip(f"-n {switch} link set br0 up")
     _ip(f"-n {switch} addr add {_SWITCH}/24 dev br0")
+    has_cubic = "cubic" in _CONGESTION_CONTROLS.read_text().split()
     for number, (name, address) in enumerate(zip(names, addresses, strict=True)):
         _ip(f"netns add {name}")
         _ip(f"-n {switch} link add v{number} type veth peer name eth0 netns {name}")
@@ -179,9 +180,9 @@ def _bring_up(
         _ip(f"-n {name} link set lo up")
         _ip(f"-n {name} addr add {address}/24 dev eth0")
         _ip(f"-n {name} link set eth0 up")
-        if "cubic" in _CONGESTION_CONTROLS.read_text().split():
+        if has_cubic:
             # Linux's own choice. BBR, the choice of this or that cloud, shares a full link so
-            # unevenly that one of four hosts got nothing for half of each step.
+            # unevenly that one of four hosts got next to nothing for half of each step.
             _ip(f"-n {name} route replace 10.77.0.0/24 dev eth0 src {address} congctl cubic")
         # A message leaves one host by its bucket and enters another by that one's, so several that
         # send to one share its link. It is delayed once, on entering.

@@ -54,7 +54,7 @@ class SimulateConfig:
         "fixed,massivegnn,degree,vip,lru,lfu,lookahead,rudder", "presets, with commas between"
     )
     decider: str = flag("once,every:8,llm,mlp", "deciders of the rudder preset")
-    buffer: str = flag("0.05,0.25", "capacities as shares of the halo rows")
+    buffer: tuple[float, ...] = flag((0.05, 0.25), "capacities as shares of the halo rows")
     seed: int = flag(0, "seed of everything random")
     folder: str = flag("scale", "where partitions and finished scales are kept")
     json: str | None = flag(None, "also write the figures to this file, with those of each step")
@@ -75,15 +75,9 @@ class SimulateConfig:
 
     def settings(self) -> list[SteerConfig]:
         """Every policy, decider and buffer. Raises ValueError on what cannot be read."""
-        try:
-            buffers = [float(share) for share in self.buffer.split(",")]
-        except ValueError:
-            raise ValueError(
-                f"--buffer {self.buffer}: expected numbers with commas between"
-            ) from None
         settings = [
             SteerConfig(prefetch=name, decider=decider, buffer=share)
-            for share in buffers
+            for share in self.buffer
             for name in self.prefetch.split(",")
             for decider in (self.decider.split(",") if name == "rudder" else [None])
         ]

@@ -5,17 +5,17 @@ It is ``rudder.replay`` minibatch by minibatch, which the time of a step depends
 T minibatches.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from rudder.belady import belady_rows
 from rudder.config import SteerConfig
-from rudder.deciding import Inline
 from rudder.play import play
 from rudder.policies.base import Ids
-from rudder.presets import capacity_of, make_decider, make_policy, read_preset
-from rudder.steering import Counters, Steering
+from rudder.presets import read_preset
+from rudder.replay import steering_of
+from rudder.steering import Counters
 from rudder.trace import Trace
 
 
@@ -37,14 +37,7 @@ class Steps:
     @classmethod
     def of(cls, trace: Trace, config: SteerConfig, seed: int = 0) -> "Steps":
         """Play a trace under a setting; deciders are asked about every minibatch."""
-        preset = read_preset(config)
-        capacity = capacity_of(config, preset, trace.facts.halo_rows)
-        facts = replace(trace.facts, capacity=capacity)
-        policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
-        deciding = None
-        if preset.is_steered:
-            deciding = Inline(make_decider(config, preset, facts, seed, lambda _: None))
-        steering = Steering(policy, trace.prior, facts, deciding)
+        steering, deciding = steering_of(trace, config, seed=seed)
         moved = np.array([shown.moved for shown in play(steering, trace)], np.int64)
         num_started = steering.counters.moved - int(moved.sum())
         if num_started:
@@ -54,7 +47,7 @@ class Steps:
         return cls(
             moved=moved,
             num_started=num_started,
-            capacity=capacity,
+            capacity=steering.facts.capacity,
             counters=steering.counters,
             asked=0 if deciding is None else deciding.ledger.tally.count,
         )
