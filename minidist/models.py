@@ -3,8 +3,12 @@
 N nodes, D features, H hidden units, C classes, L layers.
 """
 
+import inspect
 import itertools
+import tempfile
 from collections.abc import Sequence
+from importlib.util import cache_from_source
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +32,7 @@ class GNN(nn.Module):
         self.convs = nn.ModuleList(convs)
         self.widths = tuple(widths)
         self.dropout = dropout
+        _remove_sources(self.convs)
         self._noise = torch.Generator()
 
     def reseed(self, key: int) -> None:
@@ -92,6 +97,17 @@ def build_model(
         ) from None
     _check_bipartite(name, model)
     return model
+
+
+def _remove_sources(convs: nn.ModuleList) -> None:
+    """PyG loads parts of a conv from temporary files that it writes, and leaves them there."""
+    for conv in convs.modules():
+        for name in ("propagate", "edge_updater"):
+            function = getattr(type(conv), f"_jinja_{name}", None)
+            source = Path("" if function is None else inspect.getfile(function))
+            if source.parent == Path(tempfile.gettempdir()):
+                source.unlink(missing_ok=True)
+                Path(cache_from_source(str(source))).unlink(missing_ok=True)
 
 
 def _find_conv(name: str) -> type[nn.Module]:

@@ -1,5 +1,10 @@
 """The model's own parts: dropout. That layers equal PyG's is ``test_evaluate``'s concern."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -38,3 +43,14 @@ def test_dropout_is_a_function_of_its_key_alone() -> None:
     assert torch.equal(first, dropped(model, 3, (50, 7)))
     model.eval()
     assert torch.equal(dropped(model, 3, (50, 7)), torch.ones(50, 7))
+
+
+@pytest.mark.parametrize("name", ["sage", "gat", "GATv2Conv"])
+def test_no_files_of_pyg_are_left(name: str, tmp_path: Path) -> None:
+    program = (
+        "from minidist.models import build_model; "
+        f"build_model({name!r}, num_features=4, hidden=8, num_classes=3, num_layers=2, dropout=0.0)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
