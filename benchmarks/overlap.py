@@ -180,19 +180,19 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         plan = steering.plan(ids, *divmod(number, facts.minibatches_per_epoch))
         planned = time.perf_counter()
         # As the loader does it: a new output for every minibatch.
-        out = np.empty((len(ids) + plan.num_extra, width), np.float32)
+        out = np.empty((len(ids) + plan.swap.num_extra, width), np.float32)
         copy_rows(table, ids, out, np.arange(len(ids)))
         gathered = time.perf_counter()
-        if len(plan.new_ids):
+        if len(plan.swap.ids):
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
-            rows.swap_in(plan.new_slots, out, plan.new_places % len(out))
+            rows.swap_in(plan.swap.slots, out, plan.swap.places % len(out))
         copied = time.perf_counter()
         steering.commit()
         ended = time.perf_counter()
         own.append(planned - began + ended - gathered)
         gather.append(gathered - planned)
         swap.append(copied - gathered)
-        swapped.append(len(plan.new_ids))
+        swapped.append(len(plan.swap.ids))
     # The first epoch compiles the kernels and fills the buffer.
     first = trace.facts.minibatches_per_epoch
     own_ms, gather_ms, swap_ms = (

@@ -4,7 +4,9 @@ Four parts each. Batches are small enough that an epoch has several minibatches,
 enough (about 200 minibatches a rank) for steering to matter.
 """
 
-from dataclasses import dataclass
+import os
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minidist.train import RunConfig, train_in_threads
@@ -72,19 +74,28 @@ def dataset_of(name: str) -> str:
 def record(name: str, folder: Path) -> list[Trace]:
     """All ranks' traces of a graph, from ``folder/<name>``; recorded there if they are not yet."""
     traces = folder / name.replace(":", "-")
+    recipe = RECIPES[name]
+    config = RunConfig(
+        dataset=dataset_of(name),
+        parts=str(folder / f"parts-{traces.name}"),
+        batch_size=recipe.batch_size,
+        epochs=recipe.epochs,
+        ranks=NUM_PARTS,
+    )
+    return record_as(traces, config)
+
+
+def record_as(traces: Path, config: RunConfig, quiet: bool = False) -> list[Trace]:
+    """All ranks' traces of a run, in one process; recorded in a folder if it is not there yet."""
     if not traces.exists():
-        recipe = RECIPES[name]
+        # A recording that is stopped leaves nothing that looks like a trace.
+        staging = traces.with_name(f"{traces.name}.partial")
+        shutil.rmtree(staging, ignore_errors=True)
         train_in_threads(
-            RunConfig(
-                dataset=dataset_of(name),
-                parts=str(folder / f"parts-{traces.name}"),
-                batch_size=recipe.batch_size,
-                epochs=recipe.epochs,
-                ranks=NUM_PARTS,
-                transport="local",
-                prefetch="overlap",
-                trace_only=True,
-                trace=str(traces),
-            )
+            replace(
+                config, transport="local", prefetch="overlap", trace_only=True, trace=str(staging)
+            ),
+            quiet=quiet,
         )
+        os.replace(staging, traces)
     return read_traces(traces)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from rudder.policies.base import Ids
+from rudder.buffer import Ids
 
 
 @njit(cache=True, nogil=True)

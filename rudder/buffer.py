@@ -1,94 +1,83 @@
 """Buffer: which row lies in which of a fixed number of slots. It knows nothing of why.
 
-C capacity in rows; N ids in all; R distinct ids of a minibatch. slots int64 in [0, C), -1 for none.
+Of each id one 4-byte *entry* says all there is to know, so that one random read per id is enough:
+
+    bit 0   the id is in the halo       bit 1   it has a slot       bit 2   a policy's mark
+    the rest: its slot; of an id without one, a policy's *tally* of it
+
+and untouched memory says: outside the halo, no slot, a tally of 0.
+
+C capacity in rows; N ids in all; R distinct ids of a minibatch, m of them misses.
 """
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
-from rudder.policies.base import Ids
+Ids = NDArray[np.int64]
+Int32s = NDArray[np.int32]
 
-# An id's entry is 2 (slot + 1) + (1 if the id is in the halo): one random read tells both, and an
-# id without a slot, outside the halo, is the 0 that untouched memory holds.
-_HALO = 1
-# While ids are looked for among misses, which have no slot, their entry holds this and a place.
-_MARK = 1 << 30
+# 32 bits wide, as the entries: one wider number among them would widen whole loops.
+HALO, HELD, MARK = np.int32(1), np.int32(2), np.int32(4)
+HELD_BIT, SHIFT = np.int32(1), np.int32(3)
+# The largest tally; slots are below it.
+MOST = np.int32(2**28 - 1)
+
+
+def no_ids() -> Ids:
+    return np.zeros(0, np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _look_up(entries, ids, slots, misses, missed):  # type: ignore[no-untyped-def]
-    """Fill the arrays of a ``Found``; returns (misses, ids in the halo, misses in the halo).
+def _look_up(entries, ids, slots, misses):  # type: ignore[no-untyped-def]
+    """Fill the arrays of a ``Found``; returns (misses, ids in the halo, hits in the halo).
 
-    Free of branches, which would be mispredicted for a third of the ids; and the random reads come
-    first, by themselves: beside the writes of ``misses`` they would wait for each other.
+    Three loops take half the time of one. The random reads go by themselves, so that many are under
+    way at once; then what vector instructions can do, all in 32 bits; then what they cannot. None
+    branches, which would be mispredicted for a third of the ids.
     """
     for i in range(len(ids)):
         slots[i] = entries[np.uint64(ids[i])]
-    num_misses, halo, halo_misses = 0, 0, 0
-    for i in range(len(ids)):
+    halo, halo_hits = np.int32(0), np.int32(0)
+    for i in range(len(slots)):
         entry = slots[i]
-        in_halo, is_missed = entry & 1, 1 if entry < 2 else 0
+        halo += np.int32(entry & HALO)
+        halo_hits += np.int32(entry & (entry >> HELD_BIT) & HALO)
+        slots[i] = entry >> SHIFT if entry & HELD else ~entry
+    num_misses = 0
+    for i in range(len(slots)):
         misses[np.uint64(num_misses)] = i
-        missed[np.uint64(num_misses)] = ids[i]
-        num_misses += is_missed
-        halo += in_halo
-        halo_misses += in_halo & is_missed
-        slots[i] = (entry >> 1) - 1
-    return num_misses, halo, halo_misses
+        num_misses += 1 if slots[i] < 0 else 0
+    return num_misses, halo, halo_hits
 
 
 @njit(cache=True, nogil=True)
 def _count_hits(entries, ids):  # type: ignore[no-untyped-def]
     hits = 0
     for i in range(len(ids)):
-        hits += 1 if entries[np.uint64(ids[i])] > 1 else 0
+        hits += (entries[np.uint64(ids[i])] >> HELD_BIT) & 1
     return hits
 
 
 @njit(cache=True, nogil=True)
-def _assign(entries, ids, slots, new_ids):  # type: ignore[no-untyped-def]
+def _assign(entries, held, slots, ids, tallies):  # type: ignore[no-untyped-def]
     """Give each slot its new id; returns how many of the slots were free."""
     free = 0
     for i in range(len(slots)):
         slot = slots[i]
-        if ids[slot] >= 0:
-            entries[ids[slot]] &= 1
+        if held[slot] >= 0:
+            entries[held[slot]] = (tallies[i] << SHIFT) | (entries[held[slot]] & HALO)
         else:
             free += 1
-        ids[slot] = new_ids[i]
-        entries[new_ids[i]] = (slot + 1) * 2 + (entries[new_ids[i]] & 1)
+        held[slot] = ids[i]
+        entries[ids[i]] = (slot << SHIFT) | HELD | (entries[ids[i]] & HALO)
     return free
 
 
-@njit(cache=True, nogil=True)
-def _find_missed(entries, misses, missed, wanted, places):  # type: ignore[no-untyped-def]
-    """Where each wanted id is among the misses, or -1; returns how many are.
-
-    Marks what it looks for, and unmarks it.
-    """
-    for k in range(len(wanted)):
-        entries[np.uint64(wanted[k])] |= _MARK
-    left = len(wanted)
-    for i in range(len(missed)):
-        if entries[np.uint64(missed[i])] & _MARK:
-            # The mark gives way to the place, so that each wanted id then finds its own.
-            entries[missed[i]] = _MARK | (i << 1) | (entries[missed[i]] & 1)
-            left -= 1
-            if left == 0:
-                break
-    for k in range(len(wanted)):
-        entry = entries[np.uint64(wanted[k])]
-        i = (entry & (_MARK - 1)) >> 1
-        found = i < len(missed) and missed[i] == wanted[k]
-        places[k] = misses[i] if found else -1
-        entries[np.uint64(wanted[k])] = entry & 1
-    return len(wanted) - left
-
-
 def plain_look_up(ids: Ids, held: Ids, halo: Ids) -> tuple[Ids, int, int, int]:
-    """The plain twin of ``Buffer.look_up``: held int64 [C], -1 in free slots."""
+    """The plain twin of ``Buffer.look_up``: held int64 [C], -1 in free slots; and so the slots."""
     slots = np.full(len(ids), -1, np.int64)
     for place, wanted in enumerate(ids):
         found = np.flatnonzero(held == wanted)
@@ -97,17 +86,15 @@ def plain_look_up(ids: Ids, held: Ids, halo: Ids) -> tuple[Ids, int, int, int]:
     return slots, int(hit.sum()), int(in_halo.sum()), int((hit & in_halo).sum())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class Found(NamedTuple):
     """A look-up. hits and in_halo count ids, halo_hits those that are both.
 
-    slots: int64 [R].   misses: int64 [m], ascending, the places of ids without a slot; missed:
-    int64 [m], those ids.
+    slots: int32 [R]; of an id without one a negative number, the entry with all bits flipped.
+    misses: int32 [m], ascending, the places of those.
     """
 
-    slots: Ids
-    misses: Ids
-    missed: Ids
+    slots: Int32s
+    misses: Int32s
     hits: int
     in_halo: int
     halo_hits: int
@@ -117,42 +104,49 @@ class Buffer:
     """C slots and the ids they hold.
 
     ids: int64 [C], the id whose row a slot holds, -1 in a free one.   filled: slots in use.
+    entries: int32 [N]. Policies write tallies and marks of ids without a slot.
     halo: int64 [h], ids that look-ups count apart.
     """
 
     def __init__(self, capacity: int, num_ids: int, halo: Ids) -> None:
-        if not 0 <= capacity < 2**28:
-            raise ValueError(f"a buffer of {capacity} rows: expected 0 to {2**28 - 1}")
-        self.capacity, self.filled = capacity, 0
+        if not 0 <= capacity <= MOST:
+            raise ValueError(f"a buffer of {capacity} rows: expected 0 to {int(MOST)}")
+        self.capacity, self.num_ids, self.filled = capacity, num_ids, 0
         self.ids = np.full(capacity, -1, np.int64)
-        self._entries = np.zeros(num_ids, np.int32)
-        self._entries[halo] = _HALO
+        self.entries = np.zeros(num_ids, np.int32)
+        self.entries[halo] = HALO
 
     def look_up(self, ids: Ids) -> Found:
         """Where each id's row lies."""
-        slots, misses, missed = np.empty((3, len(ids)), np.int64)
-        num_misses, in_halo, halo_misses = _look_up(self._entries, ids, slots, misses, missed)
-        return Found(
-            slots=slots,
-            misses=misses[:num_misses],
-            missed=missed[:num_misses],
-            hits=len(ids) - num_misses,
-            in_halo=in_halo,
-            halo_hits=in_halo - halo_misses,
-        )
-
-    def find_missed(self, found: Found, wanted: Ids) -> tuple[Ids, int]:
-        """Places of wanted ids among those that were looked up, -1 where it is none of them, and
-        how many of them are. None of those wanted has a slot.
-        """
-        places = np.empty(len(wanted), np.int64)
-        num = _find_missed(self._entries, found.misses, found.missed, wanted, places)
-        return places, num
+        slots, misses = np.empty((2, len(ids)), np.int32)
+        num_misses, in_halo, halo_hits = _look_up(self.entries, ids, slots, misses)
+        return Found(slots, misses[:num_misses], len(ids) - num_misses, in_halo, halo_hits)
 
     def count_hits(self, ids: Ids) -> int:
         """How many of the ids have a row here."""
-        return int(_count_hits(self._entries, ids))
+        return int(_count_hits(self.entries, ids))
 
-    def assign(self, slots: Ids, ids: Ids) -> None:
-        """The slots now hold these ids, distinct and none of them held yet."""
-        self.filled += _assign(self._entries, self.ids, slots, ids)
+    def assign(self, slots: Ids, ids: Ids, tallies: Int32s) -> None:
+        """The slots now hold these ids, distinct and none of them held yet.
+
+        tallies: what is kept of the ids that give way, for each slot; of no meaning for a free one.
+        """
+        self.filled += _assign(self.entries, self.ids, slots, ids, tallies)
+
+    def fill(self, slots: Ids, ids: Ids) -> None:
+        """``assign`` to free slots."""
+        self.assign(slots, ids, np.zeros(len(ids), np.int32))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copies of the ids held, and of the tallies that are not 0."""
+        tallies = np.where(self.entries & HELD, 0, self.entries >> SHIFT)
+        known = np.flatnonzero(tallies)
+        return {"ids": self.ids.copy(), "tallied": known, "tallies": tallies[known]}
+
+    def load(self, state: dict[str, NDArray[Any]]) -> tuple[Ids, Ids]:
+        """Go on from ``state()``, in a new buffer. Returns (slots, ids) of the rows held."""
+        self.entries[state["tallied"]] |= state["tallies"] << SHIFT
+        slots = np.flatnonzero(state["ids"] >= 0)
+        ids: Ids = state["ids"][slots]
+        self.fill(slots, ids)
+        return slots, ids

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rudder.deciders.base import Decider
 from rudder.ledger import Ledger
-from rudder.snapshot import Outcome, Snapshot
+from rudder.snapshot import Context, Outcome, Snapshot
 
 Settle = Callable[[Outcome], None]
 
@@ -30,6 +30,7 @@ class Inline:
         if self._latest is None:
             return False
         before, self._latest = self._latest, None
+        context = self.ledger.context() if self._decider.looks_back else Context(recent=(before,))
         acted_ms: list[float] = []
         began = time.perf_counter()
 
@@ -37,7 +38,7 @@ class Inline:
             acted_ms.append(1e3 * (time.perf_counter() - began))
 
         try:
-            decision = self._decider.decide(self.ledger.context(), act)
+            decision = self._decider.decide(context, act)
         except Exception as error:
             self.ledger.fail(f"{type(error).__name__}: {error}")
             return False

@@ -186,7 +186,7 @@ def _moments(
     facts = replace(trace.facts, capacity=capacity)
     behaviour = _Behaviour(*_BEHAVIOURS[kind % len(_BEHAVIOURS)], rng)
     policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
-    steering = Steering(policy, trace.prior, facts, behaviour)
+    steering = Steering(policy, facts, behaviour)
     for snapshot in play(steering, trace):
         # The two minibatches after it must exist.
         if snapshot.left < 2 or (snapshot.minibatch >= EARLY and rng.random() * every >= 1):

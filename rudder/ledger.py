@@ -3,7 +3,7 @@
 import json
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rudder.judge import Tally
 from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
@@ -11,8 +11,7 @@ from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
 RECENT, OUTCOMES = 16, 32
 
 
-@dataclass
-class _Applied:
+class _Applied(NamedTuple):
     decision: Decision
     before: Snapshot
     applied: int
@@ -44,7 +43,7 @@ class Ledger:
     failures: Counter[str] = field(default_factory=Counter)
     _recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=RECENT))
     _outcomes: deque[Outcome] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
-    _open: list[_Applied] = field(default_factory=list)
+    _open: deque[_Applied] = field(default_factory=deque)
     _last_applied: int | None = None
 
     def see(self, snapshot: Snapshot) -> list[Outcome]:
@@ -89,22 +88,26 @@ class Ledger:
         self._outcomes.extend(_read_outcome(fields) for fields in outcomes)
 
     def _settle(self) -> list[Outcome]:
-        """Pair decisions with the minibatch after the one that applied them, where it was seen."""
+        """Pair decisions with the minibatch after the one that applied them; drop those where that
+        is known no more."""
         settled: list[Outcome] = []
         latest = self.latest
-        if latest is None or all(latest.minibatch <= entry.applied for entry in self._open):
-            return settled
-        for entry in list(self._open):
-            first = entry.applied + 1
-            after = next((seen for seen in reversed(self._recent) if seen.minibatch <= first), None)
-            if after is None or after.minibatch != first:
-                continue
+        while latest is not None and self._open and self._open[0].applied < latest.minibatch:
+            entry = self._open.popleft()
+            after = self._seen(entry.applied + 1)
+            if after is None:
+                continue  # too long ago: a slow answer
             outcome = Outcome(
                 decision=entry.decision, before=entry.before, applied=entry.applied, after=after
             )
-            self._open.remove(entry)
             self._outcomes.append(outcome)
             self.tally.judged += 1
             self.tally.passed += outcome.passed
             settled.append(outcome)
         return settled
+
+    def _seen(self, minibatch: int) -> Snapshot | None:
+        """What a minibatch showed, if it is remembered."""
+        back = self._recent[-1].minibatch - minibatch
+        found = self._recent[-1 - back] if back < len(self._recent) else None
+        return found if found is not None and found.minibatch == minibatch else None

@@ -73,7 +73,7 @@ class Prefetcher:
             if config.buffer_device == "cpu"
             else DeviceRows(facts.capacity, width, device)
         )
-        self._steering = Steering(policy, prior, facts, self._deciding)
+        self._steering = Steering(policy, facts, self._deciding)
         self.rows = BufferedRows(inner, self._steering, rows, width, self._recorder)
 
     def _start_decider(self, seed: int) -> Inline | Worker:

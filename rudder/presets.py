@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rudder.buffer import Buffer
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciders.fixed import fixed_decider
@@ -91,25 +92,25 @@ def capacity_of(config: SteerConfig, preset: Preset, halo_rows: int) -> int:
 def make_policy(
     config: SteerConfig, preset: Preset, capacity: int, num_ids: int, prior: Prior
 ) -> Policy:
-    """The policy of a preset, new."""
+    """The policy of a preset, new, with a new buffer."""
+    buffer = Buffer(capacity, num_ids, prior.halo)
     match preset.name:
         case "massivegnn":
             return MassiveGNNPolicy(
-                capacity, num_ids, prior, interval=config.interval, decay=config.score_decay
+                buffer, prior, interval=config.interval, decay=config.score_decay
             )
         case "degree":
-            return DegreePolicy(capacity, num_ids, prior)
+            return DegreePolicy(buffer, prior)
         case "vip":
-            return VipPolicy(capacity, num_ids, prior)
+            return VipPolicy(buffer, prior)
         case "lru":
-            return LruPolicy(capacity, num_ids)
+            return LruPolicy(buffer)
         case "lfu":
-            return LfuPolicy(capacity, num_ids)
+            return LfuPolicy(buffer)
         case "lookahead":
-            return LookaheadPolicy(capacity, num_ids, window=preset.window)
+            return LookaheadPolicy(buffer, window=preset.window)
     return ScorePolicy(
-        capacity,
-        num_ids,
+        buffer,
         increment=config.score_increment,
         decay=config.score_decay,
         threshold=config.score_threshold,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rudder.policies.base import Ids, Prior
+from rudder.buffer import Ids
+from rudder.policies.base import Prior
 from rudder.snapshot import Facts
 from rudder.trace import Trace
 

@@ -94,7 +94,7 @@ def steering_of(
     deciding = None
     if preset.is_steered:
         deciding = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
-    return Steering(policy, trace.prior, facts, deciding), deciding
+    return Steering(policy, facts, deciding), deciding
 
 
 def replay(

@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids
+from rudder.buffer import Ids, Int32s
 
 Array = NDArray[Any]
 
@@ -38,11 +38,11 @@ class Rows(Protocol):
         """Our row in ``slots[i]`` = ``rows[i]``, before the first minibatch."""
         ...
 
-    def read_hits(self, slots: Ids, out: Array, positions: Ids) -> None:
-        """``out[positions[i]]`` = our row in ``slots[i]`` wherever that is not -1."""
+    def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
+        """``out[positions[i]]`` = our row in ``slots[i]`` wherever that is a slot, not under 0."""
         ...
 
-    def swap_in(self, slots: Ids, source: Array, positions: Ids) -> None:
+    def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
         """Our row in ``slots[i]`` = ``source[positions[i]]``."""
         ...
 
@@ -60,10 +60,10 @@ class HostRows:
     def fill(self, slots: Ids, rows: Array) -> None:
         self.rows[slots] = rows
 
-    def read_hits(self, slots: Ids, out: Array, positions: Ids) -> None:
+    def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
         _gather(_words(self.rows), slots, _words(out), positions)
 
-    def swap_in(self, slots: Ids, source: Array, positions: Ids) -> None:
+    def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
         _gather(_words(source), positions, _words(self.rows), slots)
 
     def on_device(self, x: torch.Tensor) -> None:
@@ -84,11 +84,11 @@ class DeviceRows:
     def fill(self, slots: Ids, rows: Array) -> None:
         self.rows[self._there(slots)] = self._there(rows)
 
-    def read_hits(self, slots: Ids, out: Array, positions: Ids) -> None:
+    def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
         hit = slots >= 0
-        self._hits = slots[hit], positions[hit]
+        self._hits = slots[hit].astype(np.int64), positions[hit]
 
-    def swap_in(self, slots: Ids, source: Array, positions: Ids) -> None:
+    def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
         self._swap = slots, source[positions]
 
     def on_device(self, x: torch.Tensor) -> None:

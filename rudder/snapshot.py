@@ -1,6 +1,9 @@
 """What one minibatch showed, what was decided on it, and what came of that.
 
 A *row* is the feature row of a remote node. C capacity of the buffer in rows.
+
+Nothing here changes once it is made. What is made for every minibatch is not frozen all the same:
+that would take four times as long.
 """
 
 import enum
@@ -42,7 +45,7 @@ class Facts:
     minibatches_per_epoch: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Snapshot:
     """One minibatch seen from the buffer, after it was served.
 
@@ -127,7 +130,7 @@ def moved_trend(before: Snapshot, after: Snapshot) -> Trend:
     return Trend.INCREASE if change > 0 else Trend.DECREASE
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Decision:
     """Whether to replace, and what its maker expects of that.
 
@@ -145,7 +148,7 @@ class Decision:
     valid: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Outcome:
     """A decision that was applied, and what the minibatches around it showed.
 
@@ -182,7 +185,7 @@ class Outcome:
         return (self.decision.expect_hits or implied) == hits_trend(self.before, self.after)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Context:
     """What a decider decides on.
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids
+from rudder.buffer import Ids
 from rudder.recorder import Recorder
 from rudder.rows import Rows
 from rudder.steering import Plan, Steering
@@ -105,7 +105,7 @@ class BufferedRows:
             raise
         if self._recorder is not None:
             self._recorder.record(ids, self._plan.replace)
-        return self._plan.num_extra
+        return self._plan.swap.num_extra
 
     def _start(self, moment: When) -> int:
         """Bring in the rows that the policy starts with; returns how many."""
@@ -126,17 +126,18 @@ class BufferedRows:
         plan = self._plan
         assert plan is not None, "request() follows plan()"
         self._plan = None
-        misses, extra = plan.found.misses, plan.new_places < 0
-        spare = np.arange(len(out) - plan.num_extra, len(out))
+        misses, swap = plan.found.misses, plan.swap
+        extra = swap.places < 0
+        spare = np.arange(len(out) - swap.num_extra, len(out))
         moved = Moved(
             remote=len(ids),
             hits=plan.found.hits,
             misses=plan.num_misses,
-            replacements=plan.num_extra + self._num_started,
+            replacements=swap.num_extra + self._num_started,
         )
         try:
             wait = self._inner.request(
-                np.concatenate([plan.found.missed, plan.new_ids[extra]]),
+                np.concatenate([ids[misses], swap.ids[extra]]),
                 out,
                 np.concatenate([positions[misses], spare]),
                 moment,
@@ -148,11 +149,11 @@ class BufferedRows:
         def receive() -> Moved:
             wait()
             # Hits first: a swap may take the slot of a row that this minibatch reads.
-            self._rows.read_hits(plan.slots, out, positions)
-            if len(plan.new_ids):
-                sources = np.empty(len(plan.new_ids), np.int64)
-                sources[~extra], sources[extra] = positions[plan.new_places[~extra]], spare
-                self._rows.swap_in(plan.new_slots, out, sources)
+            self._rows.read_hits(plan.found.slots, out, positions)
+            if len(swap.ids):
+                sources = np.empty(len(swap.ids), np.int64)
+                sources[~extra], sources[extra] = positions[swap.places[~extra]], spare
+                self._rows.swap_in(swap.slots, out, sources)
             return moved
 
         return receive

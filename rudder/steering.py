@@ -13,13 +13,13 @@ C capacity, R remote rows of a minibatch, k rows to swap in.
 import copy
 from collections import deque
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.buffer import Buffer, Found
-from rudder.policies.base import Ids, Policy, Prior, no_ids
+from rudder.buffer import Found, Ids
+from rudder.policies.base import Policy, Proposal
 from rudder.snapshot import Facts, Snapshot
 
 # A decision taken after minibatch t shows at t + 2 (see Snapshot): so far we look at least.
@@ -78,30 +78,19 @@ class Counters:
         return self
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """What to do for one minibatch.
+class Plan(NamedTuple):
+    """What to do for one minibatch: serve what was found, fetch what was not, then swap.
 
-    slots int64 [R]: where its ids' rows lie, -1 for a miss. new_slots, new_ids int64 [k]: the swap
-    after it; new_places int64 [k]: where among the minibatch's ids a new id is, -1 where it is not
-    one of them, so that its row is moved for the buffer alone (``num_extra`` rows are).
     replace: what the decider said.
     """
 
     minibatch: int
     epoch: int
     step: int
-    found: Found
     num_remote: int
-    new_slots: Ids
-    new_ids: Ids
-    new_places: Ids
-    num_extra: int
+    found: Found
+    swap: Proposal
     replace: bool
-
-    @property
-    def slots(self) -> Ids:
-        return self.found.slots
 
     @property
     def num_misses(self) -> int:
@@ -114,11 +103,9 @@ class Steering:
     verdicts: where decisions come from; without any, nothing is ever asked to be replaced.
     """
 
-    def __init__(
-        self, policy: Policy, prior: Prior, facts: Facts, verdicts: Verdicts | None = None
-    ) -> None:
+    def __init__(self, policy: Policy, facts: Facts, verdicts: Verdicts | None = None) -> None:
         self.policy, self.facts, self.verdicts = policy, facts, verdicts
-        self.buffer = Buffer(policy.capacity, policy.num_ids, prior.halo)
+        self.buffer = policy.buffer
         self.counters = Counters()
         self.window = max(policy.window, _LOOK)
         self._upcoming: deque[Ids] = deque()
@@ -128,7 +115,7 @@ class Steering:
         """(slots, ids) of the rows to begin with; the caller moves them there."""
         ids = self.policy.start()
         slots = np.arange(len(ids))
-        self.buffer.assign(slots, ids)
+        self.buffer.fill(slots, ids)
         self.counters.replacements += len(ids)
         return slots, ids
 
@@ -149,24 +136,10 @@ class Steering:
             self._upcoming.popleft()
         minibatch = epoch * self.facts.minibatches_per_epoch + step
         found = self.buffer.look_up(ids)
-        self.policy.observe(found.slots, found.misses, found.missed)
+        self.policy.observe(ids, found)
         replace = self.verdicts is not None and self.verdicts.take(minibatch)
-        new_slots, new_ids = self.policy.propose(replace)
-        new_places, num_missed = no_ids(), 0
-        if len(new_ids):
-            new_places, num_missed = self.buffer.find_missed(found, new_ids)
-        self._plan = Plan(
-            minibatch=minibatch,
-            epoch=epoch,
-            step=step,
-            found=found,
-            num_remote=len(ids),
-            new_slots=new_slots,
-            new_ids=new_ids,
-            new_places=new_places,
-            num_extra=len(new_ids) - num_missed,
-            replace=replace,
-        )
+        swap = self.policy.propose(replace)
+        self._plan = Plan(minibatch, epoch, step, len(ids), found, swap, replace)
         return self._plan
 
     def commit(self) -> Snapshot:
@@ -174,14 +147,14 @@ class Steering:
         plan, counters = self._plan, self.counters
         assert plan is not None, "commit() follows plan()"
         self._plan = None
-        if len(plan.new_ids):
-            self.buffer.assign(plan.new_slots, plan.new_ids)
-        found = plan.found
+        found, swap = plan.found, plan.swap
+        if len(swap.ids):
+            self.buffer.assign(swap.slots, swap.ids, swap.tallies)
         counters.remote += plan.num_remote
         counters.hits += found.hits
         counters.misses += plan.num_misses
-        counters.replacements += plan.num_extra
-        counters.replaced += len(plan.new_ids)
+        counters.replacements += swap.num_extra
+        counters.replaced += len(swap.ids)
         counters.halo_remote += found.in_halo
         counters.halo_hits += found.halo_hits
         looks = self.verdicts is not None and self.verdicts.looks_ahead
@@ -195,8 +168,8 @@ class Steering:
             hits=found.hits,
             halo_remote=found.in_halo,
             halo_hits=found.halo_hits,
-            replaced=len(plan.new_ids),
-            replacement_rows=plan.num_extra,
+            replaced=len(swap.ids),
+            replacement_rows=swap.num_extra,
             stale=self.policy.stale,
             candidates=self.policy.candidates,
             proven=self.policy.proven,
@@ -213,18 +186,20 @@ class Steering:
     def fork(self, verdicts: Verdicts | None) -> "Steering":
         """A copy that goes its own way, decided by others: what would happen if ..."""
         twin = copy.copy(self)
-        twin.policy, twin.buffer = copy.deepcopy(self.policy), copy.deepcopy(self.buffer)
+        twin.policy = copy.deepcopy(self.policy)
+        twin.buffer = twin.policy.buffer
         twin.counters, twin._upcoming = copy.copy(self.counters), deque(self._upcoming)
         twin.verdicts = verdicts
         return twin
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What a checkpoint keeps: the ids in the buffer and the policy's arrays, no rows."""
+        """What a checkpoint keeps: the buffer's book and the policy's arrays, no rows."""
         policy = {f"policy.{name}": array for name, array in self.policy.state().items()}
-        return {"ids": self.buffer.ids.copy(), **policy}
+        return {**self.buffer.state(), **policy}
 
     def load(self, state: dict[str, NDArray[Any]]) -> tuple[Ids, Ids]:
         """Go on from ``state()``. Returns (slots, ids) of the rows that must be moved again."""
+        slots, ids = self.buffer.load(state)
         self.policy.load(
             {
                 name.removeprefix("policy."): array
@@ -232,8 +207,5 @@ class Steering:
                 if name.startswith("policy.")
             }
         )
-        slots = np.flatnonzero(state["ids"] >= 0)
-        ids = state["ids"][slots]
-        self.buffer.assign(slots, ids)
         self.counters.replacements += len(ids)
         return slots, ids

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids, Prior
+from rudder.buffer import Ids
+from rudder.policies.base import Prior
 from rudder.snapshot import Facts
 
 VERSION = 1

@@ -8,9 +8,10 @@ Rows that crossed for a minibatch, in percent of its remote rows, with the agent
 
 from collections.abc import Sequence
 
-from benchmarks.paper.cells import Row, progress, record, replayed
+from benchmarks.paper.cells import Row, progress
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
+from benchmarks.paper.replayed import record, replayed
 from benchmarks.paper.rows import distinct, gains, levels, median, pairs, pick, spread
 from benchmarks.paper.settings import PaperConfig
 

@@ -9,9 +9,10 @@ ranks and buffer: epoch time saved, and %-Hits gained.
 
 from collections.abc import Sequence
 
-from benchmarks.paper.cells import Row, absent, live, progress
+from benchmarks.paper.cells import Row, absent, progress
 from benchmarks.paper.chart import Bar, BarPanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
+from benchmarks.paper.live import live
 from benchmarks.paper.rows import above, agents, distinct, gains, median, pairs, pick, spread
 from benchmarks.paper.settings import FIXED, PaperConfig, ready
 

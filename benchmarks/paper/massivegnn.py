@@ -11,9 +11,11 @@ live runs, for the graphs of ``TIMED``.
 
 from collections.abc import Sequence
 
-from benchmarks.paper.cells import Row, live, progress, record, replayed
+from benchmarks.paper.cells import Row, progress
 from benchmarks.paper.chart import Bar, BarPanel, Panel
 from benchmarks.paper.exhibit import Claim, Column, Exhibit, columns
+from benchmarks.paper.live import live
+from benchmarks.paper.replayed import record, replayed
 from benchmarks.paper.rows import above, agents, distinct, gains, pairs, pick, points, spread
 from benchmarks.paper.settings import NONE, PaperConfig, massivegnn
 

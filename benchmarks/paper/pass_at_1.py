@@ -9,9 +9,11 @@ minibatch, are replayed on recorded ones.
 
 from collections.abc import Sequence
 
-from benchmarks.paper.cells import Row, absent, live, progress, record, replayed
+from benchmarks.paper.cells import Row, absent, progress
 from benchmarks.paper.chart import Bar, BarPanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
+from benchmarks.paper.live import live
+from benchmarks.paper.replayed import record, replayed
 from benchmarks.paper.rows import agents, distinct, levels, pick, share, spread
 from benchmarks.paper.settings import PaperConfig, ready
 

@@ -12,9 +12,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.paper.cells import Curve, Floats, Row, curve, progress, record
+from benchmarks.paper.cells import Curve, Floats, Row, curve, progress
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Column, Exhibit, columns
+from benchmarks.paper.replayed import record
 from benchmarks.paper.rows import median, pick, share, spread
 from benchmarks.paper.settings import PaperConfig
 from rudder.trace import Trace

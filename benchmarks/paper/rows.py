@@ -7,6 +7,8 @@ from benchmarks.paper.cells import Row
 
 # What makes two rows the same cell but for the variant.
 CELL = ("graph", "ranks", "buffer")
+# A percent, or a point: a smaller change cannot be told from none.
+LEAST = 1.0
 
 
 def pick(rows: Iterable[Row], **where: object) -> list[Row]:

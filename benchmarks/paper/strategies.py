@@ -12,9 +12,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.paper.cells import Curve, Row, curve, progress, record, replayed, watched
+from benchmarks.paper.cells import Curve, Row, curve, progress
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Exhibit, columns
+from benchmarks.paper.replayed import record, replayed, watched
 from benchmarks.paper.rows import agents, gains, median, pairs, pick, points, spread
 from benchmarks.paper.settings import FIXED, PaperConfig, Variant, scheduled
 from rudder.trace import Trace

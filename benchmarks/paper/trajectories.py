@@ -11,10 +11,22 @@ from dataclasses import asdict
 
 import numpy as np
 
-from benchmarks.paper.cells import Curve, Row, absent, curve, progress, record, watched
+from benchmarks.paper.cells import Curve, Row, absent, curve, progress
 from benchmarks.paper.chart import Line, LinePanel, Panel
 from benchmarks.paper.exhibit import Claim, Column, Exhibit, columns
-from benchmarks.paper.rows import above, agents, levels, median, pairs, pick, points, share, spread
+from benchmarks.paper.replayed import record, watched
+from benchmarks.paper.rows import (
+    LEAST,
+    above,
+    agents,
+    levels,
+    median,
+    pairs,
+    pick,
+    points,
+    share,
+    spread,
+)
 from benchmarks.paper.settings import PaperConfig, Variant, ready
 from rudder.trace import Trace
 
@@ -87,7 +99,7 @@ def judge(rows: Sequence[Row]) -> list[Claim]:
             paper="the MLP replaces more often than the agent",
             here=f"share of minibatches: agent {levels(ours, '%')}; the MLP more by "
             f"{spread(fewer, ' points')}",
-            holds=above(fewer, 0),
+            holds=above(fewer, LEAST),
         ),
         Claim(
             paper="the agent intervenes less in later minibatches",

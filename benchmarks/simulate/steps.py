@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rudder.belady import belady_rows
+from rudder.buffer import Ids
 from rudder.config import SteerConfig
 from rudder.play import play
-from rudder.policies.base import Ids
 from rudder.presets import read_preset
 from rudder.replay import steering_of
 from rudder.steering import Counters

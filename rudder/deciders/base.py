@@ -18,11 +18,13 @@ class Decider(ABC):
     name: as the user gives it to ``--decider``.
     slow: True where a decision takes longer than a look-up, so that it needs a thread of its own.
     looks_ahead: whether it reads what snapshots tell of minibatch + 2.
+    looks_back: whether it reads more of a context than the latest snapshot.
     """
 
     name: str
     slow: bool = False
     looks_ahead: bool = True
+    looks_back: bool = True
 
     @abstractmethod
     def decide(self, context: Context, act: Act) -> Decision:

@@ -13,7 +13,7 @@ from rudder.snapshot import Context, Decision
 class Schedule(Decider):
     """Replaces after minibatch t where ``when(t)``."""
 
-    looks_ahead = False
+    looks_ahead = looks_back = False
 
     def __init__(self, name: str, when: Callable[[int], bool]) -> None:
         self.name, self._when = name, when

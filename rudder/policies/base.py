@@ -4,27 +4,24 @@ For one run, and in it for each minibatch:
 
     start()                      ids to fill the buffer with before the first minibatch
 
-    foresee(ids)                 up to ``window`` minibatches earlier, where the policy looks ahead
-    observe(slots, misses, missed)   where the minibatch's remote ids lie, and those that do not
-    propose(replace)             (slots, ids): rows to write, and whose rows go there
+    foresee(ids)         up to ``window`` minibatches earlier, where the policy looks ahead
+    observe(ids, found)  the minibatch's remote ids, and where the buffer has them
+    propose(replace)     rows to write, and whose rows go there
     the source fetches misses and proposed rows in ONE request, serves the minibatch, then swaps
 
-C capacity in rows; N ids in all. slots int64 in [0, C); ids int64 in [0, N), distinct in one call.
-Per-id state lies in arrays of N entries made by ``np.zeros``: untouched pages cost nothing.
+C capacity in rows; N ids in all. slots in [0, C); ids int64 in [0, N), distinct in one call. What a
+policy keeps of an id is best kept as the tally in the id's entry (see ``rudder.buffer``), which the
+look-up has read; else in arrays made by ``np.zeros``, whose untouched pages cost nothing.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
-
-
-def no_ids() -> Ids:
-    return np.zeros(0, np.int64)
+from rudder.buffer import Buffer, Found, Ids, Int32s, no_ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,17 +39,36 @@ class Prior:
     frequencies: Ids = field(default_factory=no_ids)
 
 
-class Policy(ABC):
-    """Decides what to replace. ``num_ids`` is N; a capacity of 0 is valid and proposes nothing.
+class Proposal(NamedTuple):
+    """Rows to swap in: the row of ``ids[i]`` goes to ``slots[i]``.
 
+    slots, ids: int64 [k], distinct; no id is held.   places: int32 [k], where among the minibatch's
+    ids an id is, or -1.   tallies: int32 [k], what the buffer is to keep of the id that gives way.
+    num_extra: how many have no place, so that their rows are moved for the buffer alone.
+    """
+
+    slots: Ids
+    ids: Ids
+    places: Int32s
+    tallies: Int32s
+    num_extra: int
+
+
+NOTHING = Proposal(no_ids(), no_ids(), np.zeros(0, np.int32), np.zeros(0, np.int32), 0)
+
+
+class Policy(ABC):
+    """Decides what to replace in ``buffer``; a capacity of 0 is valid and proposes nothing.
+
+    It reads and writes tallies and marks in the buffer's entries, and leaves slots to others.
     name: as the user gives it to ``--prefetch``.   window: minibatches it wants to foresee.
     """
 
     name: str
     window: int = 0
 
-    def __init__(self, capacity: int, num_ids: int) -> None:
-        self.capacity, self.num_ids = capacity, num_ids
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer, self.capacity = buffer, buffer.capacity
 
     def start(self) -> Ids:
         """At most C distinct ids whose rows fill slots 0, 1, ... before the first minibatch."""
@@ -66,21 +82,16 @@ class Policy(ABC):
         return
 
     @abstractmethod
-    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
-        """A minibatch asks for R distinct remote ids. slots: int64 [R], -1 for a miss.
-
-        misses: int64 [m], ascending, the places of those in ``slots``; missed: int64 [m], their
-        ids.
-        """
+    def observe(self, ids: Ids, found: Found) -> None:
+        """A minibatch asks for these distinct remote ids, and the buffer has found them so."""
 
     @abstractmethod
-    def propose(self, replace: bool) -> tuple[Ids, Ids]:
-        """(slots, ids) of one length: write the row of ``ids[i]`` into ``slots[i]``.
+    def propose(self, replace: bool) -> Proposal:
+        """Which rows to swap in.
 
-        Called once after each ``observe``. Slots are distinct; ids are distinct and not in the
-        buffer. replace: the decider's word. Demand-filled policies propose misses of this minibatch
-        whatever it says, since those rows are moved anyway. The policy counts on the proposal being
-        carried out in full.
+        Called once after each ``observe``. replace: the decider's word. Demand-filled policies
+        propose misses of this minibatch whatever it says, since those rows are moved anyway. The
+        policy counts on the proposal being carried out in full.
         """
 
     @property
@@ -100,8 +111,8 @@ class Policy(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
-        """Copies of everything that ``load`` needs; arrays by id are stored sparsely."""
+        """Copies of everything that ``load`` needs beside the buffer; arrays by id are sparse."""
 
     @abstractmethod
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on from ``state()`` of a policy with the same settings."""
+        """Go on from ``state()`` of a policy with the same settings; the buffer goes on already."""

@@ -9,13 +9,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids
+from rudder.buffer import Ids
 
 Array = NDArray[Any]
 # The largest key of ``keep_best``.
 WORST = 4095
 # Up to so many of the largest are looked for in one pass: a tenth of the time where keys are equal.
-_FEW = 64
+FEW = 64
+# What is rare is looked for in blocks of so many: whether one has any shows at once.
+BLOCK = 64
 
 
 @njit(cache=True, nogil=True)
@@ -30,16 +32,39 @@ def _last(keys, ties, best):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _few_largest(keys, ties, k):  # type: ignore[no-untyped-def]
-    """``largest`` in one pass, which compares each with the last of the best so far."""
-    best = np.arange(k)
-    last = _last(keys, ties, best)
-    key, tie = keys[best[last]], ties[best[last]]
-    for i in range(k, len(keys)):
-        if keys[i] > key or (keys[i] == key and ties[i] < tie):
-            best[last] = i
-            last = _last(keys, ties, best)
-            key, tie = keys[best[last]], ties[best[last]]
+def few_largest(keys, ties, k):  # type: ignore[no-untyped-def]
+    """``largest`` for k from 1 to n - 1, quick where k is small.
+
+    Only blocks whose largest key may be among the best are searched, and most blocks' is not. The
+    largest of a block is a matter of vector instructions.
+    """
+    full = len(keys) // BLOCK
+    highest = np.empty(full, keys.dtype)
+    for block in range(full):
+        high = keys[block * BLOCK]
+        for j in range(BLOCK):
+            key = keys[np.uint64(block * BLOCK + j)]
+            high = key if key > high else high
+        highest[block] = high
+    # k blocks have a key of this or more, and so the k best have.
+    least = np.partition(highest, full - k)[full - k] if full > k else keys.min()
+    best, size, last = np.empty(k, np.int64), 0, 0
+    for block in range(full + 1):
+        if block < full and highest[block] < least:
+            continue
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, len(keys))):
+            key = keys[i]
+            if key < least:
+                continue
+            if size < k:
+                best[size] = i
+                size += 1
+            elif key > keys[best[last]] or (key == keys[best[last]] and ties[i] < ties[best[last]]):
+                best[last] = i
+            else:
+                continue
+            if size == k:
+                last = _last(keys, ties, best)
     return np.sort(best)
 
 
@@ -52,8 +77,8 @@ def largest(keys: Array, ties: Ids, k: int) -> Ids:
         return np.arange(len(keys))
     if k <= 0:
         return np.zeros(0, np.int64)
-    if k <= _FEW:
-        few: Ids = _few_largest(keys, ties, k)
+    if k <= FEW:
+        few: Ids = few_largest(keys, ties, k)
         return few
     edge = np.partition(keys, len(keys) - k)[len(keys) - k]
     above, level = keys > edge, np.flatnonzero(keys == edge)

@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids, Policy, no_ids
-from rudder.policies.choose import sparse
+from rudder.buffer import HALO, MOST, SHIFT, Buffer, Found, Ids, Int32s, no_ids
+from rudder.policies.base import NOTHING, Policy, Proposal
 
 
 @njit(cache=True, nogil=True)
@@ -59,8 +59,8 @@ def _give_up_oldest(num, oldest, now, last, num_last):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _note_often(slots, misses, often, count, miss_counts):  # type: ignore[no-untyped-def]
-    """Count hits by slot, and misses by id.
+def _note_often(ids, slots, misses, often, entries, tallies):  # type: ignore[no-untyped-def]
+    """Count hits by slot, and misses in their tallies, which ``tallies`` [m] then holds.
 
     often: [C + 8], whose last entries take the misses, which saves a branch; in turn, because
     additions to one number wait for each other.
@@ -68,34 +68,41 @@ def _note_often(slots, misses, often, count, miss_counts):  # type: ignore[no-un
     spare = len(often) - 8
     for i in range(len(slots)):
         often[np.uint64(slots[i] if slots[i] >= 0 else spare + (i & 7))] += 1
-    for k in range(len(misses)):
-        miss_counts[k] = count[np.uint64(misses[k])] + 1
-    for k in range(len(misses)):
-        count[np.uint64(misses[k])] = miss_counts[k]
+    num = len(misses)
+    missed, new_entries = np.empty(num, np.int64), np.empty(num, np.int32)
+    for k in range(num):
+        place = np.uint64(misses[k])
+        tallies[k], missed[k] = ~slots[place], ids[place]
+    for k in range(num):
+        entry = tallies[k]
+        tallies[k] = min((entry >> SHIFT) + np.int32(1), MOST)
+        new_entries[k] = (tallies[k] << SHIFT) | (entry & HALO)
+    for k in range(num):
+        entries[np.uint64(missed[k])] = new_entries[k]
 
 
 @njit(cache=True, nogil=True)
-def _replace_rarest(misses, miss_counts, held, often, count):  # type: ignore[no-untyped-def]
-    """Misses asked for more often than the rarest rows take their slots; returns (slots, ids)."""
+def _replace_rarest(ids, misses, tallies, often, capacity):  # type: ignore[no-untyped-def]
+    """Misses asked for more often than the rarest rows take their slots: a ``Proposal``."""
     rarest = often[0]
-    for slot in range(len(held)):
+    for slot in range(capacity):
         rarest = min(rarest, often[slot])
-    ids, num = np.empty(len(misses), np.int64), 0
+    coming, num = np.empty(len(misses), np.int32), 0
     for k in range(len(misses)):
-        ids[np.uint64(num)] = misses[k]
-        num += 1 if miss_counts[k] > rarest else 0
-    slots, size = np.empty(num, np.int64), 0
-    for slot in range(len(held)):
+        coming[np.uint64(num)] = k
+        num += 1 if tallies[k] > rarest else 0
+    slots, size = np.empty(num + 1, np.int64), 0
+    for slot in range(capacity):
         if size == num:
             break
         slots[np.uint64(size)] = slot
         size += 1 if often[slot] == rarest else 0
-    for k in range(size):
-        slot = slots[k]
-        if held[slot] >= 0:
-            count[held[slot]] = often[slot]
-        held[slot], often[slot] = ids[k], count[ids[k]]
-    return slots[:size], ids[:size]
+    new, places = np.empty(size, np.int64), np.empty(size, np.int32)
+    for j in range(size):
+        places[j] = misses[coming[j]]
+        new[j] = ids[places[j]]
+        often[slots[j]] = tallies[coming[j]]
+    return slots[:size], new, places, np.full(size, rarest, np.int32), 0
 
 
 class LruPolicy(Policy):
@@ -103,29 +110,30 @@ class LruPolicy(Policy):
 
     name = "lru"
 
-    def __init__(self, capacity: int, num_ids: int) -> None:
-        super().__init__(capacity, num_ids)
+    def __init__(self, buffer: Buffer) -> None:
+        super().__init__(buffer)
         # By slot, the minibatch that last asked for it, 0 while it is free.
-        self._last, self._now, self._oldest = np.zeros(capacity + 1, np.int32), 0, 0
+        self._last, self._now, self._oldest = np.zeros(self.capacity + 1, np.int32), 0, 0
         self._num_last = np.zeros(1024, np.int32)
-        self._num_last[0] = capacity
-        self._misses = no_ids()
+        self._num_last[0] = self.capacity
+        self._ids, self._misses = no_ids(), NOTHING.places
 
-    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
+    def observe(self, ids: Ids, found: Found) -> None:
         self._now += 1
         if self._now >= len(self._num_last):
             self._num_last = np.append(self._num_last, np.zeros_like(self._num_last))
-        _note_recent(slots, self._now, self._last, self._num_last)
-        self._misses = missed
+        _note_recent(found.slots, self._now, self._last, self._num_last)
+        self._ids, self._misses = ids, found.misses
 
-    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+    def propose(self, replace: bool) -> Proposal:
         num = min(len(self._misses), self.capacity - int(self._num_last[self._now]))
         if num == 0:
-            return no_ids(), no_ids()
+            return NOTHING
         slots, self._oldest = _give_up_oldest(
             num, self._oldest, self._now, self._last, self._num_last
         )
-        return slots, self._misses[:num]
+        places = self._misses[:num]
+        return Proposal(slots, self._ids[places], places, np.zeros(num, np.int32), 0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {"last": self._last[: self.capacity].copy(), "now": np.array(self._now)}
@@ -140,39 +148,36 @@ class LruPolicy(Policy):
 class LfuPolicy(Policy):
     """Keeps the most often asked for, counted since the run began, in the buffer or out of it.
 
-    An id outside was never asked for more often than the rarest row inside: it stayed out, or gave
-    way, when it was not, and counts inside only grow. So its next miss beats the rarest rows at
-    most, which are all there is to look for.
+    The tally of an id outside is how often it was asked for: never more often than the rarest row
+    inside, since it stayed out, or gave way, when it was not, and counts inside only grow. So its
+    next miss beats the rarest rows at most, which are all there is to look for.
     """
 
     name = "lfu"
 
-    def __init__(self, capacity: int, num_ids: int) -> None:
-        super().__init__(capacity, num_ids)
-        self._held = np.full(capacity, -1, np.int64)
-        self._often = np.zeros(capacity + 8, np.int32)  # 0 in a free slot
-        self._count = np.zeros(num_ids, np.int32)  # of ids outside
-        self._misses, self._miss_counts = no_ids(), np.zeros(0, np.int32)
+    def __init__(self, buffer: Buffer) -> None:
+        super().__init__(buffer)
+        self._often = np.zeros(self.capacity + 8, np.int32)  # 0 in a free slot
+        self._ids, self._misses = no_ids(), NOTHING.places
+        self._tallies: Int32s = NOTHING.tallies
 
-    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
-        self._misses, self._miss_counts = missed, np.empty(len(missed), np.int32)
-        _note_often(slots, self._misses, self._often, self._count, self._miss_counts)
+    def observe(self, ids: Ids, found: Found) -> None:
+        self._ids, self._misses = ids, found.misses
+        self._tallies = np.empty(len(found.misses), np.int32)
+        _note_often(ids, found.slots, found.misses, self._often, self.buffer.entries, self._tallies)
 
-    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+    def propose(self, replace: bool) -> Proposal:
         if self.capacity == 0 or len(self._misses) == 0:
-            return no_ids(), no_ids()
-        slots, ids = _replace_rarest(
-            self._misses, self._miss_counts, self._held, self._often, self._count
+            return NOTHING
+        return Proposal(
+            *_replace_rarest(self._ids, self._misses, self._tallies, self._often, self.capacity)
         )
-        return slots, ids
 
     def state(self) -> dict[str, NDArray[Any]]:
-        counts = sparse("count", self._count)
-        return {"held": self._held.copy(), "often": self._often[: self.capacity].copy(), **counts}
+        return {"often": self._often[: self.capacity].copy()}
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self._held[:], self._often[: self.capacity] = state["held"], state["often"]
-        self._count[state["count_at"]] = state["count"]
+        self._often[: self.capacity] = state["often"]
 
 
 class PlainDemand:

@@ -27,7 +27,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids, Policy, no_ids
+from rudder.buffer import Buffer, Found, Ids, Int32s, no_ids
+from rudder.policies.base import Policy, Proposal
 from rudder.policies.choose import WORST, keep_best, plain_keep_best, sparse
 
 # By id, side by side so that they are read together. tail: its last entry; slot: + 1, 0 for none.
@@ -57,7 +58,8 @@ def _foresee(ids, number, first, live, by_id, due, mask):  # type: ignore[no-unt
 def _note(slots, misses, first, due, mask, miss_due):  # type: ignore[no-untyped-def]
     """Each slot takes over the due of its entry; ``miss_due`` is that of the misses."""
     for i in range(len(slots)):
-        due[np.uint64(mask + 2 + slots[i])] = due[np.uint64((first + i) & mask)]
+        at = mask + 2 + slots[i] if slots[i] >= 0 else mask + 1
+        due[np.uint64(at)] = due[np.uint64((first + i) & mask)]
     for k in range(len(misses)):
         miss_due[k] = due[np.uint64((first + misses[k]) & mask)]
 
@@ -70,17 +72,21 @@ def _keys(due, now, far, worst, keys):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _swap(slots, chosen, misses, miss_due, held, due, by_id):  # type: ignore[no-untyped-def]
-    """Row ``misses[chosen[k]]`` goes to ``slots[k]``; returns the ids. due: of the slots."""
-    ids = np.empty(len(slots), np.int64)
+def _swap(slots, chosen, ids, misses, miss_due, held, due, by_id):  # type: ignore[no-untyped-def]
+    """The row of ``misses[chosen[k]]`` goes to ``slots[k]``; returns (new ids, their places).
+
+    due: of the slots.
+    """
+    new, places = np.empty(len(slots), np.int64), np.empty(len(slots), np.int32)
     for k in range(len(slots)):
         slot, miss = slots[k], chosen[k]
         if held[slot] >= 0:
             by_id[held[slot]].slot = 0
-        ids[k] = held[slot] = misses[miss]
-        by_id[ids[k]].slot = slot + 1
+        places[k] = misses[miss]
+        new[k] = ids[misses[miss]]
+        by_id[new[k]].slot = slot + 1
         due[slot] = miss_due[miss]
-    return ids
+    return new, places
 
 
 class LookaheadPolicy(Policy):
@@ -88,25 +94,24 @@ class LookaheadPolicy(Policy):
 
     name = "lookahead"
 
-    def __init__(self, capacity: int, num_ids: int, *, window: int = 16) -> None:
-        super().__init__(capacity, num_ids)
+    def __init__(self, buffer: Buffer, *, window: int = 16) -> None:
+        super().__init__(buffer)
         if not 1 <= window <= _MAX_WINDOW:
             raise ValueError(
                 f"--prefetch lookahead:{window}: expected a window up to {_MAX_WINDOW}"
             )
         self.window = window
-        self._by_id = np.zeros(num_ids, _BY_ID)
-        self._held = np.full(capacity, -1, np.int64)
+        self._by_id = np.zeros(buffer.num_ids, _BY_ID)
         self._mask = 1023
-        self._due = np.zeros(self._mask + 2 + capacity, np.int32)
-        self._keys, self._scratch = (
-            np.zeros(capacity, np.int32),
-            np.zeros(4 * (WORST + 1), np.int32),
-        )
+        self._due = np.zeros(self._mask + 2 + self.capacity, np.int32)
+        self._keys = np.zeros(self.capacity, np.int32)
+        self._scratch = np.zeros(4 * (WORST + 1), np.int32)
         # Minibatches to come, and the entries they have: from _live up to, not including, _end.
         self._upcoming: deque[Ids] = deque()
         self._live, self._end = 1, 1
-        self._now, self._misses, self._miss_due = 0, no_ids(), np.zeros(0, np.int32)
+        self._now, self._ids = 0, no_ids()
+        self._misses: Int32s = np.zeros(0, np.int32)
+        self._miss_due: Int32s = np.zeros(0, np.int32)
 
     @property
     def _slot_due(self) -> NDArray[np.int32]:
@@ -129,36 +134,40 @@ class LookaheadPolicy(Policy):
         due[mask + 2 :] = self._slot_due
         self._due, self._mask = due, mask
 
-    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
+    def observe(self, ids: Ids, found: Found) -> None:
         assert self._upcoming, "foresee() comes before observe()"
         foreseen = self._upcoming.popleft()
-        assert len(foreseen) == len(slots)
+        assert len(foreseen) == len(ids)
         self._now += 1
-        self._misses, self._miss_due = missed, np.empty(len(missed), np.int32)
-        _note(slots, misses, self._live, self._due, self._mask, self._miss_due)
-        self._live += len(slots)
+        self._ids, self._misses = ids, found.misses
+        self._miss_due = np.empty(len(found.misses), np.int32)
+        _note(found.slots, found.misses, self._live, self._due, self._mask, self._miss_due)
+        self._live += len(ids)
 
-    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+    def propose(self, replace: bool) -> Proposal:
         due, miss_keys = self._slot_due, np.empty(len(self._misses), np.int32)
         _keys(due, self._now, _FAR, WORST, self._keys)
         _keys(self._miss_due, self._now, _FAR, WORST, miss_keys)
         slots, chosen = keep_best(self._keys, miss_keys, self._scratch)
-        ids = _swap(slots, chosen, self._misses, self._miss_due, self._held, due, self._by_id)
-        return slots, ids
+        ids, places = _swap(
+            *(slots, chosen, self._ids, self._misses, self._miss_due),
+            *(self.buffer.ids, due, self._by_id),
+        )
+        return Proposal(slots, ids, places, np.zeros(len(ids), np.int32), 0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         often = self._by_id["often"].copy()
         for ids in self._upcoming:
             often[ids] -= 1
-        return {"held": self._held.copy(), **sparse("often", often)}
+        return sparse("often", often)
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         """The future is not kept: it is foreseen anew."""
         self._by_id["often"][state["often_at"]] = state["often"]
-        self._held[:] = state["held"]
-        slots = np.flatnonzero(self._held >= 0)
-        self._by_id["slot"][self._held[slots]] = slots + 1
-        self._slot_due[slots] = -self._by_id["often"][self._held[slots]]
+        slots = np.flatnonzero(self.buffer.ids >= 0)
+        held = self.buffer.ids[slots]
+        self._by_id["slot"][held] = slots + 1
+        self._slot_due[slots] = -self._by_id["often"][held]
 
 
 class PlainLookahead:

@@ -7,7 +7,8 @@ ask for it and never recovers; after ``interval`` such minibatches it is stale. 
 
 import numpy as np
 
-from rudder.policies.base import Ids, Prior
+from rudder.buffer import Buffer, Ids
+from rudder.policies.base import Prior
 from rudder.policies.score import FLOOR, ScorePolicy
 from rudder.policies.static import hubs
 
@@ -20,21 +21,17 @@ class MassiveGNNPolicy(ScorePolicy):
 
     name = "massivegnn"
 
-    def __init__(
-        self, capacity: int, num_ids: int, prior: Prior, *, interval: int, decay: float
-    ) -> None:
+    def __init__(self, buffer: Buffer, prior: Prior, *, interval: int, decay: float) -> None:
         if decay**interval < FLOOR:
             raise ValueError(
                 f"--interval {interval}: expected --score-decay ** interval of at least {FLOOR:.0e}"
             )
         # Half a decay above the score after ``interval`` of them, for rounding's sake.
-        super().__init__(
-            capacity, num_ids, increment=0.0, decay=decay, threshold=decay ** (interval - 0.5)
-        )
+        super().__init__(buffer, increment=0.0, decay=decay, threshold=decay ** (interval - 0.5))
         self._prior = prior
 
     def start(self) -> Ids:
         ids = hubs(self._prior, self.capacity)
-        self._held[: len(ids)], self._score[: len(ids)] = ids, np.float32(1)
+        self._score[: len(ids)] = np.float32(1)
         self._stale = self.capacity - len(ids)
         return ids

@@ -5,11 +5,12 @@
     stale                    score < threshold, and free slots
     candidates               missed since the last replacement, best counts first
 
-A candidate enters with its count as its score; an evicted row keeps its score as its count. Among
-equal counts, misses of this minibatch go first: their rows are moved anyway. (Paper, section 2.1;
-``increment=0`` is its released code, where a hit only keeps its score.)
+A candidate enters with its count as its score; an evicted row keeps its score as its count, rounded
+down to a 512th: the tally in its entry is its count in 512ths. Among equal counts, misses of this
+minibatch go first: their rows are moved anyway. (Paper, section 2.1; ``increment=0`` is its
+released code, where a hit only keeps its score.)
 
-C capacity, N ids, R remote ids of a minibatch.
+C capacity, N ids, R remote ids of a minibatch, m of them misses, n candidates.
 """
 
 from typing import Any
@@ -18,38 +19,52 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids, Policy, no_ids
-from rudder.policies.choose import largest, sparse
+from rudder.buffer import HALO, MARK, MOST, SHIFT, Buffer, Found, Ids, Int32s, no_ids
+from rudder.policies.base import NOTHING, Policy, Proposal
+from rudder.policies.choose import BLOCK, FEW, few_largest, largest
 
 # A row's score decays to this and no further: above a free slot's 0, and above the denormal
 # numbers, on which some processors take a hundred times as long.
 FLOOR = np.float32(1e-37)
-_BLOCK = 256
+# A count of one, as a tally.
+UNIT = np.int32(512)
 
 
 @njit(cache=True, nogil=True)
-def _note(slots, missed, now, accessed, count, candidates, size):  # type: ignore[no-untyped-def]
-    """Note hits by slot and misses by id; returns how many candidates there are, and newly proven.
-
-    accessed: [1 + C], whose first entry takes the misses, which saves a branch. count: by id; minus
-    the count of one that is a candidate already.
-    """
+def _note_hits(slots, now, accessed):  # type: ignore[no-untyped-def]
+    """accessed: [1 + C], whose first entry takes the misses, which saves a branch."""
     for slot in slots:
-        accessed[np.uint64(slot + 1)] = now
-    # Random reads by themselves, then what depends on them, then random writes: in one loop they
-    # would wait for each other.
-    counts = np.empty(len(missed), np.float32)
-    for k in range(len(missed)):
-        counts[k] = count[np.uint64(missed[k])]
-    proven = 0
-    for k in range(len(missed)):
-        was, is_new = abs(counts[k]), 1 if counts[k] >= 0 else 0
+        accessed[np.uint64(slot + 1 if slot >= 0 else 0)] = now
+
+
+@njit(cache=True, nogil=True)
+def _note_misses(ids, found, misses, entries, candidates, size, tallies):  # type: ignore[no-untyped-def]
+    """Add one to the misses' tallies, which ``tallies`` [m] then holds.
+
+    Returns how many candidates there are, and how many are newly proven. Only candidates of earlier
+    minibatches are marked: those of this one may be gone at once. found: the slots of a ``Found``.
+    """
+    num = len(misses)
+    missed, new_entries = candidates[size : size + num], np.empty(num, np.int32)
+    for k in range(num):
+        i = np.uint64(misses[k])
+        tallies[k], missed[k] = ~found[i], ids[i]
+    # What vector instructions can do, by itself.
+    proven, num_new = np.int32(0), np.int32(0)
+    for k in range(num):
+        entry = tallies[k]
+        was, is_new = entry >> SHIFT, (entry & MARK) == 0
+        proven += np.int32((was >= UNIT) & (is_new | (was < UNIT + UNIT)))
+        num_new += np.int32(is_new)
+        tallies[k] = min(was + UNIT, MOST)
+        new_entries[k] = (tallies[k] << SHIFT) | (entry & (HALO | MARK))
+    for k in range(num):
+        entries[np.uint64(missed[k])] = new_entries[k]
+    if num_new == num:
+        return size + num, proven
+    for k in range(num):
         candidates[np.uint64(size)] = missed[k]
-        size += is_new
-        proven += 1 if was >= 1 and (is_new or was < 2) else 0
-        counts[k] = -np.float32(1) - was
-    for k in range(len(missed)):
-        count[np.uint64(missed[k])] = counts[k]
+        size += 0 if new_entries[k] & MARK else 1
     return size, proven
 
 
@@ -70,15 +85,15 @@ def _lowest(score, edge, num, level):  # type: ignore[no-untyped-def]
     """The ``num`` slots with the lowest scores: all those below ``edge``, and ``level`` at it."""
     slots = np.empty(num + 1, np.int64)
     size = 0
-    for first in range(0, len(score), _BLOCK):
-        last = min(first + _BLOCK, len(score))
-        # Few blocks have any, and whether one has is a matter of vector instructions.
-        low = 0
-        for slot in range(first, last):
-            low += 1 if score[slot] <= edge else 0
-        if low == 0:
-            continue
-        for slot in range(first, last):
+    full = len(score) // BLOCK
+    for block in range(full + 1):
+        if block < full:
+            low = np.int32(0)
+            for j in range(BLOCK):
+                low += np.int32(score[np.uint64(block * BLOCK + j)] <= edge)
+            if low == 0:
+                continue
+        for slot in range(block * BLOCK, min((block + 1) * BLOCK, len(score))):
             at_edge = score[slot] == edge
             slots[np.uint64(size)] = slot
             size += 1 if score[slot] < edge or (at_edge and level > 0) else 0
@@ -89,40 +104,73 @@ def _lowest(score, edge, num, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _leave(candidates, count, counts):  # type: ignore[no-untyped-def]
-    """Ids that are candidates no more, and their counts."""
-    for i in range(len(candidates)):
-        counts[i] = -count[np.uint64(candidates[i])]
-    for i in range(len(candidates)):
-        count[np.uint64(candidates[i])] = counts[i]
+def _mark(candidates, entries):  # type: ignore[no-untyped-def]
+    """These are candidates for later minibatches, too."""
+    for id_ in candidates:
+        entries[np.uint64(id_)] |= MARK
 
 
 @njit(cache=True, nogil=True)
-def _prefer(missed, candidates, count, ties):  # type: ignore[no-untyped-def]
-    """Which of two with one count goes first: one that was missed just now, then the smaller id."""
-    for id_ in missed:
-        count[np.uint64(id_)] *= np.float32(-1)
-    for i in range(len(candidates)):
-        id_ = candidates[i]
-        ties[i] = id_ - (len(count) if count[np.uint64(id_)] < 0 else 0)
-    for id_ in missed:
-        count[np.uint64(id_)] *= np.float32(-1)
+def _rank(ids, slots, misses, tallies, candidates, num_marked, entries, keys, ties, places):  # type: ignore[no-untyped-def]
+    """Fill in tally, order among equal ones and place of each candidate, and unmark them all.
 
-
-@njit(cache=True, nogil=True)
-def _swap(slots, ids, held, score, count, threshold):  # type: ignore[no-untyped-def]
-    """Rows out with their scores as counts, rows in with their counts as scores.
-
-    Returns how many of those that came in are stale.
+    A candidate missed in this minibatch has a place there, and goes first; then the smaller id.
     """
-    stale = 0
-    for k in range(len(slots)):
-        slot = np.uint64(slots[k])
-        if held[slot] >= 0:
-            count[held[slot]] = score[slot]
-        held[slot], score[slot] = ids[k], count[ids[k]]
+    for k in range(len(misses)):
+        i = np.uint64(misses[k])
+        if ~slots[i] & MARK:
+            # To be found by id, below.
+            entries[np.uint64(ids[i])] = ~k
+        else:
+            keys[num_marked], places[num_marked] = tallies[k], i
+            ties[num_marked] = ids[i] - len(entries)
+            num_marked += 1
+    for j in range(len(candidates)):
+        id_ = candidates[j]
+        entry = entries[np.uint64(id_)]
+        if entry < 0:
+            i = np.uint64(misses[~entry])
+            keys[j], places[j], ties[j] = tallies[~entry], i, id_ - len(entries)
+            entries[np.uint64(id_)] = (tallies[~entry] << SHIFT) | (~slots[i] & HALO)
+        elif entry & MARK:
+            keys[j], places[j], ties[j] = entry >> SHIFT, -1, id_
+            entries[np.uint64(id_)] = entry & ~MARK
+
+
+@njit(cache=True, nogil=True)
+def _swap(score, edge, num, level, chosen, candidates, keys, places, threshold):  # type: ignore[no-untyped-def]
+    """The ``num`` lowest rows give way to the chosen, which get their counts as scores.
+
+    Returns what a ``Proposal`` has, and how many that came are stale. edge, level: of ``_lowest``.
+    """
+    slots = _lowest(score, edge, num, level)
+    stale, num_extra = 0, 0
+    ids, at, tallies = np.empty(num, np.int64), np.empty(num, np.int32), np.empty(num, np.int32)
+    for k in range(num):
+        slot, j = np.uint64(slots[k]), np.uint64(chosen[k])
+        ids[k], at[k] = candidates[j], places[j]
+        tallies[k] = np.int32(min(score[slot] * UNIT, np.float32(MOST)))
+        score[slot] = np.float32(keys[j]) / np.float32(UNIT)
         stale += 1 if score[slot] < threshold else 0
-    return stale
+        num_extra += 1 if at[k] < 0 else 0
+    return (slots, ids, at, tallies, num_extra), stale
+
+
+@njit(cache=True, nogil=True)
+def _swap_few(score, edge, num, level, candidates, keys, ties, places, threshold):  # type: ignore[no-untyped-def]
+    """``_swap`` for the best candidates, in one call from Python."""
+    chosen = few_largest(keys, ties, num)
+    return _swap(score, edge, num, level, chosen, candidates, keys, places, threshold)
+
+
+@njit(cache=True, nogil=True)
+def _observe(  # type: ignore[no-untyped-def]
+    ids, slots, misses, entries, candidates, size, tallies, now, accessed, score, *settings
+):
+    """All of these in one call from Python, each of which takes a microsecond."""
+    _note_hits(slots, now, accessed)
+    size, proven = _note_misses(ids, slots, misses, entries, candidates, size, tallies)
+    return size, proven, _age(accessed, now, score, *settings)
 
 
 class ScorePolicy(Policy):
@@ -132,61 +180,75 @@ class ScorePolicy(Policy):
 
     def __init__(
         self,
-        capacity: int,
-        num_ids: int,
+        buffer: Buffer,
         *,
         increment: float = 1.0,
         decay: float = 0.95,
         threshold: float = 0.95,
     ) -> None:
-        super().__init__(capacity, num_ids)
+        super().__init__(buffer)
         self._settings = np.float32(increment), np.float32(decay), np.float32(threshold)
         self._threshold = np.float32(threshold)
-        self._score = np.zeros(capacity, np.float32)
-        self._held = np.full(capacity, -1, np.int64)
-        self._accessed = np.zeros(capacity + 1, np.int32)
-        # By id; of candidates minus the count, so that one read tells both.
-        self._count = np.zeros(num_ids, np.float32)
-        self._candidates, self._size, self._missed = np.zeros(1024, np.int64), 0, no_ids()
+        self._score = np.zeros(self.capacity, np.float32)
+        self._accessed = np.zeros(self.capacity + 1, np.int32)
+        # The first ``_num_marked`` are of earlier minibatches.
+        self._candidates, self._size, self._num_marked = np.zeros(1024, np.int64), 0, 0
+        # Of the latest minibatch.
+        self._ids, self._found = no_ids(), buffer.look_up(no_ids())
+        self._tallies: Int32s = NOTHING.tallies
         # Proven are the candidates with counts from 2.
-        self._now, self._stale, self._proven = 0, capacity, 0
+        self._now, self._stale, self._proven = 0, self.capacity, 0
 
-    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
+    def observe(self, ids: Ids, found: Found) -> None:
         self._now += 1
-        if self._size + len(missed) >= len(self._candidates):
-            grown = np.zeros(2 * (self._size + len(missed) + 1), np.int64)
+        if self._size + len(found.misses) >= len(self._candidates):
+            grown = np.zeros(2 * (self._size + len(found.misses) + 1), np.int64)
             grown[: self._size] = self._candidates[: self._size]
             self._candidates = grown
-        self._missed = missed
-        self._size, proven = _note(
-            *(slots, self._missed, self._now, self._accessed, self._count),
-            *(self._candidates, self._size),
+        self._ids, self._found = ids, found
+        self._tallies = np.empty(len(found.misses), np.int32)
+        self._size, proven, self._stale = _observe(
+            *(ids, found.slots, found.misses, self.buffer.entries),
+            *(self._candidates, self._size, self._tallies),
+            *(self._now, self._accessed, self._score, *self._settings, FLOOR),
         )
         self._proven += proven
-        self._stale = _age(self._accessed, self._now, self._score, *self._settings, FLOOR)
 
-    def propose(self, replace: bool) -> tuple[Ids, Ids]:
+    def propose(self, replace: bool) -> Proposal:
         num = min(self._stale, self._size)
         if not replace or num == 0:
-            return no_ids(), no_ids()
+            _mark(self._candidates[self._num_marked : self._size], self.buffer.entries)
+            self._num_marked = self._size
+            return NOTHING
         # The lowest are stale, since that many are.
         edge, level = self._threshold, 0
         if num < self._stale:
             edge = np.partition(self._score, num - 1)[num - 1]
             level = num - int(np.count_nonzero(self._score < edge))
-        slots = _lowest(self._score, edge, num, level)
-        ids = self._candidates[: self._size]
-        counts = np.empty(len(ids), np.float32)
-        _leave(ids, self._count, counts)
-        ties = ids
-        if len(ids) > len(self._missed):  # some were not missed just now
-            ties = np.empty(len(ids), np.int64)
-            _prefer(self._missed, ids, self._count, ties)
-        ids = ids[largest(counts, ties, num)]
-        entered = _swap(slots, ids, self._held, self._score, self._count, self._threshold)
+        candidates = self._candidates[: self._size]
+        if self._num_marked == 0:
+            # All were missed just now.
+            keys, ties, places = self._tallies, candidates, self._found.misses
+        else:
+            keys, places = np.empty((2, self._size), np.int32)
+            ties = np.empty(self._size, np.int64)
+            _rank(
+                *(self._ids, self._found.slots, self._found.misses, self._tallies),
+                *(candidates, self._num_marked, self.buffer.entries, keys, ties, places),
+            )
+        if num <= min(FEW, self._size - 1):
+            swap, entered = _swap_few(
+                *(self._score, edge, num, level),
+                *(candidates, keys, ties, places, self._threshold),
+            )
+        else:
+            swap, entered = _swap(
+                *(self._score, edge, num, level),
+                *(largest(keys, ties, num), candidates, keys, places, self._threshold),
+            )
         self._stale += entered - num
-        self._size, self._proven = 0, 0
-        return slots, ids
+        self._size, self._num_marked, self._proven = 0, 0, 0
+        return Proposal(*swap)
 
     @property
     def stale(self) -> int:
@@ -201,22 +263,18 @@ class ScorePolicy(Policy):
         return self._proven
 
     def state(self) -> dict[str, NDArray[Any]]:
-        candidates = self._candidates[: self._size].copy()
         return {
             "score": self._score.copy(),
-            "held": self._held.copy(),
-            "now": np.array([self._now, self._stale]),
-            "candidates": candidates,
-            **sparse("count", self._count),
+            "now": np.array([self._now, self._stale, self._proven]),
+            "candidates": self._candidates[: self._size].copy(),
         }
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
-        self._score[:], self._held[:] = state["score"], state["held"]
-        self._now, self._stale = map(int, state["now"])
-        self._size = len(state["candidates"])
+        self._score[:] = state["score"]
+        self._now, self._stale, self._proven = map(int, state["now"])
+        self._size = self._num_marked = len(state["candidates"])
         self._candidates = np.append(state["candidates"], 0)
-        self._count[state["count_at"]] = state["count"]
-        self._proven = int((self._count[state["candidates"]] <= -2).sum())
+        _mark(state["candidates"], self.buffer.entries)
 
 
 class PlainScore:
@@ -227,7 +285,7 @@ class PlainScore:
         self.increment, self.decay = np.float32(increment), np.float32(decay)
         self.threshold = np.float32(threshold)
         self.rows: dict[int, list[Any]] = {}  # slot -> [id, score]
-        self.count: dict[int, np.float32] = {}
+        self.count: dict[int, int] = {}  # in 512ths
         self.missed: dict[int, None] = {}  # since the last replacement, in order
         self.now: set[int] = set()
 
@@ -241,7 +299,7 @@ class PlainScore:
             row[1] = row[1] + self.increment if slot in hits else max(row[1] * self.decay, FLOOR)
         self.now = set(ids[slots < 0].tolist())
         for id_ in self.now:
-            self.count[id_] = self.count.get(id_, np.float32(0)) + np.float32(1)
+            self.count[id_] = self.count.get(id_, 0) + 512
         self.missed |= dict.fromkeys(ids[slots < 0].tolist())
 
     def stale_slots(self) -> list[int]:
@@ -250,7 +308,7 @@ class PlainScore:
         return free + sorted(low, key=lambda slot: (self.rows[slot][1], slot))
 
     def proven(self) -> int:
-        return len([id_ for id_ in self.missed if self.count[id_] >= 2])
+        return len([id_ for id_ in self.missed if self.count[id_] >= 1024])
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         slots = self.stale_slots()
@@ -263,8 +321,8 @@ class PlainScore:
         for slot in chosen:
             if slot in self.rows:
                 id_, score = self.rows.pop(slot)
-                self.count[id_] = score
+                self.count[id_] = int(score * 512)
         for slot, id_ in zip(chosen, new, strict=True):
-            self.rows[slot] = [id_, self.count[id_]]
+            self.rows[slot] = [id_, np.float32(self.count[id_]) / np.float32(512)]
         self.missed = {}
         return np.array(chosen), np.array(new)

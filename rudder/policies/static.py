@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.policies.base import Ids, Policy, Prior, no_ids
+from rudder.buffer import Buffer, Found, Ids
+from rudder.policies.base import NOTHING, Policy, Prior, Proposal
 from rudder.policies.choose import largest
 
 
@@ -46,11 +47,11 @@ def plain_most_asked_for(prior: Prior, num: int) -> Ids:
 class _StaticPolicy(Policy):
     """Starts with given ids and proposes nothing."""
 
-    def observe(self, slots: Ids, misses: Ids, missed: Ids) -> None:
+    def observe(self, ids: Ids, found: Found) -> None:
         return
 
-    def propose(self, replace: bool) -> tuple[Ids, Ids]:
-        return no_ids(), no_ids()
+    def propose(self, replace: bool) -> Proposal:
+        return NOTHING
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {}
@@ -64,8 +65,8 @@ class DegreePolicy(_StaticPolicy):
 
     name = "degree"
 
-    def __init__(self, capacity: int, num_ids: int, prior: Prior) -> None:
-        super().__init__(capacity, num_ids)
+    def __init__(self, buffer: Buffer, prior: Prior) -> None:
+        super().__init__(buffer)
         self._prior = prior
 
     def start(self) -> Ids:
@@ -77,8 +78,8 @@ class VipPolicy(_StaticPolicy):
 
     name = "vip"
 
-    def __init__(self, capacity: int, num_ids: int, prior: Prior) -> None:
-        super().__init__(capacity, num_ids)
+    def __init__(self, buffer: Buffer, prior: Prior) -> None:
+        super().__init__(buffer)
         self._prior = prior
 
     def start(self) -> Ids:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rudder.belady import belady_rows, plain_belady_rows
-from rudder.policies.base import Ids
+from rudder.buffer import Ids
 from tests.rudder.streams import make_stream
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rudder.belady import belady_rows
-from rudder.policies.base import Ids
+from rudder.buffer import Ids
 from rudder.presets import PRESETS
 from rudder.replay import ReplayConfig, grid, grid_table, main, own_setting, replay_own
 from rudder.trace import Trace, read_traces

@@ -13,8 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rudder.buffer import Ids
 from rudder.config import SteerConfig
-from rudder.policies.base import Ids
 from rudder.prefetcher import Prefetcher
 from rudder.presets import capacity_of, read_preset
 from rudder.replay import replay, replay_own
