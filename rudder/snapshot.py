@@ -8,8 +8,7 @@ that would take four times as long.
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 STAGNANT_POINTS = 1.0
 STAGNANT_SHARE = 0.01
@@ -114,20 +113,20 @@ def relative_change(before: float, after: float) -> float:
     return 100.0 * (after - before) / max(before, 1.0)
 
 
-def hits_trend(before: Snapshot, after: Snapshot) -> Trend:
-    """How %-Hits changed; stagnant within one point."""
-    change = after.hits_pct - before.hits_pct
-    if abs(change) <= STAGNANT_POINTS:
+def _trend(change: float, stagnant: float) -> Trend:
+    if abs(change) <= stagnant:
         return Trend.STAGNANT
     return Trend.INCREASE if change > 0 else Trend.DECREASE
+
+
+def hits_trend(before: Snapshot, after: Snapshot) -> Trend:
+    """How %-Hits changed; stagnant within one point."""
+    return _trend(after.hits_pct - before.hits_pct, STAGNANT_POINTS)
 
 
 def moved_trend(before: Snapshot, after: Snapshot) -> Trend:
     """How the communication volume changed; stagnant within 1% of what it was."""
-    change = after.moved - before.moved
-    if abs(change) <= STAGNANT_SHARE * max(before.moved, 1):
-        return Trend.STAGNANT
-    return Trend.INCREASE if change > 0 else Trend.DECREASE
+    return _trend(after.moved - before.moved, STAGNANT_SHARE * max(before.moved, 1))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -148,7 +147,7 @@ class Decision:
     valid: bool = True
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Outcome:
     """A decision that was applied, and what the minibatches around it showed.
 
@@ -156,33 +155,26 @@ class Outcome:
     it out. after: the snapshot of minibatch ``applied + 1``, the first that was served by the
     buffer as the decision left it.
 
-    What follows from these is worked out once: a decider reads the same outcomes again and again.
+    hits_change: of %-Hits, in points.   moved_change: of the communication volume, in percent.
+    passed: whether %-Hits went where the decision expected. A decider that states no expectation is
+    held to what it implies: one replaces to raise %-Hits, and keeps where they will stay.
     """
 
     decision: Decision
     before: Snapshot
     applied: int
     after: Snapshot
+    # Worked out once: a decider reads the same outcomes again and again.
+    hits_change: float = field(init=False)
+    moved_change: float = field(init=False)
+    passed: bool = field(init=False)
 
-    @cached_property
-    def hits_change(self) -> float:
-        """Of %-Hits, in points."""
-        return self.after.hits_pct - self.before.hits_pct
-
-    @cached_property
-    def moved_change(self) -> float:
-        """Of the communication volume, in percent."""
-        return relative_change(self.before.moved, self.after.moved)
-
-    @cached_property
-    def passed(self) -> bool:
-        """Whether %-Hits went where the decision expected.
-
-        A decider that states no expectation is held to what it implies: one replaces to raise
-        %-Hits, and keeps where they will stay.
-        """
-        implied = Trend.INCREASE if self.decision.replace else Trend.STAGNANT
-        return (self.decision.expect_hits or implied) == hits_trend(self.before, self.after)
+    def __post_init__(self) -> None:
+        before, after, decision = self.before, self.after, self.decision
+        self.hits_change = after.hits_pct - before.hits_pct
+        self.moved_change = relative_change(before.moved, after.moved)
+        expected = decision.expect_hits or (Trend.INCREASE if decision.replace else Trend.STAGNANT)
+        self.passed = expected == _trend(self.hits_change, STAGNANT_POINTS)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -29,7 +29,7 @@ class Prior:
     """What is known of remote nodes before the first minibatch.
 
     halo int64 [h] ascending: remote nodes with an edge into our part; halo_degrees int64 [h].
-    frequent int64 [f], distinct: remote nodes of pre-sampled minibatches; frequencies int64 [f]:
+    frequent int64 [f] ascending: remote nodes of pre-sampled minibatches; frequencies int64 [f]:
     in how many of those each was (empty where nothing was pre-sampled).
     """
 

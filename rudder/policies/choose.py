@@ -21,18 +21,31 @@ BLOCK = 64
 
 
 @njit(cache=True, nogil=True)
-def _last(keys, ties, best):  # type: ignore[no-untyped-def]
-    """Which of the best goes first when a better one comes."""
-    last = 0
-    for j in range(1, len(best)):
-        one, other = best[j], best[last]
-        if keys[one] < keys[other] or (keys[one] == keys[other] and ties[one] > ties[other]):
-            last = j
-    return last
+def _kth_largest(values, k):  # type: ignore[no-untyped-def]
+    """For a small k, in a few instructions: numba's partition has hundreds, and they are cold
+    whenever they are needed."""
+    top = np.empty(k, values.dtype)
+    for i in range(len(values)):
+        value = values[i]
+        if i < k:
+            at = i
+            while at > 0 and top[at - 1] > value:
+                top[at] = top[at - 1]
+                at -= 1
+            top[at] = value
+            continue
+        if value <= top[0]:
+            continue
+        at = 1
+        while at < k and top[at] < value:
+            top[at - 1] = top[at]
+            at += 1
+        top[at - 1] = value
+    return top[0]
 
 
 @njit(cache=True, nogil=True)
-def few_largest(keys, ties, k):  # type: ignore[no-untyped-def]
+def few_largest(keys, k):  # type: ignore[no-untyped-def]
     """``largest`` for k from 1 to n - 1, quick where k is small.
 
     Only blocks whose largest key may be among the best are searched, and most blocks' is not. The
@@ -47,45 +60,44 @@ def few_largest(keys, ties, k):  # type: ignore[no-untyped-def]
             high = key if key > high else high
         highest[block] = high
     # k blocks have a key of this or more, and so the k best have.
-    least = np.partition(highest, full - k)[full - k] if full > k else keys.min()
-    best, size, last = np.empty(k, np.int64), 0, 0
+    least = keys.min() if full < k else _kth_largest(highest, k)
+    found, num = np.empty(len(keys) + 1, np.int64), 0
     for block in range(full + 1):
         if block < full and highest[block] < least:
             continue
         for i in range(block * BLOCK, min((block + 1) * BLOCK, len(keys))):
-            key = keys[i]
-            if key < least:
-                continue
-            if size < k:
-                best[size] = i
-                size += 1
-            elif key > keys[best[last]] or (key == keys[best[last]] and ties[i] < ties[best[last]]):
-                best[last] = i
-            else:
-                continue
-            if size == k:
-                last = _last(keys, ties, best)
-    return np.sort(best)
+            found[np.uint64(num)] = i
+            num += 1 if keys[i] >= least else 0
+    values = np.empty(num, keys.dtype)
+    for j in range(num):
+        values[j] = keys[found[j]]
+    edge = _kth_largest(values, k)
+    level = k
+    for value in values:
+        level -= 1 if value > edge else 0
+    best, size = np.empty(k, np.int64), 0
+    for j in range(num):
+        if values[j] < edge or (values[j] == edge and level == 0):
+            continue
+        level -= 1 if values[j] == edge else 0
+        best[size] = found[j]
+        size += 1
+    return best
 
 
-def largest(keys: Array, ties: Ids, k: int) -> Ids:
-    """Indices of the k largest keys [n], ascending; among equal ones, of the smallest ties [n].
-
-    ties: distinct.
-    """
+def largest(keys: Array, k: int) -> Ids:
+    """Indices of the k largest keys [n], ascending; among equal ones, the first."""
     if k >= len(keys):
         return np.arange(len(keys))
     if k <= 0:
         return np.zeros(0, np.int64)
     if k <= FEW:
-        few: Ids = few_largest(keys, ties, k)
+        few: Ids = few_largest(keys, k)
         return few
     edge = np.partition(keys, len(keys) - k)[len(keys) - k]
-    above, level = keys > edge, np.flatnonzero(keys == edge)
-    wanted = k - int(np.count_nonzero(above))
-    last = np.partition(ties[level], wanted - 1)[wanted - 1]
-    above[level[ties[level] <= last]] = True
-    return np.flatnonzero(above)
+    best = keys > edge
+    best[np.flatnonzero(keys == edge)[: k - int(np.count_nonzero(best))]] = True
+    return np.flatnonzero(best)
 
 
 @njit(cache=True, nogil=True)

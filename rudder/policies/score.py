@@ -7,8 +7,9 @@
 
 A candidate enters with its count as its score; an evicted row keeps its score as its count, rounded
 down to a 512th: the tally in its entry is its count in 512ths. Among equal counts, misses of this
-minibatch go first: their rows are moved anyway. (Paper, section 2.1; ``increment=0`` is its
-released code, where a hit only keeps its score.)
+minibatch go first, whose rows are moved anyway, in its order; then the rest, in the order in which
+they became candidates. (Paper, section 2.1; ``increment=0`` is its released code, where a hit only
+keeps its score.)
 
 C capacity, N ids, R remote ids of a minibatch, m of them misses, n candidates.
 """
@@ -19,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer import HALO, MARK, MOST, SHIFT, Buffer, Found, Ids, Int32s, no_ids
+from rudder.buffer import HALO, MARK, MOST, SHIFT, Buffer, Found, Ids, no_ids
 from rudder.policies.base import NOTHING, Policy, Proposal
 from rudder.policies.choose import BLOCK, FEW, few_largest, largest
 
@@ -38,19 +39,17 @@ def _note_hits(slots, now, accessed):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _note_misses(ids, found, misses, entries, candidates, size, tallies):  # type: ignore[no-untyped-def]
+def _note_misses(ids, slots, misses, entries, tallies):  # type: ignore[no-untyped-def]
     """Add one to the misses' tallies, which ``tallies`` [m] then holds.
 
-    Returns how many candidates there are, and how many are newly proven. Only candidates of earlier
-    minibatches are marked: those of this one may be gone at once. found: the slots of a ``Found``.
+    Returns how many of them are new candidates, and how many candidates are newly proven.
     """
     num = len(misses)
-    missed, new_entries = candidates[size : size + num], np.empty(num, np.int32)
     for k in range(num):
-        i = np.uint64(misses[k])
-        tallies[k], missed[k] = ~found[i], ids[i]
+        tallies[k] = ~slots[np.uint64(misses[k])]
     # What vector instructions can do, by itself.
     proven, num_new = np.int32(0), np.int32(0)
+    new_entries = np.empty(num, np.int32)
     for k in range(num):
         entry = tallies[k]
         was, is_new = entry >> SHIFT, (entry & MARK) == 0
@@ -59,13 +58,8 @@ def _note_misses(ids, found, misses, entries, candidates, size, tallies):  # typ
         tallies[k] = min(was + UNIT, MOST)
         new_entries[k] = (tallies[k] << SHIFT) | (entry & (HALO | MARK))
     for k in range(num):
-        entries[np.uint64(missed[k])] = new_entries[k]
-    if num_new == num:
-        return size + num, proven
-    for k in range(num):
-        candidates[np.uint64(size)] = missed[k]
-        size += 0 if new_entries[k] & MARK else 1
-    return size, proven
+        entries[np.uint64(ids[np.uint64(misses[k])])] = new_entries[k]
+    return num_new, proven
 
 
 @njit(cache=True, nogil=True)
@@ -104,73 +98,68 @@ def _lowest(score, edge, num, level):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _mark(candidates, entries):  # type: ignore[no-untyped-def]
-    """These are candidates for later minibatches, too."""
-    for id_ in candidates:
-        entries[np.uint64(id_)] |= MARK
-
-
-@njit(cache=True, nogil=True)
-def _rank(ids, slots, misses, tallies, candidates, num_marked, entries, keys, ties, places):  # type: ignore[no-untyped-def]
-    """Fill in tally, order among equal ones and place of each candidate, and unmark them all.
-
-    A candidate missed in this minibatch has a place there, and goes first; then the smaller id.
-    """
+def _keep(ids, misses, entries, candidates, size):  # type: ignore[no-untyped-def]
+    """Note the misses among the candidates for later, and mark them; returns how many those are."""
     for k in range(len(misses)):
-        i = np.uint64(misses[k])
-        if ~slots[i] & MARK:
-            # To be found by id, below.
-            entries[np.uint64(ids[i])] = ~k
-        else:
-            keys[num_marked], places[num_marked] = tallies[k], i
-            ties[num_marked] = ids[i] - len(entries)
-            num_marked += 1
-    for j in range(len(candidates)):
-        id_ = candidates[j]
-        entry = entries[np.uint64(id_)]
-        if entry < 0:
-            i = np.uint64(misses[~entry])
-            keys[j], places[j], ties[j] = tallies[~entry], i, id_ - len(entries)
-            entries[np.uint64(id_)] = (tallies[~entry] << SHIFT) | (~slots[i] & HALO)
-        elif entry & MARK:
-            keys[j], places[j], ties[j] = entry >> SHIFT, -1, id_
-            entries[np.uint64(id_)] = entry & ~MARK
+        id_ = ids[np.uint64(misses[k])]
+        candidates[np.uint64(size)] = id_
+        size += 0 if entries[np.uint64(id_)] & MARK else 1
+        entries[np.uint64(id_)] |= MARK
+    return size
 
 
 @njit(cache=True, nogil=True)
-def _swap(score, edge, num, level, chosen, candidates, keys, places, threshold):  # type: ignore[no-untyped-def]
+def _unmark(ids, misses, candidates, entries, tallies):  # type: ignore[no-untyped-def]
+    """All are candidates no more. Moves those that are no misses to the front.
+
+    tallies: [m + n], of the misses; of the others they are added. Returns how many there are then.
+    """
+    for miss in misses:
+        entries[np.uint64(ids[np.uint64(miss)])] &= ~MARK
+    num, size = len(misses), 0
+    for id_ in candidates:
+        entry = entries[np.uint64(id_)]
+        candidates[size], tallies[num + size] = id_, entry >> SHIFT
+        size += 1 if entry & MARK else 0
+        entries[np.uint64(id_)] = entry & ~MARK
+    return num + size
+
+
+@njit(cache=True, nogil=True)
+def _swap(score, edge, num, level, chosen, ids, misses, others, tallies, threshold):  # type: ignore[no-untyped-def]
     """The ``num`` lowest rows give way to the chosen, which get their counts as scores.
 
-    Returns what a ``Proposal`` has, and how many that came are stale. edge, level: of ``_lowest``.
+    chosen: among the misses, and the others after them.   edge, level: of ``_lowest``.
+    Returns what a ``Proposal`` has, and how many that came are stale.
     """
     slots = _lowest(score, edge, num, level)
     stale, num_extra = 0, 0
-    ids, at, tallies = np.empty(num, np.int64), np.empty(num, np.int32), np.empty(num, np.int32)
+    new, places, leave = np.empty(num, np.int64), np.empty(num, np.int32), np.empty(num, np.int32)
     for k in range(num):
-        slot, j = np.uint64(slots[k]), np.uint64(chosen[k])
-        ids[k], at[k] = candidates[j], places[j]
-        tallies[k] = np.int32(min(score[slot] * UNIT, np.float32(MOST)))
-        score[slot] = np.float32(keys[j]) / np.float32(UNIT)
+        slot, j = np.uint64(slots[k]), chosen[k]
+        is_miss = j < len(misses)
+        places[k] = misses[j] if is_miss else -1
+        new[k] = ids[misses[j]] if is_miss else others[j - len(misses)]
+        num_extra += 0 if is_miss else 1
+        leave[k] = np.int32(min(score[slot] * UNIT, np.float32(MOST)))
+        score[slot] = np.float32(tallies[j]) / np.float32(UNIT)
         stale += 1 if score[slot] < threshold else 0
-        num_extra += 1 if at[k] < 0 else 0
-    return (slots, ids, at, tallies, num_extra), stale
+    return (slots, new, places, leave, num_extra), stale
 
 
 @njit(cache=True, nogil=True)
-def _swap_few(score, edge, num, level, candidates, keys, ties, places, threshold):  # type: ignore[no-untyped-def]
+def _swap_few(score, edge, num, level, ids, misses, others, tallies, threshold):  # type: ignore[no-untyped-def]
     """``_swap`` for the best candidates, in one call from Python."""
-    chosen = few_largest(keys, ties, num)
-    return _swap(score, edge, num, level, chosen, candidates, keys, places, threshold)
+    chosen = few_largest(tallies, num)
+    return _swap(score, edge, num, level, chosen, ids, misses, others, tallies, threshold)
 
 
 @njit(cache=True, nogil=True)
-def _observe(  # type: ignore[no-untyped-def]
-    ids, slots, misses, entries, candidates, size, tallies, now, accessed, score, *settings
-):
+def _observe(ids, slots, misses, entries, tallies, now, accessed, score, *settings):  # type: ignore[no-untyped-def]
     """All of these in one call from Python, each of which takes a microsecond."""
     _note_hits(slots, now, accessed)
-    size, proven = _note_misses(ids, slots, misses, entries, candidates, size, tallies)
-    return size, proven, _age(accessed, now, score, *settings)
+    num_new, proven = _note_misses(ids, slots, misses, entries, tallies)
+    return num_new, proven, _age(accessed, now, score, *settings)
 
 
 class ScorePolicy(Policy):
@@ -191,64 +180,62 @@ class ScorePolicy(Policy):
         self._threshold = np.float32(threshold)
         self._score = np.zeros(self.capacity, np.float32)
         self._accessed = np.zeros(self.capacity + 1, np.int32)
-        # The first ``_num_marked`` are of earlier minibatches.
-        self._candidates, self._size, self._num_marked = np.zeros(1024, np.int64), 0, 0
-        # Of the latest minibatch.
-        self._ids, self._found = no_ids(), buffer.look_up(no_ids())
-        self._tallies: Int32s = NOTHING.tallies
+        # Of earlier minibatches, marked; and how many are of the latest minibatch alone.
+        self._candidates, self._num_kept, self._num_new = np.zeros(1024, np.int64), 0, 0
+        # The latest minibatch.
+        self._ids, self._misses, self._tallies = no_ids(), NOTHING.places, NOTHING.tallies
         # Proven are the candidates with counts from 2.
         self._now, self._stale, self._proven = 0, self.capacity, 0
 
     def observe(self, ids: Ids, found: Found) -> None:
         self._now += 1
-        if self._size + len(found.misses) >= len(self._candidates):
-            grown = np.zeros(2 * (self._size + len(found.misses) + 1), np.int64)
-            grown[: self._size] = self._candidates[: self._size]
-            self._candidates = grown
-        self._ids, self._found = ids, found
+        self._ids, self._misses = ids, found.misses
         self._tallies = np.empty(len(found.misses), np.int32)
-        self._size, proven, self._stale = _observe(
-            *(ids, found.slots, found.misses, self.buffer.entries),
-            *(self._candidates, self._size, self._tallies),
+        self._num_new, proven, self._stale = _observe(
+            *(ids, found.slots, found.misses, self.buffer.entries, self._tallies),
             *(self._now, self._accessed, self._score, *self._settings, FLOOR),
         )
         self._proven += proven
 
     def propose(self, replace: bool) -> Proposal:
-        num = min(self._stale, self._size)
+        num = min(self._stale, self.candidates)
         if not replace or num == 0:
-            _mark(self._candidates[self._num_marked : self._size], self.buffer.entries)
-            self._num_marked = self._size
+            self._keep()
             return NOTHING
         # The lowest are stale, since that many are.
         edge, level = self._threshold, 0
         if num < self._stale:
             edge = np.partition(self._score, num - 1)[num - 1]
             level = num - int(np.count_nonzero(self._score < edge))
-        candidates = self._candidates[: self._size]
-        if self._num_marked == 0:
-            # All were missed just now.
-            keys, ties, places = self._tallies, candidates, self._found.misses
-        else:
-            keys, places = np.empty((2, self._size), np.int32)
-            ties = np.empty(self._size, np.int64)
-            _rank(
-                *(self._ids, self._found.slots, self._found.misses, self._tallies),
-                *(candidates, self._num_marked, self.buffer.entries, keys, ties, places),
-            )
-        if num <= min(FEW, self._size - 1):
+        others, tallies = self._candidates[: self._num_kept], self._tallies
+        if self._num_kept:
+            tallies = np.append(tallies, np.empty_like(others, np.int32))
+            size = _unmark(self._ids, self._misses, others, self.buffer.entries, tallies)
+            tallies = tallies[:size]
+        if num <= min(FEW, len(tallies) - 1):
             swap, entered = _swap_few(
                 *(self._score, edge, num, level),
-                *(candidates, keys, ties, places, self._threshold),
+                *(self._ids, self._misses, others, tallies, self._threshold),
             )
         else:
             swap, entered = _swap(
-                *(self._score, edge, num, level),
-                *(largest(keys, ties, num), candidates, keys, places, self._threshold),
+                *(self._score, edge, num, level, largest(tallies, num)),
+                *(self._ids, self._misses, others, tallies, self._threshold),
             )
         self._stale += entered - num
-        self._size, self._num_marked, self._proven = 0, 0, 0
+        self._num_kept, self._num_new, self._proven = 0, 0, 0
         return Proposal(*swap)
+
+    def _keep(self) -> None:
+        """What was missed just now stays a candidate."""
+        if self._num_kept + len(self._misses) >= len(self._candidates):
+            grown = np.zeros(2 * (self._num_kept + len(self._misses) + 1), np.int64)
+            grown[: self._num_kept] = self._candidates[: self._num_kept]
+            self._candidates = grown
+        self._num_kept = _keep(
+            self._ids, self._misses, self.buffer.entries, self._candidates, self._num_kept
+        )
+        self._num_new = 0
 
     @property
     def stale(self) -> int:
@@ -256,7 +243,7 @@ class ScorePolicy(Policy):
 
     @property
     def candidates(self) -> int:
-        return self._size
+        return self._num_kept + self._num_new
 
     @property
     def proven(self) -> int:
@@ -266,15 +253,15 @@ class ScorePolicy(Policy):
         return {
             "score": self._score.copy(),
             "now": np.array([self._now, self._stale, self._proven]),
-            "candidates": self._candidates[: self._size].copy(),
+            "candidates": self._candidates[: self._num_kept].copy(),
         }
 
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         self._score[:] = state["score"]
         self._now, self._stale, self._proven = map(int, state["now"])
-        self._size = self._num_marked = len(state["candidates"])
+        self._num_kept = len(state["candidates"])
         self._candidates = np.append(state["candidates"], 0)
-        _mark(state["candidates"], self.buffer.entries)
+        self.buffer.entries[state["candidates"]] |= MARK
 
 
 class PlainScore:
@@ -287,7 +274,7 @@ class PlainScore:
         self.rows: dict[int, list[Any]] = {}  # slot -> [id, score]
         self.count: dict[int, int] = {}  # in 512ths
         self.missed: dict[int, None] = {}  # since the last replacement, in order
-        self.now: set[int] = set()
+        self.now: list[int] = []
 
     def fill(self, ids: Ids) -> None:
         for slot, id_ in enumerate(ids.tolist()):
@@ -297,10 +284,10 @@ class PlainScore:
         hits = {slot for slot in slots.tolist() if slot >= 0}
         for slot, row in self.rows.items():
             row[1] = row[1] + self.increment if slot in hits else max(row[1] * self.decay, FLOOR)
-        self.now = set(ids[slots < 0].tolist())
+        self.now = ids[slots < 0].tolist()
         for id_ in self.now:
             self.count[id_] = self.count.get(id_, 0) + 512
-        self.missed |= dict.fromkeys(ids[slots < 0].tolist())
+        self.missed |= dict.fromkeys(self.now)
 
     def stale_slots(self) -> list[int]:
         free = [slot for slot in range(self.capacity) if slot not in self.rows]
@@ -312,12 +299,14 @@ class PlainScore:
 
     def propose(self, replace: bool) -> tuple[Ids, Ids]:
         slots = self.stale_slots()
-        ranked = sorted(self.missed, key=lambda id_: (-self.count[id_], id_ not in self.now, id_))
+        others = [id_ for id_ in self.missed if id_ not in self.now]
+        candidates = [*self.now, *others]
+        ranked = sorted(candidates, key=lambda id_: -self.count[id_])
         num = min(len(slots), len(ranked)) if replace else 0
         if num == 0:
             return no_ids(), no_ids()
         best = set(ranked[:num])
-        chosen, new = sorted(slots[:num]), [id_ for id_ in self.missed if id_ in best]
+        chosen, new = sorted(slots[:num]), [id_ for id_ in candidates if id_ in best]
         for slot in chosen:
             if slot in self.rows:
                 id_, score = self.rows.pop(slot)

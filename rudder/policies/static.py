@@ -17,7 +17,7 @@ from rudder.policies.choose import largest
 
 def hubs(prior: Prior, num: int) -> Ids:
     """The ``num`` halo nodes of highest degree, ascending; among equal ones, the smaller ids."""
-    return prior.halo[largest(prior.halo_degrees, prior.halo, num)]
+    return prior.halo[largest(prior.halo_degrees, num)]
 
 
 def plain_hubs(prior: Prior, num: int) -> Ids:
@@ -28,7 +28,7 @@ def plain_hubs(prior: Prior, num: int) -> Ids:
 
 def most_asked_for(prior: Prior, num: int) -> Ids:
     """The ``num`` most frequent ids, ascending; hubs where fewer were pre-sampled."""
-    chosen = prior.frequent[largest(prior.frequencies, prior.frequent, num)]
+    chosen = prior.frequent[largest(prior.frequencies, num)]
     left = num - len(chosen)
     rest = ~np.isin(prior.halo, chosen)
     others = Prior(halo=prior.halo[rest], halo_degrees=prior.halo_degrees[rest])
