@@ -185,6 +185,26 @@ def test_cores_are_shared() -> None:
     assert COSTS.epoch_s(work, few, OVERLAP) == pytest.approx(busy)
 
 
+def test_bytes_take_cores_too() -> None:
+    work, few = make_work(ranks=8), cluster(8, link=1e9, cores=2)
+    moving = dataclasses.replace(COSTS, move_s=1e-8)
+    more = moving.busy_seconds(work, few, OVERLAP) - COSTS.busy_seconds(work, few, OVERLAP)
+    np.testing.assert_allclose(more, 4e-8 * (work.neighbor_bytes + work.row_bytes).mean(axis=0))
+    # On a quick link the cores are what takes long; within a host nothing is moved.
+    carry = moving.stages(work, few, NONE).carry
+    np.testing.assert_allclose(carry, np.tile(4e-8 * work.row_bytes.mean(axis=0), (8, 1)))
+    here = cluster(8, link=None, cores=2)
+    assert moving.epoch_s(work, here, OVERLAP) == COSTS.epoch_s(work, here, OVERLAP)
+
+
+def test_threads_beyond_cores_take_from_each_other() -> None:
+    crowding = dataclasses.replace(COSTS, crowding=0.1)
+    for ranks, factor in ((2, 1.0), (8, 1.3)):
+        work, here = make_work(ranks=ranks), cluster(ranks, link=None, cores=2)
+        ours, plain = (each.busy_seconds(work, here, OVERLAP) for each in (crowding, COSTS))
+        np.testing.assert_allclose(ours, factor * plain)
+
+
 def test_jitter_adds_the_slowest() -> None:
     work, where = make_work(), cluster(link=None)
     shaken = dataclasses.replace(COSTS, jitter=0.1)
@@ -208,10 +228,11 @@ def test_a_line_is_found_again() -> None:
 
 
 def test_costs_are_found_again() -> None:
-    costs = dataclasses.replace(COSTS, ahead_share=0.8, queue=0.6)
+    costs = dataclasses.replace(COSTS, ahead_share=0.8, queue=0.6, move_s=2e-9, crowding=0.2)
 
     def known(place: Place, work: Work, variant: Variant = NONE) -> Known:
-        stages = costs.stages(work, Cluster(ranks=2, cores=2, link=place.link), variant)
+        cluster = Cluster(ranks=place.ranks, cores=2, link=place.link)
+        stages = costs.stages(work, cluster, variant)
         arrivals = stages.sample + stages.fetch + stages.carry + stages.train
         waited = arrivals.max(axis=0) - arrivals + stages.together
         times = {
@@ -219,24 +240,33 @@ def test_costs_are_found_again() -> None:
             "fetch_s": stages.fetch + stages.carry,
             "train_s": stages.train + waited,
         }
-        epoch_s = costs.epoch_s(work, Cluster(ranks=2, cores=2, link=place.link), variant)
-        run = Measured(place=place, summary={"epoch_time_s": epoch_s}, times=times)
+        carried = 0 if place.link is None else 10**9
+        run = Measured(
+            place=place,
+            summary={"epoch_time_s": costs.epoch_s(work, cluster, variant)},
+            times=times,
+            core_s=30.0 + costs.move_s * carried,
+            carried=carried,
+        )
         return Known(run=run, work=work)
 
     here, there = Place.read("2", "at"), Place.read("2@400mbit", "at")
+    many = known(Place.read("6", "at"), make_work(6, steps=60, seed=4), OVERLAP)
     found = calibrate(
         [known(here, make_work(2, steps=60)), known(here, make_work(2, seed=1, scale=0.2))],
         known(there, make_work(2, steps=60, seed=2)),
         known(there, make_work(2, steps=60, seed=3), OVERLAP),
+        many,
         costs.gradient_bytes,
         costs.decision_s,
+        cores=2.0,
     )
     assert 0.0 <= found.jitter < 0.06
     for name, value in dataclasses.asdict(dataclasses.replace(costs, jitter=found.jitter)).items():
         # A step's edges are those of the rank with most, its time that of who came last.
         loose = name in ("train_s", "train_edge_s", "sum_s", "queue")
         # The few bytes of neighbours are taken for none.
-        shared = name in ("link_share", "ahead_share")
+        shared = name in ("link_share", "ahead_share", "crowding")
         close = 0.35 if loose or name == "exchange_s" else 0.05 if shared else 1e-6
         assert getattr(found, name) == pytest.approx(value, rel=close), name
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.model.costs import Amounts, Cluster, Costs, Variant, Work, at_once
 from benchmarks.model.measured import Measured
+from benchmarks.model.pipeline import epoch_seconds
 
 # The share of a link's rate is looked for from here to 1, in so many halvings.
 _LEAST_SHARE = 0.05
@@ -53,14 +54,17 @@ def calibrate(
     computing: Sequence[Known],
     carrying: Known,
     ahead: Known,
+    crowded: Known | None,
     gradient_bytes: float,
     decision_s: float,
+    cores: float,
 ) -> Costs:
     """Costs from ``--prefetch none`` runs, in which nothing overlaps, and one where rows are ahead.
 
     computing: two ranks of one host, each with a core; of several batch sizes, so that what a
-    minibatch costs anyway is told from what its size adds.   carrying: two hosts.
-    ahead: the same hosts with ``--prefetch overlap``.
+    minibatch costs anyway is told from what its size adds.   carrying: two hosts, with the work of
+    the first of those.   ahead: the same hosts with ``--prefetch overlap``.   crowded: more ranks
+    of one host than its ``cores``, with that as well; None where it has too many for that.
     """
 
     def fit(name: str, stage: str) -> tuple[float, float]:
@@ -98,7 +102,20 @@ def calibrate(
     )
     costs = replace(costs, sum_s=max(0.0, float(np.median(_summing(costs, carrying)))))
     costs = replace(costs, jitter=_jitter([*computing, carrying], costs))
+    # Both runs did the same but for the bytes.
+    moving = carrying.run.core_s - computing[0].run.core_s
+    costs = replace(costs, move_s=max(0.0, moving) / carrying.run.carried)
+    if crowded is not None:
+        costs = replace(costs, crowding=_crowding(costs, crowded, cores))
     return _with_queues(costs, ahead, link)
+
+
+def _crowding(costs: Costs, known: Known, cores: float) -> float:
+    """From an epoch that the cores bound."""
+    cluster = Cluster(ranks=known.run.place.ranks, cores=cores, link=None)
+    busy = np.cumsum(costs.busy_seconds(known.work, cluster, Variant()))
+    alone = epoch_seconds(busy, known.work.steps_per_epoch)
+    return max(0.0, (known.run.epoch_s / alone - 1.0) / (cluster.crowd - 1.0))
 
 
 def _summing(costs: Costs, known: Known) -> Amounts:

@@ -23,21 +23,25 @@ that other ranks own (misses and replacements; played from the trace, not measur
                         have come; step t ends with its slowest rank:
                         E(t) = max over p of (max(fetched(p, t), E(t - 1)) + c) + g
              links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / R
-             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d]) P / K
+             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d] + m (b_s + b_f)) P / K
+                        (1 + u (P / K - 1)) where P > K
 
 An asynchronous decision hides: d costs time only as work of the K cores (a thread's [+ d], no more
 than one core), and r = d / (T / steps) minibatches to a decision. A synchronous one is in f. In the
 paper's words: max(T_train, T_prefetch) against max(T_train, T_prefetch + T_decide).
 
-With P ranks on K < P cores, what all ranks begin at once takes max(own, P / K of the mean). That is
-so on this machine, whose cores all hosts share; a cluster's trainers have ``--cores`` each.
+With P ranks on K < P cores, what all ranks begin at once takes max(own, P / K of the mean), and w
+at least as long as the cores take for its bytes, m each. That is so on this machine, whose cores
+all hosts share; a cluster's trainers have ``--cores`` each.
 
-Calibrated on two ranks alone: of one host with two batch sizes, of two hosts with ``none`` and with
-``overlap``; checked on other places. Extrapolated with the minibatches that ``benchmarks.simulate``
-played: see ``extrapolate`` for the slowest of P trainers. The error beside a figure is the root of
-the squares of the median error measured (that of the most ranks where it is greater), of what grows
-with P (the slowest trainer of a step, rounds of the sum: both supposed from two ranks), and of the
-simulation's own error. An asynchronous decider's rows are those of a decision for each minibatch.
+Calibrated on two ranks: of one host with two batch sizes, of two hosts with ``none`` and with
+``overlap``, whose cores' seconds tell m; and where this host has few cores on three ranks to a core
+of it with ``overlap``, which tell u, what threads take from each other. Checked on other places.
+Extrapolated with the minibatches that ``benchmarks.simulate`` played: see ``extrapolate`` for the
+slowest of P trainers. The error beside a figure is the root of the squares of the median error
+measured (that of the most ranks where it is greater), of what grows with P (the slowest trainer of
+a step, rounds of the sum: both supposed from two ranks), and of the simulation's own error. An
+asynchronous decider's rows are those of a decision for each minibatch.
 """
 
 import json
@@ -46,7 +50,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.hosts import HostsError, bits_per_second, missing
+from benchmarks.lab.hosts import HostsError, bits_per_second, cores_for, missing
 from benchmarks.model.calibrate import Known, calibrate
 from benchmarks.model.costs import Cluster, Costs
 from benchmarks.model.extrapolate import Scaled, scaled
@@ -58,7 +62,9 @@ from benchmarks.traces import check_graph
 from minidist.parts import Parts
 from runnable.flags import fail, flag, parse, require
 
-_CORES = 2.0
+_CORES = cores_for(1)
+# Of ranks to a core, where threads take from each other; on more cores no such run is made.
+_CROWD, _MOST_CORES = 3, 4
 _TITLE = "Epoch time: predicted, measured, extrapolated"
 
 
@@ -103,13 +109,18 @@ class ModelConfig:
             *("calibrate", self.calibrate, "the rate of a link, such as 500mbit"),
         )
         for place in self.places:
-            if place in (self.calibration, Place(2, None)):
+            if place in (self.calibration, Place(2, None), self.crowded):
                 raise ValueError(f"--check {place}: the model is calibrated there; check elsewhere")
         self.decisions_s()
 
     @property
     def calibration(self) -> Place:
         return Place.read(f"2@{self.calibrate}", "calibrate")
+
+    @property
+    def crowded(self) -> Place | None:
+        """Where more ranks than cores are calibrated on."""
+        return Place(_CROWD * _CORES, None) if _CORES <= _MOST_CORES else None
 
     @property
     def places(self) -> list[Place]:
@@ -136,18 +147,22 @@ def calibrated(config: ModelConfig) -> Costs:
     small = replace(setup, batch_size=max(1, setup.batch_size // 4))
 
     def known(of: Setup, place: Place, variant: str = "none") -> Known:
-        run = measure(of.parts(2), of.flags(variant), place, of.folder / "runs", logged=True)
-        return Known(run=run, work=of.work(2, variant))
+        run = measure(
+            of.parts(place.ranks), of.flags(variant), place, of.folder / "runs", logged=True
+        )
+        return Known(run=run, work=of.work(place.ranks, variant))
 
     computing = [known(setup, here), known(small, here)]
     deciding = measure(setup.parts(2), setup.flags("rudder"), here, setup.folder / "runs")
-    parts = Parts.open(setup.parts(2))
+    parts, crowd = Parts.open(setup.parts(2)), config.crowded
     return calibrate(
         computing,
         known(setup, config.calibration),
         known(setup, config.calibration, "overlap"),
+        None if crowd is None else known(setup, crowd, "overlap"),
         setup.gradient_bytes(parts.num_features, parts.num_classes),
         1e-3 * deciding.summary["decisions"]["latency_ms_p50"],
+        _CORES,
     )
 
 

@@ -54,10 +54,15 @@ class Cluster:
     cores: float
     link: float | None
 
+    @property
+    def crowd(self) -> float:
+        """Ranks to a core, where there are more."""
+        return max(1.0, self.ranks / self.cores)
+
     def shared(self, seconds: Amounts) -> Amounts:
         """What all ranks begin at once [P, T]: on few cores none is done before its share."""
-        crowd = self.ranks / self.cores
-        return seconds if crowd <= 1 else np.maximum(seconds, crowd * seconds.mean(axis=0))
+        crowd = self.crowd
+        return seconds if crowd == 1 else np.maximum(seconds, crowd * seconds.mean(axis=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,9 @@ class Costs:
     the sum between hosts.
     gradient_bytes: that a rank puts into it.   decision_s: of one decision.
     jitter: standard deviation of computing times of equal work, as a share of them.
+    move_s: core seconds that a byte from host to host takes on both of them together.
+    crowding: that threads take from each other for each rank beyond one that a core has, as a share
+    of their work.
     """
 
     sample_s: float
@@ -102,6 +110,8 @@ class Costs:
     gradient_bytes: float
     decision_s: float = 0.0
     jitter: float = 0.0
+    move_s: float = 0.0
+    crowding: float = 0.0
 
     def stages(self, work: Work, cluster: Cluster, variant: Variant) -> Stages:
         """How long each minibatch is in each stage."""
@@ -115,11 +125,11 @@ class Costs:
             fetch = fetch + self.decision_s
         queued = self._queued(work, cluster) if variant.ahead else 0.0
         share = self.ahead_share if variant.ahead else self.link_share
-        asking = self._wire(at_once(work.neighbor_bytes), cluster, self.link_share)
+        asking = self._carry(work.neighbor_bytes, cluster, self.link_share)
         return Stages(
             sample=cluster.shared(sample) + asking + queued,
             fetch=cluster.shared(fetch),
-            carry=self._wire(at_once(work.row_bytes), cluster, share),
+            carry=self._carry(work.row_bytes, cluster, share),
             train=cluster.shared(train),
             together=self.sum_seconds(cluster) + late + queued,
         )
@@ -139,10 +149,13 @@ class Costs:
             + (self.sample_edge_s + self.train_edge_s) * work.edges
             + self.fetch_row_s * work.nodes
         )
+        if cluster.link is not None:
+            each = each + self.move_s * (work.neighbor_bytes + work.row_bytes)
         if variant.decides:
             # A thread that always thinks, on a core of its own where there is one.
             each = each + min(self.decision_s, float(each.mean()))
-        return np.asarray(each.mean(axis=0) * cluster.ranks / cluster.cores)
+        crowded = 1.0 + self.crowding * (cluster.crowd - 1.0)
+        return np.asarray(each.mean(axis=0) * crowded * cluster.ranks / cluster.cores)
 
     def link_seconds(self, work: Work, cluster: Cluster) -> Seconds:
         """What the links cannot carry faster: float64 [T], of the rank with the most bytes."""
@@ -173,8 +186,9 @@ class Costs:
             return 0.0
         return np.asarray(self.queue * work.row_bytes.mean(axis=0) / cluster.link)
 
-    def _wire(self, amounts: Amounts, cluster: Cluster, share: float) -> Amounts:
-        """Seconds of exchanges that bring so many bytes over a link."""
+    def _carry(self, amounts: Amounts, cluster: Cluster, share: float) -> Amounts:
+        """Seconds of exchanges that bring so many bytes over a link, and through the cores."""
         if cluster.link is None:
             return np.zeros_like(amounts)
-        return np.asarray(self.exchange_s + amounts / (share * cluster.link))
+        wire = self.exchange_s + at_once(amounts) / (share * cluster.link)
+        return np.asarray(np.maximum(wire, cluster.crowd * self.move_s * amounts.mean(axis=0)))
