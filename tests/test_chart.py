@@ -2,6 +2,8 @@
 
 from xml.etree import ElementTree
 
+import pytest
+
 from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, figure
 
 
@@ -34,3 +36,18 @@ def test_a_long_title_takes_several_lines() -> None:
     assert len(lines) == 2
     plain = ElementTree.fromstring(figure("short", [panel]))
     assert float(drawn.get("height", "0")) > float(plain.get("height", "0"))
+
+
+def test_settings_that_span_orders_of_magnitude_are_apart() -> None:
+    xs = [16, 32, 64, 256]
+    line = Line(name="a", xs=xs, ys=[1.0, 2.0, 3.0, 4.0])
+    drawn = ElementTree.fromstring(
+        figure("t", [LinePanel(title="l", x="trainers", y="s", lines=[line])])
+    )
+    labels = {
+        str(text.text): float(text.get("x", "nan"))
+        for text in drawn.iter("{http://www.w3.org/2000/svg}text")
+    }
+    first, second, third, last = (labels[str(x)] for x in xs)
+    assert second - first == pytest.approx(third - second, abs=0.2)
+    assert last - third == pytest.approx(2 * (third - second), abs=0.2)

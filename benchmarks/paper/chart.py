@@ -14,6 +14,8 @@ from rudder.pages.numerals import fixed, plain, ticks
 WIDTH = 350
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 38, 40
 _PLOT_HEIGHT = 170
+# Up to so many values of an x axis have a label each.
+_FEW = 6
 _BAR, _BAR_GAP, _GROUP_GAP = 11, 3, 9
 _PER_ROW, _GAP = 3, 22
 # Letters of 11 pixels are about this wide.
@@ -61,7 +63,10 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class LinePanel:
-    """Lines over a common x axis.   whole: no fractions are on it.   zero: y begins at 0."""
+    """Lines over a common x axis.   whole: no fractions are on it.   zero: y begins at 0.
+
+    The axis is logarithmic where there are 3 to 6 values that span a factor of 8 or more.
+    """
 
     title: str
     x: str
@@ -232,10 +237,15 @@ def _lines(panel: LinePanel, palette: Palette) -> list[Markup]:
         return [_text("nothing was measured", _LEFT, _TOP + 20)]
     low = min(0.0, min(ys)) if panel.zero else min(ys)
     high = max(ys) + 0.06 * (max(ys) - low or 1.0)
-    start, end = min(xs), max(xs)
+    few = sorted(set(xs))
+    start, end = few[0], few[-1]
+    # A few settings over orders of magnitude, each with its label, would lie on each other.
+    by_ratio = 3 <= len(few) <= _FEW and 0 < 8 * start <= end
     wide, bottom = WIDTH - _LEFT - _RIGHT, _TOP + _PLOT_HEIGHT
 
     def across(x: float) -> float:
+        if by_ratio:
+            return _LEFT + wide * math.log(x / start) / math.log(end / start)
         return _LEFT + wide * (x - start) / ((end - start) or 1.0)
 
     def down(y: float) -> float:
@@ -245,8 +255,7 @@ def _lines(panel: LinePanel, palette: Palette) -> list[Markup]:
     for value in ticks(low, high):
         shapes.append(_line("grid", _LEFT, down(value), WIDTH - _RIGHT, down(value)))
         shapes.append(_text(plain(value), _LEFT - 6, down(value) + 4, anchor="end"))
-    few = sorted(set(xs))
-    for value in few if len(few) <= 6 else ticks(start, end, whole=panel.whole):
+    for value in few if len(few) <= _FEW else ticks(start, end, whole=panel.whole):
         shapes.append(_text(plain(value), across(value), bottom + 15, anchor="middle"))
     shapes.append(_text(panel.x, WIDTH - _RIGHT, bottom + 32, anchor="end"))
     shapes.append(_text(panel.y, 0, _TOP - 9))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.agent.gguf_header import read_header
+from rudder.agent.sampler import MANY_TOKENS, Sampler
 from rudder.agent.template import ChatTemplate
 from rudder.agent.watch import Watch
 
@@ -92,11 +93,19 @@ class LlamaEngine:
     """A loaded model.
 
     context: at most so many tokens; fewer where the model was trained on fewer.
-    threads: CPU threads.   gpu_layers: -1 for all.
+    threads: CPU threads.   gpu_layers: -1 for all.   many_tokens: of ``Sampler``.
     Raises ValueError naming the file, what is wrong with it and what to do.
     """
 
-    def __init__(self, path: Path, *, context: int, threads: int = 1, gpu_layers: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        context: int,
+        threads: int = 1,
+        gpu_layers: int = 0,
+        many_tokens: int = MANY_TOKENS,
+    ) -> None:
         header = read_header(path)
         trained = header.fields.get(f"{header.architecture}.context_length")
         self.path = path
@@ -115,7 +124,8 @@ class LlamaEngine:
         self._memory = self._api.llama_get_memory(self._llama.ctx)
         # What the memory holds: the first ``_num`` of these.
         self._held, self._num = np.empty(self._llama.n_ctx(), np.int32), 0
-        self._samplers: dict[str, Any] = {}
+        self._samplers: dict[str, Sampler] = {}
+        self._many_tokens = many_tokens
         self._pieces: dict[int, bytes | None] = {}
         self._tokenized: tuple[str | None, list[int]] = None, []
         self._watch = Watch(self._api, self._llama.ctx)
@@ -156,7 +166,7 @@ class LlamaEngine:
             unread = self._rewind(tokens)
             while count < limit and not finished:
                 self._read(unread)
-                token = self._api.llama_sampler_sample(sampler, self._llama.ctx, -1)
+                token = sampler.next()
                 check()
                 piece = self._piece(token)
                 if piece is None:
@@ -176,7 +186,7 @@ class LlamaEngine:
         """Free the model."""
         self._watch.close()
         for sampler in self._samplers.values():
-            self._api.llama_sampler_free(sampler)
+            sampler.close()
         self._llama.close()
 
     @contextmanager
@@ -200,17 +210,13 @@ class LlamaEngine:
             self._watch.until = math.inf
             self._watch.stop[0] = b"\0"
 
-    def _sampler(self, grammar: str) -> Any:
-        """The likeliest token that the grammar allows, if one is given; from its beginning on."""
-        api = self._api
+    def _sampler(self, grammar: str) -> Sampler:
+        """From its beginning on."""
         if grammar not in self._samplers:
-            chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
-            if grammar:
-                rules = api.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
-                api.llama_sampler_chain_add(chain, rules)
-            api.llama_sampler_chain_add(chain, api.llama_sampler_init_greedy())
-            self._samplers[grammar] = chain
-        api.llama_sampler_reset(self._samplers[grammar])
+            self._samplers[grammar] = Sampler(
+                self._api, self._vocab, self._llama.ctx, grammar, self._many_tokens
+            )
+        self._samplers[grammar].begin()
         return self._samplers[grammar]
 
     def _rewind(self, tokens: Tokens) -> Tokens:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rudder.agent.grammar import GRAMMAR
 from rudder.agent.llama import LlamaEngine
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
@@ -136,6 +137,21 @@ def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
     assert roomy.log[1]["prompt"].count(" ago ") == 6
     assert agent.log[1]["prompt"].count(" ago ") < 6
     assert agent.log[1]["prompt_tokens"] + agent.log[1]["tokens"] <= 3300
+
+
+@pytest.mark.parametrize("grammar", [GRAMMAR, 'root ::= [ -~]+ "}"', ""])
+def test_trying_the_likeliest_token_first_changes_no_answer(tmp_path: Path, grammar: str) -> None:
+    path = model(tmp_path)
+    asked = [LlamaEngine(path, context=512, many_tokens=many) for many in (0, 10**6)]
+    for prompt in ("a", "bc", "the state", "### now"):
+        until = time.perf_counter() + 60
+        one, other = (
+            engine.generate(prompt, end='"}', max_tokens=60, until=until, grammar=grammar)
+            for engine in asked
+        )
+        assert one == other
+    for engine in asked:
+        engine.close()
 
 
 def test_a_timeout_is_an_error_and_the_next_call_works(tmp_path: Path) -> None:
