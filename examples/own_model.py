@@ -17,6 +17,7 @@ with open_world() as world:
     shards = parts.at_hand(world.rank, world.transport.shares_host)
     loader = Loader(world, shards, fanouts=(10, 25), batch_size=500)
     model = GraphSAGE(parts.num_features, 128, num_layers=2, out_channels=parts.num_classes)
+    model.to(world.device)
     gradients = GradientSum(model, world.group)
     adam = torch.optim.Adam(model.parameters(), lr=0.003)
     for prepared in loader.run(num_epochs=5):

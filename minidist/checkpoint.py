@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from minidist.transport.base import Moment
 
-VERSION = 1
+VERSION = 2
 _FILE = "checkpoint.pt"
 
 

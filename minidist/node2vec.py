@@ -29,7 +29,7 @@ class Node2vec:
 
     dimensions D; p, q: return and in-out weights; num_walks from each node, of walk_length nodes;
     window: nodes to each side that a node predicts; negatives per prediction; learning_rate, which
-    falls linearly to a hundredth. The walks are fewer and shorter than in the paper's graphs of
+    falls linearly to a hundredth. The walks are fewer and shorter than in Rudder's graphs of
     10^4 nodes (10 of 80, window 10): work grows as N * num_walks * walk_length * window.
     Measured on one core: 204 us a node at 8 dimensions and 4 walks (200k nodes), 69 us at 128
     dimensions and 1 walk (15k nodes); larger graphs miss the cache more often.

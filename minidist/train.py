@@ -222,6 +222,11 @@ def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
     """The partition directory to train on, made now if there is none."""
     path = Path(config.parts) if config.parts else home / "parts"
     if not path.exists():
+        if config.parts is not None and config.dataset is None:
+            raise ValueError(
+                f"--parts {config.parts}: there is no such directory: give the path of one, or "
+                "--dataset to have it made there"
+            )
         shared = all(world.transport.shares_host(peer) for peer in range(world.size))
         if config.parts is None and config.out is None and not shared:
             raise ValueError(

@@ -68,7 +68,9 @@ class Ledger:
         if self._last_applied is not None:
             self.tally.gaps.append(applied - self._last_applied)
         self._last_applied = applied
-        self._open.append(_Applied(decision, before, applied))
+        # A resumed run may apply what was decided on minibatches that it is yet to see again.
+        if before.minibatch < applied:
+            self._open.append(_Applied(decision, before, applied))
         return self._settle()
 
     def fail(self, reason: str) -> None:
@@ -77,9 +79,9 @@ class Ledger:
 
     def state(self) -> str:
         """The recent past as JSON, for a checkpoint."""
-        return json.dumps(
-            [[asdict(entry) for entry in past] for past in (self._recent, self._outcomes)]
-        )
+        # Copies, because another thread may go on meanwhile.
+        recent = [asdict(seen) for seen in tuple(self._recent)]
+        return json.dumps([recent, [asdict(each) for each in tuple(self._outcomes)]])
 
     def load(self, state: str) -> None:
         """Go on from ``state()``."""

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 
 from rudder.buffer import Ids
@@ -29,6 +30,37 @@ from rudder.rows import Rows
 from rudder.steering import Plan, Steering
 
 Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def _ask_for(ids, positions, misses, new_ids, places, spare):  # type: ignore[no-untyped-def]
+    """(ids, positions) of the rows to ask for: of misses, and of those moved for the buffer alone.
+
+    The latter go to ``spare`` and on.
+    """
+    num = len(misses) + np.sum(places < 0)
+    wanted, where = np.empty(num, np.int64), np.empty(num, np.int64)
+    for k in range(len(misses)):
+        wanted[k], where[k] = ids[misses[k]], positions[misses[k]]
+    size = len(misses)
+    for j in range(len(places)):
+        if places[j] < 0:
+            wanted[size], where[size] = new_ids[j], spare
+            size, spare = size + 1, spare + 1
+    return wanted, where
+
+
+@njit(cache=True, nogil=True)
+def _swapped_from(positions, places, spare):  # type: ignore[no-untyped-def]
+    """Where the rows to swap in lie once they have come."""
+    sources = np.empty(len(places), np.int64)
+    for j in range(len(places)):
+        if places[j] < 0:
+            sources[j] = spare
+            spare += 1
+        else:
+            sources[j] = positions[places[j]]
+    return sources
 
 
 class When(Protocol):
@@ -126,9 +158,7 @@ class BufferedRows:
         plan = self._plan
         assert plan is not None, "request() follows plan()"
         self._plan = None
-        misses, swap = plan.found.misses, plan.swap
-        extra = swap.places < 0
-        spare = np.arange(len(out) - swap.num_extra, len(out))
+        swap, spare = plan.swap, len(out) - plan.swap.num_extra
         moved = Moved(
             remote=len(ids),
             hits=plan.found.hits,
@@ -136,12 +166,10 @@ class BufferedRows:
             replacements=swap.num_extra + self._num_started,
         )
         try:
-            wait = self._inner.request(
-                np.concatenate([ids[misses], swap.ids[extra]]),
-                out,
-                np.concatenate([positions[misses], spare]),
-                moment,
+            wanted, where = _ask_for(
+                ids, positions, plan.found.misses, swap.ids, swap.places, spare
             )
+            wait = self._inner.request(wanted, out, where, moment)
             self.steering.commit()
         finally:
             self._rest()
@@ -151,8 +179,7 @@ class BufferedRows:
             # Hits first: a swap may take the slot of a row that this minibatch reads.
             self._rows.read_hits(plan.found.slots, out, positions)
             if len(swap.ids):
-                sources = np.empty(len(swap.ids), np.int64)
-                sources[~extra], sources[extra] = positions[swap.places[~extra]], spare
+                sources = _swapped_from(positions, swap.places, spare)
                 self._rows.swap_in(swap.slots, out, sources)
             return moved
 

@@ -101,17 +101,18 @@ def _curves(
             for each in records[0]["variants"]
         ]
 
+    unit = "rate, Mbit/s" if name == "rate" else name
     limits = [record["limit"]["limit_s"] for record in records]
     limit = Line(name="limit", xs=values, ys=limits)
     times = LinePanel(
         title="Epoch time",
-        x=name,
+        x=unit,
         y="s",
         lines=[*lines("epoch_time_s"), limit],
         whole=False,
     )
     ratios = LinePanel(
-        title="Epoch time / limit", x=name, y="times", lines=lines("over_limit"), whole=False
+        title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"), whole=False
     )
     return [times, ratios]
 

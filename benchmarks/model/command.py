@@ -23,7 +23,7 @@ that other ranks own (misses and replacements; played from the trace, not measur
                         have come; step t ends with its slowest rank:
                         E(t) = max over p of (max(fetched(p, t), E(t - 1)) + c) + g
              links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / R
-             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d] + m (b_s + b_f)) P / K
+             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d] + m b) P / K, b all bytes
                         (1 + u (P / K - 1)) where P > K
 
 An asynchronous decision hides: d costs time only as work of the K cores (a thread's [+ d], no more
@@ -142,7 +142,7 @@ class ModelConfig:
 
 
 def calibrated(config: ModelConfig) -> Costs:
-    """Costs from runs of two ranks."""
+    """Costs from runs of two ranks, and of more than there are cores."""
     setup, here = config.setup, Place(2, None)
     small = replace(setup, batch_size=max(1, setup.batch_size // 4))
 
@@ -152,6 +152,9 @@ def calibrated(config: ModelConfig) -> Costs:
         )
         return Known(run=run, work=of.work(place.ranks, variant))
 
+    # The first runs of a new installation compile, which is no work of theirs.
+    for place in (here, config.calibration):
+        known(replace(small, epochs=2), place)
     computing = [known(setup, here), known(small, here)]
     deciding = measure(setup.parts(2), setup.flags("rudder"), here, setup.folder / "runs")
     parts, crowd = Parts.open(setup.parts(2)), config.crowded

@@ -150,7 +150,8 @@ class Costs:
             + self.fetch_row_s * work.nodes
         )
         if cluster.link is not None:
-            each = each + self.move_s * (work.neighbor_bytes + work.row_bytes)
+            moved = work.neighbor_bytes + work.row_bytes + self._sum_bytes(cluster.ranks)
+            each = each + self.move_s * moved
         if variant.decides:
             # A thread that always thinks, on a core of its own where there is one.
             each = each + min(self.decision_s, float(each.mean()))

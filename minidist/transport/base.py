@@ -82,7 +82,7 @@ class Call:
 
 
 class Traffic:
-    """Bytes by operation and peer, of replies only; what contract 4 is checked against.
+    """Bytes by operation and peer, of replies only; what the counts of rows must add up to.
 
     received[op, peer]: replies to our calls.   served[op, peer]: replies we sent.
     mapped[op, peer]: read from a same-host peer's memory map instead of being sent.

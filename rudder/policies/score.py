@@ -141,7 +141,7 @@ def _swap(score, edge, num, level, chosen, ids, misses, others, tallies, thresho
         places[k] = misses[j] if is_miss else -1
         new[k] = ids[misses[j]] if is_miss else others[j - len(misses)]
         num_extra += 0 if is_miss else 1
-        leave[k] = np.int32(min(score[slot] * UNIT, np.float32(MOST)))
+        leave[k] = np.int32(min(score[slot] * UNIT, np.float64(MOST)))
         score[slot] = np.float32(tallies[j]) / np.float32(UNIT)
         stale += 1 if score[slot] < threshold else 0
     return (slots, new, places, leave, num_extra), stale

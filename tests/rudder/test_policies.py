@@ -9,7 +9,7 @@ import pytest
 from rudder.belady import belady_rows
 from rudder.buffer import MOST, Buffer, Found, Ids, no_ids
 from rudder.policies.base import Policy, Prior, Proposal
-from rudder.policies.choose import WORST, keep_best, largest, plain_keep_best
+from rudder.policies.choose import BLOCK, WORST, keep_best, largest, plain_keep_best
 from rudder.policies.demand import LfuPolicy, LruPolicy, PlainDemand
 from rudder.policies.lookahead import LookaheadPolicy, PlainLookahead
 from rudder.policies.massivegnn import MassiveGNNPolicy
@@ -150,6 +150,12 @@ def test_choosing_equals_sorting(seed: int) -> None:
         for k in (0, 1, 7, 64, 65, 199, 200, 230):
             ranked = sorted(range(200), key=lambda i: -keys[i])
             np.testing.assert_array_equal(largest(keys, k), sorted(ranked[:k]))
+    for length in (BLOCK * 40, BLOCK * 50 + 7):
+        for most in (3, 60, 10**6):
+            many = rng.integers(0, most, length).astype(np.int32)
+            for k in (1, 2, 7, 33, 63, 64, 65):
+                order = np.argsort(-many, kind="stable")
+                np.testing.assert_array_equal(largest(many, k), np.sort(order[:k]))
     slot_keys = rng.integers(0, 5, rng.integers(1, 40)).astype(np.int32)
     slot_keys[rng.random(len(slot_keys)) < 0.2] = WORST
     miss_keys = rng.integers(0, 5, rng.integers(0, 60)).astype(np.int32)
@@ -239,6 +245,15 @@ def test_tallies_end_at_the_largest() -> None:
         )
         observe(policy, np.array([3, 4]))
         assert policy.buffer.state()["tallies"][0] == MOST
+
+
+def test_a_score_beyond_all_tallies_leaves_the_largest() -> None:
+    policy = ScorePolicy(buffer(1), increment=1e6, decay=0.95, threshold=9.6e5)
+    for ids in ([3], [3], [4]):
+        observe(policy, np.array(ids))
+        swap(policy, np.array(ids), policy.propose(True))
+    assert policy.buffer.ids.tolist() == [4]
+    assert policy.buffer.state()["tallies"].tolist() == [MOST]
 
 
 def test_lru_tells_old_rows_apart() -> None:

@@ -197,10 +197,11 @@ def test_a_failing_fetch_leaves_the_state_to_read() -> None:
     prefetcher.state()
 
 
-def test_a_checkpoint_may_be_taken_at_any_time() -> None:
+@pytest.mark.parametrize("prefetch", ["lookahead", "fixed"])
+def test_a_checkpoint_may_be_taken_at_any_time(prefetch: str) -> None:
     trace = make_test_trace()
     table = Table(trace.num_ids)
-    prefetcher = make_prefetcher(SteerConfig(prefetch="lookahead", buffer_rows=60), trace, table)
+    prefetcher = make_prefetcher(SteerConfig(prefetch=prefetch, buffer_rows=60), trace, table)
     over, states, failures = threading.Event(), 0, list[Exception]()
 
     def ask() -> None:
