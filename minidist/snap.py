@@ -2,8 +2,8 @@
 
 SNAP gives edges and communities, no features and no labels. As in Rudder's evaluation, a node's
 label is the index of its top-5000 community, and its features are node2vec embeddings. Files in
-``root/<name>`` (each gzipped or not; edges.npy, ids.npy and node2vec-*.npy are made there once, from
-these):
+``root/<name>`` (each gzipped or not; edges.npy, ids.npy and node2vec-*.npy are made there once,
+from these):
 
     com-orkut.ungraph.txt.gz        "u <tab> v" lines, each undirected edge once
     com-orkut.top5000.cmty.txt.gz   one community a line, its node ids with tabs between
