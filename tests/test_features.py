@@ -1,4 +1,4 @@
-"""Contract 2: a fetch is exact; contract 4: its traffic adds up."""
+"""A fetch is exact, and its traffic adds up."""
 
 from collections.abc import Callable
 from pathlib import Path

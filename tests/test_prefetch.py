@@ -1,4 +1,4 @@
-"""Contracts 3 and 4: prefetching moves time and traffic, never learning; and traffic adds up."""
+"""Prefetching moves time and traffic, never learning; and traffic adds up."""
 
 import json
 import subprocess
@@ -46,7 +46,7 @@ TINY = RunConfig(
 
 
 def reconcile(summary: dict[str, Any]) -> None:
-    """Contract 4: what sources counted, owners served and the transport moved is the same."""
+    """What sources counted, owners served and the transport moved is the same."""
     rows, traffic = summary["rows"], summary["traffic"]
     assert rows["remote"] == rows["hits"] + rows["misses"]
     assert (rows["misses"] + rows["replacements"]) * summary["row_bytes"] == summary["bytes_moved"]

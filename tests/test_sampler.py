@@ -1,4 +1,4 @@
-"""Contract 1: distributed sampling equals one process on the same relabelled graph, bit for bit."""
+"""Distributed sampling equals one process on the same relabelled graph, bit for bit."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -73,7 +73,7 @@ def test_multilabel_reports_micro_f1() -> None:
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_losses_repeat_and_do_not_depend_on_the_pipeline(ranks: int) -> None:
-    """Contract 3, for the two ways of fetching without a buffer."""
+    """The same losses under both ways of fetching without a buffer."""
     config = replace(TINY, ranks=ranks, epochs=2)
     hashes = {
         train_in_threads(replace(config, prefetch=prefetch))["losses_sha256"]

@@ -22,7 +22,7 @@ def test_answers_are_exact(transport: str, ranks: int) -> None:
 def test_samples_and_rows_equal_one_process(
     transport: str, ranks: int, tiny_parts: dict[int, str]
 ) -> None:
-    """Contracts 1, 2 and 4 by requests alone."""
+    """Exact samples and fetches, and traffic that adds up, by requests alone."""
     launcher = mpiexec(ranks) if transport == "mpi" else torchrun(ranks)
     program = str(Path(__file__).parent / "programs" / "contracts.py")
     assert run([*launcher, program, tiny_parts[ranks]]).count("is content") == ranks
