@@ -1,6 +1,7 @@
 """Prefetching: what a run may do about remote rows besides fetching them.
 
-A buffer, its decisions, a trace. ``minidist.train`` makes one out of ``rudder`` and hands it in.
+A buffer, its decisions, a trace. ``minidist.steered`` makes one out of ``rudder``, and
+``minidist.train`` hands it in.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ class SeedSchedule:
     ) -> None:
         assert num_train[rank] == len(train_ids)
         self._train_ids, self._num_train = train_ids, num_train
-        self._rank, self._seed = rank, seed
+        self._rank, self._seed, self.batch_size = rank, seed, batch_size
         self.num_steps = max(1, max(-(-count // batch_size) for count in num_train))
         self._epoch, self._order = -1, train_ids
 

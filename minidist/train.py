@@ -30,8 +30,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from minidist import partition
 from minidist.config import PartitionConfig, TrainConfig
 from minidist.events import EventLog
@@ -41,22 +39,18 @@ from minidist.parts import Parts
 from minidist.prefetching import NoPrefetching, Prefetching
 from minidist.rehearse import rehearse
 from minidist.shard import Shard
+from minidist.steered import steer
 from minidist.summary import summary_table
 from minidist.threads import run_in_threads
 from minidist.trainer import Trainer, describe
 from minidist.world import World, open_world
 from rudder.config import SteerConfig
-from rudder.policies.base import Prior
-from rudder.prefetcher import Prefetcher
-from rudder.presets import capacity_of, read_preset
+from rudder.presets import read_preset
 from rudder.report import write_report
-from rudder.snapshot import Facts
 from runnable.flags import fail, parse, require
 
 # Minibatches that sampling and fetching may each be in front of training.
 _AHEAD = 2
-# Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
-_PRESAMPLED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,44 +149,18 @@ def _prefetching(
     config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
 ) -> Prefetching:
     """What the flags ask for between the loader and the owners of rows, in use."""
-    preset, shard = read_preset(config), loader.shard
-    if not preset.has_buffer and config.trace is None:
+    if not read_preset(config).has_buffer and config.trace is None:
         return NoPrefetching()
-    presampled = {}
-    if preset.presamples or config.trace is not None:
-        # An epoch that no run of this length trains on.
-        ids, counts = loader.presample(config.epochs, _PRESAMPLED)
-        presampled = {"frequent": ids, "frequencies": counts}
-    prefetcher = Prefetcher(
+    return steer(
         config,
-        preset,
-        loader.owners,
-        facts=Facts(
-            num_nodes=parts.num_nodes,
-            num_edges=parts.num_edges,
-            part_nodes=shard.num_nodes,
-            part_edges=len(shard.indices),
-            num_parts=world.size,
-            halo_rows=len(shard.halo),
-            capacity=capacity_of(config, preset, len(shard.halo)),
-            row_bytes=4 * shard.num_features,
-            batch_size=config.batch_size,
-            num_minibatches=config.epochs * loader.num_steps,
-            minibatches_per_epoch=loader.num_steps,
-        ),
-        prior=Prior(
-            halo=np.asarray(shard.halo), halo_degrees=np.asarray(shard.halo_degrees), **presampled
-        ),
-        num_ids=parts.num_nodes,
-        width=shard.num_features,
-        seed=config.seed + world.rank,
-        rank=world.rank,
-        device=world.device,
+        world,
+        parts,
+        loader,
+        num_epochs=config.epochs,
+        seed=config.seed,
         log=events.write,
         run={"dataset": parts.name, **asdict(config)},
     )
-    loader.use(prefetcher.rows)
-    return prefetcher
 
 
 def _write(summary: dict[str, Any], paths: list[Path]) -> None:

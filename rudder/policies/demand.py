@@ -68,17 +68,13 @@ def _note_often(ids, slots, misses, often, entries, tallies):  # type: ignore[no
     spare = len(often) - 8
     for i in range(len(slots)):
         often[np.uint64(slots[i] if slots[i] >= 0 else spare + (i & 7))] += 1
-    num = len(misses)
-    missed, new_entries = np.empty(num, np.int64), np.empty(num, np.int32)
-    for k in range(num):
+    for k in range(len(misses)):
+        tallies[k] = ~slots[np.uint64(misses[k])]
+    for k in range(len(misses)):
+        tallies[k] = min((tallies[k] >> SHIFT) + np.int32(1), MOST)
+    for k in range(len(misses)):
         place = np.uint64(misses[k])
-        tallies[k], missed[k] = ~slots[place], ids[place]
-    for k in range(num):
-        entry = tallies[k]
-        tallies[k] = min((entry >> SHIFT) + np.int32(1), MOST)
-        new_entries[k] = (tallies[k] << SHIFT) | (entry & HALO)
-    for k in range(num):
-        entries[np.uint64(missed[k])] = new_entries[k]
+        entries[np.uint64(ids[place])] = (tallies[k] << SHIFT) | (~slots[place] & HALO)
 
 
 @njit(cache=True, nogil=True)

@@ -49,16 +49,15 @@ def _note_misses(ids, slots, misses, entries, tallies):  # type: ignore[no-untyp
         tallies[k] = ~slots[np.uint64(misses[k])]
     # What vector instructions can do, by itself.
     proven, num_new = np.int32(0), np.int32(0)
-    new_entries = np.empty(num, np.int32)
     for k in range(num):
         entry = tallies[k]
         was, is_new = entry >> SHIFT, (entry & MARK) == 0
         proven += np.int32((was >= UNIT) & (is_new | (was < UNIT + UNIT)))
         num_new += np.int32(is_new)
         tallies[k] = min(was + UNIT, MOST)
-        new_entries[k] = (tallies[k] << SHIFT) | (entry & (HALO | MARK))
     for k in range(num):
-        entries[np.uint64(ids[np.uint64(misses[k])])] = new_entries[k]
+        i = np.uint64(misses[k])
+        entries[np.uint64(ids[i])] = (tallies[k] << SHIFT) | (~slots[i] & (HALO | MARK))
     return num_new, proven
 
 

@@ -78,7 +78,7 @@ def test_three_ranks_agree(
 def test_prefetching_agrees(
     launcher: str, prefetch: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
 ) -> None:
-    """Equal losses, and traffic that adds up, on real ranks, where rows are mapped and where they are sent."""
+    """Equal losses and traffic that adds up on real ranks, rows mapped or sent."""
     ranks = 3 if launcher == "torchrun" else 2
     words = mpiexec(ranks) if launcher == "mpiexec" else torchrun(ranks)
     flags = f"--prefetch {prefetch} --interval 2 --buffer 0.5"

@@ -1,0 +1,80 @@
+"""Steered: a loader whose remote rows come through a rudder buffer. Where the two packages meet."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from minidist.loader import Loader
+from minidist.parts import Parts
+from minidist.world import World
+from rudder.config import SteerConfig
+from rudder.policies.base import Prior
+from rudder.prefetcher import Prefetcher
+from rudder.presets import capacity_of, read_preset
+from rudder.snapshot import Facts
+
+# Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
+_PRESAMPLED = 50
+
+
+def _unlogged(event: str, **fields: Any) -> None:
+    """For runs that keep no event log."""
+
+
+def steer(
+    config: SteerConfig,
+    world: World,
+    parts: Parts,
+    loader: Loader,
+    *,
+    num_epochs: int,
+    seed: int = 0,
+    log: Callable[..., None] = _unlogged,
+    run: Mapping[str, Any] | None = None,
+) -> Prefetcher:
+    """Put the buffer, policy and decider that ``config`` asks for between a loader and the owners.
+
+    Every rank must call it, before ``loader.run(num_epochs)``, and close what is returned after it.
+    log: ``log(event, **fields)``, told each decision and what came of it.   run: what a trace
+    should know of the run. Raises ValueError where the decider, its model or the trace cannot be
+    had, or on a preset without a buffer if no trace is asked for either.
+    """
+    preset, shard = read_preset(config), loader.shard
+    if not preset.has_buffer and config.trace is None:
+        raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
+    presampled = {}
+    if preset.presamples or config.trace is not None:
+        # An epoch that no run of this length trains on.
+        ids, counts = loader.presample(num_epochs, _PRESAMPLED)
+        presampled = {"frequent": ids, "frequencies": counts}
+    prefetcher = Prefetcher(
+        config,
+        preset,
+        loader.owners,
+        facts=Facts(
+            num_nodes=parts.num_nodes,
+            num_edges=parts.num_edges,
+            part_nodes=shard.num_nodes,
+            part_edges=len(shard.indices),
+            num_parts=world.size,
+            halo_rows=len(shard.halo),
+            capacity=capacity_of(config, preset, len(shard.halo)),
+            row_bytes=4 * shard.num_features,
+            batch_size=loader.schedule.batch_size,
+            num_minibatches=num_epochs * loader.num_steps,
+            minibatches_per_epoch=loader.num_steps,
+        ),
+        prior=Prior(
+            halo=np.asarray(shard.halo), halo_degrees=np.asarray(shard.halo_degrees), **presampled
+        ),
+        num_ids=parts.num_nodes,
+        width=shard.num_features,
+        seed=seed + world.rank,
+        rank=world.rank,
+        device=world.device,
+        log=log,
+        run=dict(run or {}),
+    )
+    loader.use(prefetcher.rows)
+    return prefetcher
