@@ -185,19 +185,6 @@ def test_cores_are_shared() -> None:
     assert COSTS.epoch_s(work, few, OVERLAP) == pytest.approx(busy)
 
 
-def test_bytes_take_cores_too() -> None:
-    work, few = make_work(ranks=8), cluster(8, link=1e9, cores=2)
-    moving = dataclasses.replace(COSTS, move_s=1e-8)
-    more = moving.busy_seconds(work, few, OVERLAP) - COSTS.busy_seconds(work, few, OVERLAP)
-    moved = work.neighbor_bytes + work.row_bytes + 2 * 7 / 8 * 1e5
-    np.testing.assert_allclose(more, 4e-8 * moved.mean(axis=0))
-    # On a quick link the cores are what takes long; within a host nothing is moved.
-    carry = moving.stages(work, few, NONE).carry
-    np.testing.assert_allclose(carry, np.tile(4e-8 * work.row_bytes.mean(axis=0), (8, 1)))
-    here = cluster(8, link=None, cores=2)
-    assert moving.epoch_s(work, here, OVERLAP) == COSTS.epoch_s(work, here, OVERLAP)
-
-
 def test_threads_beyond_cores_take_from_each_other() -> None:
     crowding = dataclasses.replace(COSTS, crowding=0.1)
     for ranks, factor in ((2, 1.0), (8, 1.3)):
@@ -229,7 +216,7 @@ def test_a_line_is_found_again() -> None:
 
 
 def test_costs_are_found_again() -> None:
-    costs = dataclasses.replace(COSTS, ahead_share=0.8, queue=0.6, move_s=2e-9, crowding=0.2)
+    costs = dataclasses.replace(COSTS, ahead_share=0.8, queue=0.6, crowding=0.2)
 
     def known(place: Place, work: Work, variant: Variant = NONE) -> Known:
         cluster = Cluster(ranks=place.ranks, cores=2, link=place.link)
@@ -241,14 +228,8 @@ def test_costs_are_found_again() -> None:
             "fetch_s": stages.fetch + stages.carry,
             "train_s": stages.train + waited,
         }
-        carried = 0 if place.link is None else 10**9
-        run = Measured(
-            place=place,
-            summary={"epoch_time_s": costs.epoch_s(work, cluster, variant)},
-            times=times,
-            core_s=30.0 + costs.move_s * carried,
-            carried=carried,
-        )
+        summary = {"epoch_time_s": costs.epoch_s(work, cluster, variant)}
+        run = Measured(place=place, summary=summary, times=times)
         return Known(run=run, work=work)
 
     here, there = Place.read("2", "at"), Place.read("2@400mbit", "at")

@@ -62,9 +62,9 @@ def calibrate(
     """Costs from ``--prefetch none`` runs, in which nothing overlaps, and one where rows are ahead.
 
     computing: two ranks of one host, each with a core; of several batch sizes, so that what a
-    minibatch costs anyway is told from what its size adds.   carrying: two hosts, with the work of
-    the first of those.   ahead: the same hosts with ``--prefetch overlap``.   crowded: more ranks
-    of one host than its ``cores``, with that as well; None where it has too many for that.
+    minibatch costs anyway is told from what its size adds.   carrying: two hosts.
+    ahead: the same hosts with ``--prefetch overlap``.   crowded: more ranks of one host than its
+    ``cores``, with that as well; None where it has too many for that.
     """
 
     def fit(name: str, stage: str) -> tuple[float, float]:
@@ -102,9 +102,6 @@ def calibrate(
     )
     costs = replace(costs, sum_s=max(0.0, float(np.median(_summing(costs, carrying)))))
     costs = replace(costs, jitter=_jitter([*computing, carrying], costs))
-    # Both runs did the same but for the bytes.
-    moving = carrying.run.core_s - computing[0].run.core_s
-    costs = replace(costs, move_s=max(0.0, moving) / carrying.run.carried)
     if crowded is not None:
         costs = replace(costs, crowding=_crowding(costs, crowded, cores))
     return _with_queues(costs, ahead, link)

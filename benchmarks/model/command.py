@@ -23,20 +23,21 @@ that other ranks own (misses and replacements; played from the trace, not measur
                         have come; step t ends with its slowest rank:
                         E(t) = max over p of (max(fetched(p, t), E(t - 1)) + c) + g
              links      sum over t of (b_s + b_f + 2 (P - 1) / P G) / R
-             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d] + m b) P / K, b all bytes
+             cores      sum over t of (s0 + s1 e + f0 + f1 n + c [+ d]) P / K
                         (1 + u (P / K - 1)) where P > K
 
 An asynchronous decision hides: d costs time only as work of the K cores (a thread's [+ d], no more
 than one core), and r = d / (T / steps) minibatches to a decision. A synchronous one is in f. In the
 paper's words: max(T_train, T_prefetch) against max(T_train, T_prefetch + T_decide).
 
-With P ranks on K < P cores, what all ranks begin at once takes max(own, P / K of the mean), and w
-at least as long as the cores take for its bytes, m each. That is so on this machine, whose cores
-all hosts share; a cluster's trainers have ``--cores`` each.
+With P ranks on K < P cores, what all ranks begin at once takes max(own, P / K of the mean). That is
+so on this machine, whose cores all hosts share; a cluster's trainers have ``--cores`` each. What
+moving bytes takes of the cores is left out.
 
 Calibrated on two ranks: of one host with two batch sizes, of two hosts with ``none`` and with
-``overlap``, whose cores' seconds tell m; and where this host has few cores on three ranks to a core
-of it with ``overlap``, which tell u, what threads take from each other. Checked on other places.
+``overlap``; and where this host has few cores on three ranks to a core of it with ``overlap``,
+which tell u, what threads take from each other. Checked on other places.
+
 Extrapolated with the minibatches that ``benchmarks.simulate`` played: see ``extrapolate`` for the
 slowest of P trainers. The error beside a figure is the root of the squares of the median error
 measured (that of the most ranks where it is greater), of what grows with P (the slowest trainer of
@@ -152,9 +153,6 @@ def calibrated(config: ModelConfig) -> Costs:
         )
         return Known(run=run, work=of.work(place.ranks, variant))
 
-    # The first runs of a new installation compile, which is no work of theirs.
-    for place in (here, config.calibration):
-        known(replace(small, epochs=2), place)
     computing = [known(setup, here), known(small, here)]
     deciding = measure(setup.parts(2), setup.flags("rudder"), here, setup.folder / "runs")
     parts, crowd = Parts.open(setup.parts(2)), config.crowded

@@ -91,7 +91,6 @@ class Costs:
     the sum between hosts.
     gradient_bytes: that a rank puts into it.   decision_s: of one decision.
     jitter: standard deviation of computing times of equal work, as a share of them.
-    move_s: core seconds that a byte from host to host takes on both of them together.
     crowding: that threads take from each other for each rank beyond one that a core has, as a share
     of their work.
     """
@@ -110,7 +109,6 @@ class Costs:
     gradient_bytes: float
     decision_s: float = 0.0
     jitter: float = 0.0
-    move_s: float = 0.0
     crowding: float = 0.0
 
     def stages(self, work: Work, cluster: Cluster, variant: Variant) -> Stages:
@@ -125,11 +123,11 @@ class Costs:
             fetch = fetch + self.decision_s
         queued = self._queued(work, cluster) if variant.ahead else 0.0
         share = self.ahead_share if variant.ahead else self.link_share
-        asking = self._carry(work.neighbor_bytes, cluster, self.link_share)
+        asking = self._wire(at_once(work.neighbor_bytes), cluster, self.link_share)
         return Stages(
             sample=cluster.shared(sample) + asking + queued,
             fetch=cluster.shared(fetch),
-            carry=self._carry(work.row_bytes, cluster, share),
+            carry=self._wire(at_once(work.row_bytes), cluster, share),
             train=cluster.shared(train),
             together=self.sum_seconds(cluster) + late + queued,
         )
@@ -149,9 +147,6 @@ class Costs:
             + (self.sample_edge_s + self.train_edge_s) * work.edges
             + self.fetch_row_s * work.nodes
         )
-        if cluster.link is not None:
-            moved = work.neighbor_bytes + work.row_bytes + self._sum_bytes(cluster.ranks)
-            each = each + self.move_s * moved
         if variant.decides:
             # A thread that always thinks, on a core of its own where there is one.
             each = each + min(self.decision_s, float(each.mean()))
@@ -187,9 +182,8 @@ class Costs:
             return 0.0
         return np.asarray(self.queue * work.row_bytes.mean(axis=0) / cluster.link)
 
-    def _carry(self, amounts: Amounts, cluster: Cluster, share: float) -> Amounts:
-        """Seconds of exchanges that bring so many bytes over a link, and through the cores."""
+    def _wire(self, amounts: Amounts, cluster: Cluster, share: float) -> Amounts:
+        """Seconds of exchanges that bring so many bytes over a link."""
         if cluster.link is None:
             return np.zeros_like(amounts)
-        wire = self.exchange_s + at_once(amounts) / (share * cluster.link)
-        return np.asarray(np.maximum(wire, cluster.crowd * self.move_s * amounts.mean(axis=0)))
+        return np.asarray(self.exchange_s + amounts / (share * cluster.link))

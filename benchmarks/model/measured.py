@@ -5,9 +5,8 @@ T minibatches of a rank, P ranks.
 
 import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +55,11 @@ class Measured:
     """One run. summary: its own.
 
     times: float64 [P, T] by the names of ``STAGES``, seconds; empty unless they were asked for.
-    core_s: seconds that this machine's cores worked during the run, all of them together.
-    carried: bytes that crossed links.
     """
 
     place: Place
     summary: dict[str, Any]
     times: dict[str, Amounts]
-    core_s: float
-    carried: int
 
     @property
     def epoch_s(self) -> float:
@@ -84,39 +79,20 @@ def measure(
     if file.exists():
         kept = json.loads(file.read_text())
         times = {name: np.array(listed) for name, listed in kept["times"].items()}
-        if "core_s" in kept and (times or not logged):
-            figures = {name: kept[name] for name in ("summary", "core_s", "carried")}
-            return Measured(place=place, times=times, **figures)
+        if times or not logged:
+            return Measured(place=place, summary=kept["summary"], times=times)
     with tempfile.TemporaryDirectory(prefix="minidist-model-") as out:
         every = {**flags, "out": out} if logged else flags
         if place.rate is None:
-            summary, core_s, carried = *_watched(parts, every, ()), 0
+            summary = train(parts, every)
         else:
             with hosts(place.ranks, place.rate) as up:
-                summary, core_s = _watched(parts, every, up.mpiexec)
-                carried = sum(up.received_bytes())
+                summary = train(parts, every, up.mpiexec)
         times = _times(Path(out), place.ranks) if logged else {}
     folder.mkdir(parents=True, exist_ok=True)
     lists = {name: values.tolist() for name, values in times.items()}
-    found = {"run": key, "summary": summary, "core_s": core_s, "carried": carried, "times": lists}
-    file.write_text(json.dumps(found) + "\n")
-    return Measured(place=place, summary=summary, times=times, core_s=core_s, carried=carried)
-
-
-def _watched(
-    parts: Path, flags: Mapping[str, object], launcher: Sequence[str]
-) -> tuple[dict[str, Any], float]:
-    """A run's summary, and what it took of the cores."""
-    before = core_seconds()
-    return train(parts, flags, launcher), core_seconds() - before
-
-
-def core_seconds() -> float:
-    """That this machine's cores have worked since it started, interrupts for networks included."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    )
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    file.write_text(json.dumps({"run": key, "summary": summary, "times": lists}) + "\n")
+    return Measured(place=place, summary=summary, times=times)
 
 
 def _times(out: Path, ranks: int) -> dict[str, Amounts]:
