@@ -7,11 +7,12 @@
    some with nothing beside them, some with a decider that thinks without a pause in a thread of its
    own, and some with another process that counts: what a busy neighbour core costs on this machine
    in any case. Ratios of the medians.
-2. The prefetch thread's own cost per minibatch (look-up, scores, proposal, swap) as a share of the
-   time that gathering the same remote rows takes, by policy, on a trace of the same graph: 4 parts,
-   25% buffer. Rows are cold in both: they lie in a table larger than any cache. ``swap`` is the
-   part of it that copies rows into the buffer; ``touch`` is what no look-up with scores can go
-   below: one read and one addition of four bytes, by id.
+2. The prefetch thread's own cost per minibatch as a share of the time that gathering the same
+   remote rows takes, by policy, on a trace of the same graph: 4 parts, 25% buffer. Rows are cold
+   in both: they lie in a table larger than any cache. look_up; scores (what the policy notes, and
+   foresees); proposal; swap, in the book and of the rows themselves. ``share`` is that of these
+   four together, and ``book`` what is beside them: snapshots, the decider and its ledger. ``touch``
+   is what no look-up with scores can go below: one read and one addition of four bytes, by id.
 """
 
 import itertools
@@ -163,15 +164,43 @@ def touch_cost(trace: Trace, table: np.ndarray) -> dict[str, Any]:
     return {"touch_ms": own_ms, "gather_ms": gather_ms, "share": own_ms / gather_ms}
 
 
+def _clocked(owner: object, method: str, part: str, spent: dict[str, float]) -> None:
+    """Add what each call of a method takes to ``spent[part]``."""
+    inner = getattr(owner, method)
+
+    def clocked(*args: Any) -> Any:
+        began = time.perf_counter()
+        result = inner(*args)
+        spent[part] += time.perf_counter() - began
+        return result
+
+    setattr(owner, method, clocked)
+
+
 def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
-    """Per minibatch: what the prefetch thread adds, and gathering the same rows; medians in ms."""
+    """Per minibatch: what the prefetch thread adds, by part, and gathering the same rows; medians.
+
+    Shares are of the gather.
+    """
     steering, _ = steering_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
     facts = steering.facts
     width = table.shape[1]
     rows = HostRows(facts.capacity, width)
     steering.start()
-    own, gather, swap, swapped, foreseen = [], [], [], [], 0
+    spent = dict.fromkeys(("look_up", "scores", "proposal", "swap"), 0.0)
+    for owner, method, part in (
+        (steering.buffer, "look_up", "look_up"),
+        (steering.policy, "foresee", "scores"),
+        (steering.policy, "observe", "scores"),
+        (steering.policy, "propose", "proposal"),
+        (steering.buffer, "assign", "swap"),
+        (rows, "swap_in", "swap"),
+    ):
+        _clocked(owner, method, part, spent)
+    parts: dict[str, list[float]] = {part: [] for part in spent}
+    own, gather, swapped, foreseen = [], [], [], 0
     for number in range(trace.num_minibatches):
+        spent.update(dict.fromkeys(spent, 0.0))
         ids = trace.minibatch(number)
         began = time.perf_counter()
         while foreseen < min(number + steering.window + 1, trace.num_minibatches):
@@ -186,27 +215,28 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         if len(plan.swap.ids):
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
             rows.swap_in(plan.swap.slots, out, plan.swap.places % len(out))
-        copied = time.perf_counter()
         steering.commit()
         ended = time.perf_counter()
         own.append(planned - began + ended - gathered)
         gather.append(gathered - planned)
-        swap.append(copied - gathered)
         swapped.append(len(plan.swap.ids))
+        for part, seconds in spent.items():
+            parts[part].append(seconds)
     # The first epoch compiles the kernels and fills the buffer.
     first = trace.facts.minibatches_per_epoch
-    own_ms, gather_ms, swap_ms = (
-        1e3 * statistics.median(part[first:]) for part in (own, gather, swap)
-    )
+    own_s, gather_s = (statistics.median(each[first:]) for each in (own, gather))
+    shares = {part: statistics.median(each[first:]) / gather_s for part, each in parts.items()}
+    share = sum(shares.values())
     return {
         "policy": prefetch,
         "remote_rows": round(trace.mean_remote),
         "capacity": facts.capacity,
         "swapped": statistics.fmean(swapped[first:]),
-        "gather_ms": gather_ms,
-        "own_ms": own_ms,
-        "share": own_ms / gather_ms,
-        "swap_share": swap_ms / gather_ms,
+        "gather_ms": 1e3 * gather_s,
+        "own_ms": 1e3 * own_s,
+        **shares,
+        "share": share,
+        "book": max(own_s / gather_s - share, 0.0),
     }
 
 
