@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.nn import GraphSAGE
 
-from minidist import GradientSum, Loader, Parts, open_world, steer
+from minidist import GradientSum, Loader, Parts, open_world
+from minidist.steered import steer
 from rudder.config import SteerConfig
 
 with open_world() as world:

@@ -18,7 +18,7 @@ DOORS = {
     "sklearn": {"rudder/trainers.py"},
     "xgboost": {"rudder/deciders/classifier.py", "rudder/trainers.py"},
     "pytorch_tabnet": {"rudder/deciders/classifier.py", "rudder/trainers.py"},
-    "rudder": {"minidist/train.py"},
+    "rudder": {"minidist/steered.py", "minidist/train.py"},
     "minidist": {"rudder/distilled/families.py"},
 }
 # What the rules below hold for; an entry of DOORS that is one of them speaks of the others.
@@ -52,14 +52,14 @@ FLOORS = (
     {"partition"},
     {"features", "sampler", "seeds", "batch"},
     {"loader", "models", "gradients", "prefetching"},
-    {"evaluate", "checkpoint", "meter"},
+    {"evaluate", "checkpoint", "meter", "steered"},
     {"trainer", "rehearse"},
     {"train"},
 )
 RUDDER_FLOORS = (
-    {"snapshot", "config", "judge", "gguf_file", "policies.base", "agent.gguf_header"}
-    | {"agent.models", "agent.watch", "deciders.choosers"},
-    {"buffer", "rows", "trace", "ledger", "belady", "policies.choose", "deciders.base"}
+    {"snapshot", "config", "judge", "gguf_file", "buffer", "agent.gguf_header"}
+    | {"agent.models", "agent.watch", "agent.sampler", "deciders.choosers"},
+    {"policies.base", "rows", "trace", "ledger", "belady", "policies.choose", "deciders.base"}
     | {"agent.metrics", "agent.grammar", "agent.prompt"},
     {"steering", "recorder", "policies.score", "policies.demand", "policies.lookahead"}
     | {"policies.static", "agent.context", "deciders.fixed", "deciding", "deciders.head"},
