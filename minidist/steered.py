@@ -15,7 +15,7 @@ from rudder.presets import capacity_of, read_preset
 from rudder.snapshot import Facts
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
-_PRESAMPLED = 50
+PRESAMPLED = 50
 
 
 def _unlogged(event: str, **fields: Any) -> None:
@@ -46,7 +46,7 @@ def steer(
     presampled = {}
     if preset.presamples or config.trace is not None:
         # An epoch that no run of this length trains on.
-        ids, counts = loader.presample(num_epochs, _PRESAMPLED)
+        ids, counts = loader.presample(num_epochs, PRESAMPLED)
         presampled = {"frequent": ids, "frequencies": counts}
     prefetcher = Prefetcher(
         config,

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.buffer import Found, Ids
+from rudder.buffer import Buffer, Found, Ids
 from rudder.policies.base import Policy, Proposal
 from rudder.snapshot import Facts, Snapshot
 
@@ -105,7 +105,6 @@ class Steering:
 
     def __init__(self, policy: Policy, facts: Facts, verdicts: Verdicts | None = None) -> None:
         self.policy, self.facts, self.verdicts = policy, facts, verdicts
-        self.buffer = policy.buffer
         self.counters = Counters()
         self.window = max(policy.window, _LOOK)
         self._upcoming: deque[Ids] = deque()
@@ -123,6 +122,11 @@ class Steering:
         """The next minibatch that was sampled needs these distinct remote ids."""
         self._upcoming.append(ids)
         self.policy.foresee(ids)
+
+    @property
+    def buffer(self) -> Buffer:
+        """The policy's."""
+        return self.policy.buffer
 
     @property
     def num_foreseen(self) -> int:
@@ -187,7 +191,6 @@ class Steering:
         """A copy that goes its own way, decided by others: what would happen if ..."""
         twin = copy.copy(self)
         twin.policy = copy.deepcopy(self.policy)
-        twin.buffer = twin.policy.buffer
         twin.counters, twin._upcoming = copy.copy(self.counters), deque(self._upcoming)
         twin.verdicts = verdicts
         return twin

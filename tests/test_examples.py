@@ -4,6 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from minidist import Loader, Parts
+from minidist.config import PartitionConfig
+from minidist.partition import run as partition
+from minidist.steered import steer
+from minidist.world import local_worlds
+from rudder.config import SteerConfig
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "own_model.py"
 
@@ -11,6 +20,18 @@ EXAMPLE = ROOT / "examples" / "own_model.py"
 def test_readme_shows_the_example() -> None:
     code = EXAMPLE.read_text().split('"""')[2].strip()
     assert code in (ROOT / "README.md").read_text()
+
+
+def test_steering_without_a_buffer_is_an_error(tmp_path: Path) -> None:
+    config = PartitionConfig(dataset="synthetic:tiny", parts=1, out=str(tmp_path / "parts"))
+    partition(config)
+    parts, (world,) = Parts.open(tmp_path / "parts"), local_worlds(1)
+    loader = Loader(
+        world, parts.at_hand(0, world.transport.shares_host), fanouts=(5,), batch_size=9
+    )
+    with pytest.raises(ValueError, match="--prefetch overlap: expected a preset with a buffer"):
+        steer(SteerConfig(prefetch="overlap"), world, parts, loader, num_epochs=1)
+    world.close()
 
 
 def test_own_model_trains_on_two_ranks(tmp_path: Path) -> None:

@@ -17,13 +17,12 @@ from minidist.parts import Parts
 from minidist.sampler import NeighborSampler, Sample
 from minidist.seeds import SeedSchedule
 from minidist.shard import Shard
+from minidist.steered import PRESAMPLED
 from minidist.transport.base import Moment
 from rudder.policies.base import Prior
 from rudder.snapshot import Facts
 from rudder.trace import Trace, make_trace
 
-# As many as ``minidist.train`` samples to learn how often nodes are drawn; tests hold us to it.
-_PRESAMPLED = 50
 # Bytes on the wire of a node that is asked for, and of a neighbour or a count in the answer where
 # node ids fit into 32 bits.
 ID_BYTES, NEIGHBOR_BYTES = 8, 4
@@ -105,7 +104,7 @@ class Trainers:
             is_remote = (sample.node_ids < first) | (sample.node_ids >= last)
             return sample, np.flatnonzero(is_remote)
 
-        steps = range(min(schedule.num_steps, _PRESAMPLED))
+        steps = range(min(schedule.num_steps, PRESAMPLED))
         presampled = []
         for step in steps:
             sample, places = remote_of(Moment(self.epochs, step))
