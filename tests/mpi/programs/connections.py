@@ -28,4 +28,4 @@ with open_world() as world:
     call = Call(peer=1 - world.rank, header=(0, 0), ids=np.arange(4), reply=reply, items_per_id=1)
     world.transport.exchange(Op.ROWS, [call], Moment(0, 0), "fetch")
     world.group.barrier("answered")
-    print("connections added:", established() - before, flush=True)
+    print(f"connections added: {established() - before}", flush=True)
