@@ -12,12 +12,15 @@ B seeds, L layers, n nodes, m of them with in-edges, e edges, D features.
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from minidist.transport.base import Moment
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 # PyTorch says "beta" on the first CSR tensor; what we use of it is held to PyG's own path by tests.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -93,8 +96,11 @@ class MiniBatch:
             num_src=num_src,
         )
 
-    def to_data(self) -> Data:
+    def to_data(self) -> "Data":
         """A PyG ``Data`` with NeighborLoader's fields, for any PyG model; y holds the seeds'."""
+        # Importing PyG takes as long as importing PyTorch: those who only partition do not wait.
+        from torch_geometric.data import Data
+
         return Data(
             x=self.x,
             y=self.y,

@@ -18,12 +18,19 @@ class GradientSum:
     """Sums the gradients of a model over all ranks, in one message.
 
     The parameters' ``grad`` become views of one flat tensor, whose last entry carries the loss.
-    On construction every rank takes rank 0's parameters and buffers.
+    On construction every rank takes rank 0's parameters and buffers; raises PeerTimeout, or
+    ValueError where no parameter is to be trained or they differ in dtype or device.
     """
 
     def __init__(self, model: nn.Module, group: Group) -> None:
         self._group = group
         self._parameters = [p for p in model.parameters() if p.requires_grad]
+        kinds = sorted({f"{p.dtype} on {p.device}" for p in self._parameters})
+        if len(kinds) != 1:
+            raise ValueError(
+                f"the model's trained parameters are {' and '.join(kinds) or 'none'}; gradients are "
+                "summed in one message, of one dtype on one device: see model.to(...)"
+            )
         with torch.no_grad():
             for tensor in [*model.parameters(), *model.buffers()]:
                 # A broadcast, as a sum in which only rank 0 has a say.

@@ -25,11 +25,14 @@ class Group(ABC):
 
     @abstractmethod
     def all_reduce(self, tensor: torch.Tensor, operation: str, moment: Moment) -> None:
-        """Sum the tensor over all ranks, in place. Raises PeerTimeout."""
+        """Sum the tensor over all ranks, in place; shape and dtype are the same on every rank.
+
+        Raises PeerTimeout.
+        """
 
     @abstractmethod
     def all_gather(self, value: T, operation: str, moment: Moment = OUTSIDE) -> list[T]:
-        """Every rank's value, in rank order. Raises PeerTimeout."""
+        """Every rank's value (anything that pickles), in rank order: P of them. Raises PeerTimeout."""
 
     def barrier(self, operation: str, moment: Moment = OUTSIDE) -> None:
         """Wait for every rank. Raises PeerTimeout."""

@@ -53,7 +53,10 @@ _Sampled = tuple[Sample, float]
 
 @dataclass(kw_only=True)
 class Prepared:
-    """A minibatch, what it cost, and what its rows were."""
+    """A minibatch, what became of its remote rows, and the seconds it took.
+
+    sample_s and fetch_s are of the threads that prepared it; wait_s is the training loop's.
+    """
 
     batch: MiniBatch
     rows: RowCounts
@@ -184,7 +187,8 @@ class Loader:
     def run(self, num_epochs: int, start: Moment = _BEGIN) -> Iterator[Prepared]:
         """Every minibatch from ``start`` to the end of epoch ``num_epochs - 1``.
 
-        An error in a stage is raised here. Leaving the loop stops the stages.
+        Each is on the world's device. An error in a stage is raised here: PeerTimeout where a peer
+        did not answer in time. Leaving the loop stops the stages.
         """
         moments = self.schedule.moments(num_epochs, start)
         if self._ahead == 0:

@@ -10,13 +10,15 @@ import contextlib
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch_geometric.data import Data
 
 from minidist.graph import Graph
 from minidist.intake import SPLITS, take_in
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 FILES = {
     "reddit": ("reddit_data.npz", "reddit_graph.npz"),
@@ -28,7 +30,7 @@ HOMES = {
 }
 
 
-def from_pyg(data: Data, name: str) -> Graph:
+def from_pyg(data: "Data", name: str) -> Graph:
     """The graph of a homogeneous ``Data`` with x, edge_index, y and the three masks.
 
     x may be sparse (made dense); y [N] or [N, 1] class numbers, or [N, C] of 0/1 for multi-label

@@ -53,7 +53,8 @@ def copy_rows(
 ) -> None:
     """``out[positions[i]] = table[ids[i] - first]`` for each i in ``picked`` (all where None).
 
-    One pass without a temporary. table [n, D] and out [R, D] of one type, C-contiguous.
+    One pass without a temporary. table [n, D] and out [R, D] of one dtype, C-contiguous; ids,
+    positions and picked int64.
     """
     picked = np.arange(len(ids)) if picked is None else picked
     if table.shape[1] * table.itemsize % 8 == 0:

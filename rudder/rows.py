@@ -32,7 +32,10 @@ def _words(rows: Array) -> Array:
 
 
 class Rows(Protocol):
-    """C rows. A minibatch's rows pass by on the host first, then on the training device."""
+    """C rows. A minibatch's rows pass by on the host first, then on the training device.
+
+    slots int32 or int64, positions int64 or int32, one each for a row; rows and x float32.
+    """
 
     def fill(self, slots: Ids, rows: Array) -> None:
         """Our row in ``slots[i]`` = ``rows[i]``, before the first minibatch."""

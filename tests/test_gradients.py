@@ -83,3 +83,14 @@ def test_a_rank_without_seeds_takes_part() -> None:
         return float(gradients.backward(loss, Moment(0, 0)))
 
     assert run_in_threads(step, 2) == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(("kinds", "told"), [((), "none"), (("float32", "float64"), "float64 on")])
+def test_parameters_that_no_one_message_carries(kinds: tuple[str, ...], told: str) -> None:
+    model = torch.nn.ModuleList(torch.nn.Linear(1, 1).to(getattr(torch, kind)) for kind in kinds)
+
+    def start(world: World) -> None:
+        with pytest.raises(ValueError, match=told):
+            GradientSum(model, world.group)
+
+    run_in_threads(start, 1)
