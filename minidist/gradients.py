@@ -28,7 +28,7 @@ class GradientSum:
         kinds = sorted({f"{p.dtype} on {p.device}" for p in self._parameters})
         if len(kinds) != 1:
             raise ValueError(
-                f"the model's trained parameters are {' and '.join(kinds) or 'none'}; gradients are "
+                f"parameters to train are {' and '.join(kinds) or 'none'}; their gradients are "
                 "summed in one message, of one dtype on one device: see model.to(...)"
             )
         with torch.no_grad():

@@ -32,7 +32,7 @@ class Group(ABC):
 
     @abstractmethod
     def all_gather(self, value: T, operation: str, moment: Moment = OUTSIDE) -> list[T]:
-        """Every rank's value (anything that pickles), in rank order: P of them. Raises PeerTimeout."""
+        """Every rank's value (anything that pickles), P in rank order. Raises PeerTimeout."""
 
     def barrier(self, operation: str, moment: Moment = OUTSIDE) -> None:
         """Wait for every rank. Raises PeerTimeout."""
