@@ -9,7 +9,8 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minidist.train import RunConfig, train_in_threads
+from minidist.job import train_in_threads
+from minidist.run_config import RunConfig
 from rudder.trace import Trace, read_traces
 from runnable.flags import require
 

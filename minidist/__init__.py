@@ -7,9 +7,27 @@ The commands are ``minidist.train`` and ``minidist.partition``. As a library:
     minidist.steered.steer                         a rudder buffer in front of a loader
 """
 
-from minidist.gradients import GradientSum
-from minidist.loader import Loader
-from minidist.parts import Parts
-from minidist.world import World, open_world
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minidist.gradients import GradientSum
+    from minidist.loader import Loader
+    from minidist.parts import Parts
+    from minidist.world import World, open_world
 
 __all__ = ["GradientSum", "Loader", "Parts", "World", "open_world"]
+_MODULES = {
+    "GradientSum": "minidist.gradients",
+    "Loader": "minidist.loader",
+    "Parts": "minidist.parts",
+    "World": "minidist.world",
+    "open_world": "minidist.world",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when asked for: commands that only look would wait for PyTorch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -12,8 +12,6 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from minidist.graph import Graph
 from minidist.intake import SPLITS, take_in
 
@@ -36,6 +34,9 @@ def from_pyg(data: "Data", name: str) -> Graph:
     x may be sparse (made dense); y [N] or [N, 1] class numbers, or [N, C] of 0/1 for multi-label
     tasks. Raises ValueError naming what the Data lacks, or what is wrong with its values.
     """
+    # Here, as PyG's datasets below: most graphs come from elsewhere, without waiting for PyTorch.
+    import torch
+
     missing = [key for key in ("x", "edge_index", "y", *SPLITS) if data.get(key) is None]
     if missing:
         hint = ""

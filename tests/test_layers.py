@@ -18,7 +18,7 @@ DOORS = {
     "sklearn": {"rudder/trainers.py"},
     "xgboost": {"rudder/deciders/classifier.py", "rudder/trainers.py"},
     "pytorch_tabnet": {"rudder/deciders/classifier.py", "rudder/trainers.py"},
-    "rudder": {"minidist/steered.py", "minidist/train.py"},
+    "rudder": {"minidist/steered.py", "minidist/run_config.py", "minidist/job.py"},
     "minidist": {"rudder/distilled/families.py"},
 }
 # What the rules below hold for; an entry of DOORS that is one of them speaks of the others.
@@ -53,7 +53,8 @@ FLOORS = (
     {"features", "sampler", "seeds", "batch"},
     {"loader", "models", "gradients", "prefetching"},
     {"evaluate", "checkpoint", "meter", "steered"},
-    {"trainer", "rehearse"},
+    {"trainer", "rehearse", "run_config"},
+    {"job"},
     {"train"},
 )
 RUDDER_FLOORS = (

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minidist.job import train_in_threads
+from minidist.run_config import RunConfig
 from minidist.summary import summary_table
-from minidist.train import RunConfig, train_in_threads
 from rudder.replay import replay_own
 from rudder.trace import read_traces
 from runnable.flags import from_args

@@ -15,10 +15,11 @@ from benchmarks.simulate.split import Split
 from benchmarks.simulate.steps import Steps, label_of
 from benchmarks.simulate.trainers import Played, Trainers
 from minidist.config import PartitionConfig
+from minidist.job import train, train_in_threads
 from minidist.partition import run as partition
 from minidist.parts import Parts
+from minidist.run_config import RunConfig
 from minidist.threads import run_in_threads
-from minidist.train import RunConfig, train, train_in_threads
 from minidist.transport.base import Op, Traffic
 from minidist.world import World
 from rudder.config import SteerConfig

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minidist.job import train_in_threads
 from minidist.meter import losses_sha256
+from minidist.run_config import RunConfig
 from minidist.summary import summary_table
-from minidist.train import RunConfig, train_in_threads
 from runnable.flags import from_args
 
 TINY = RunConfig(

@@ -11,7 +11,7 @@ from benchmarks.paper.kept import kept_or_made
 from benchmarks.paper.settings import PaperConfig, Variant
 from benchmarks.runs import parts_of
 from benchmarks.traces import NUM_PARTS, RECIPES
-from minidist.train import RunConfig
+from minidist.run_config import RunConfig
 from rudder.config import SteerConfig
 from rudder.deciders.base import Act, Decider
 from rudder.presets import capacity_of, make_decider, read_preset

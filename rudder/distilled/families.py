@@ -91,9 +91,10 @@ def record(families: Sequence[Family], seed: int = 0) -> list[Trace]:
 
 def _rehearse(family: Family, home: Path, seed: int) -> None:
     """Generate, partition and sample; the trace is in ``home`` then."""
+    from minidist.job import train_in_threads
     from minidist.partition import assign
+    from minidist.run_config import RunConfig
     from minidist.synthetic import SyntheticSpec, generate
-    from minidist.train import RunConfig, train_in_threads
     from minidist.writer import write_parts
 
     num_train = int(_SHARE_TRAINED * family.num_nodes)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidist.train import RunConfig, train_in_threads
+from minidist.job import train_in_threads
+from minidist.run_config import RunConfig
 from rudder.pages.buckets import Buckets
 from rudder.pages.markup import Markup, tag
 from rudder.pages.numerals import brief_seconds, seconds, short, ticks

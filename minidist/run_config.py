@@ -1,0 +1,22 @@
+"""RunConfig: the settings of a run, training's and steering's."""
+
+from dataclasses import dataclass
+
+from minidist.config import TrainConfig
+from rudder.config import SteerConfig
+from rudder.presets import read_preset
+from runnable.flags import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(SteerConfig, TrainConfig):
+    """Settings of ``python -m minidist.train``: training's and steering's."""
+
+    def __post_init__(self) -> None:
+        TrainConfig.__post_init__(self)
+        SteerConfig.__post_init__(self)
+        read_preset(self)
+        require(
+            self.trace is None or self.resume is None,
+            *("trace", self.trace, "no --resume: a trace begins at the first minibatch"),
+        )
