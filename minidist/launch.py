@@ -1,11 +1,17 @@
 """Launch: is a launcher around us, and if not, ranks of our own under mpiexec."""
 
+import array
+import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -43,6 +49,28 @@ def under_launcher() -> bool:
 def shows_progress() -> bool:
     """Whether somebody watches this rank's stderr on a terminal."""
     return _TERMINAL in os.environ or sys.stderr.isatty()
+
+
+def wait_for_readers(seconds: float) -> None:
+    """Flush stdout and stderr, and wait until their pipes are empty, at most so long.
+
+    A rank that aborts takes mpiexec along, and with it what mpiexec had yet to read: in 8 of 100
+    jobs the line that says why.
+    """
+    deadline = time.monotonic() + seconds
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, by us or by its reader
+            stream.flush()
+            while _unread(stream.fileno()) and time.monotonic() < deadline:
+                time.sleep(1e-3)
+
+
+def _unread(pipe: int) -> int:
+    """Bytes in a pipe that its reader has yet to read; 0 for what is no pipe."""
+    number = array.array("i", [0])
+    if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+        fcntl.ioctl(pipe, termios.FIONREAD, number)
+    return number[0]
 
 
 def launch_ranks(module: str, argv: list[str], ranks: int) -> int:

@@ -14,7 +14,7 @@ import torch
 
 from minidist.group import Group, LocalGroup, LocalHall
 from minidist.heartbeat import Heartbeats
-from minidist.launch import expected_size, launcher
+from minidist.launch import expected_size, launcher, wait_for_readers
 from minidist.rendezvous import meet_over_mpi, meet_over_torchrun
 from minidist.torch_group import TorchGroup
 from minidist.transport.base import PeerTimeout, Transport
@@ -24,6 +24,8 @@ from minidist.transport.mpi import MpiTransport, load_mpi, unlink_segments
 
 # Ranks that all meet the same bad input let rank 0 say so before they end the job.
 _HEAD_START_S = 0.3
+# How long the launcher may take to read why, before the job ends.
+_READ_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,8 +112,7 @@ def _end_job(error: BaseException, rank: int, mpi: Any) -> None:
     elif not isinstance(error, SystemExit):
         print(f"rank {rank} failed:", file=sys.stderr)
         traceback.print_exception(error)
-        sys.stderr.flush()
-    sys.stdout.flush()
+    wait_for_readers(_READ_S if mpi is not None else 0)
     if mpi is not None:
         unlink_segments()
         mpi.COMM_WORLD.Abort(code)
