@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,24 +100,30 @@ def _end_job(error: BaseException, rank: int, mpi: Any) -> None:
     code = 2 if isinstance(error, ValueError) else 1
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         code = error.code
-    if code == 2 and rank > 0:
-        time.sleep(_HEAD_START_S)
     if isinstance(error, KeyboardInterrupt):
         code = 128 + signal.SIGINT
-        if rank == 0:
-            print("stopped by Ctrl-C", file=sys.stderr, flush=True)
-    elif isinstance(error, ValueError | PeerTimeout):
-        who = "" if rank == 0 else f" (rank {rank})"
-        print(f"error{who}: {error}", file=sys.stderr, flush=True)
-    elif not isinstance(error, SystemExit):
-        print(f"rank {rank} failed:", file=sys.stderr)
-        traceback.print_exception(error)
+    if code == 2 and rank > 0:
+        time.sleep(_HEAD_START_S)
+    with suppress(OSError):  # whoever read what we print may be gone, and the job must end
+        _say(error, rank)
     wait_for_readers(_READ_S if mpi is not None else 0)
     if mpi is not None:
         unlink_segments()
         mpi.COMM_WORLD.Abort(code)
     # Stages and servers may sit in a collective that no peer will ever join.
     os._exit(code)
+
+
+def _say(error: BaseException, rank: int) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        if rank == 0:
+            print("stopped by Ctrl-C", file=sys.stderr)
+    elif isinstance(error, ValueError | PeerTimeout):
+        who = "" if rank == 0 else f" (rank {rank})"
+        print(f"error{who}: {error}", file=sys.stderr)
+    elif not isinstance(error, SystemExit):
+        print(f"rank {rank} failed:", file=sys.stderr)
+        traceback.print_exception(error)
 
 
 def _device(asked: str, local_rank: int, local_size: int) -> torch.device:

@@ -1,9 +1,13 @@
 """Imports go one way, and each outside system is imported in one place."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import minidist
 
 ROOT = Path(__file__).parent.parent
 # Outside systems, and the only files that may import them.
@@ -129,6 +133,20 @@ def test_imports_go_one_way(package: str) -> None:
             below = "rudder.pages" if name.startswith("rudder.pages") else name
             if below.startswith(f"{package}.") and below in FLOOR_OF:
                 assert FLOOR_OF[below] <= FLOOR_OF[module], f"{module} imports {below}"
+
+
+def test_commands_answer_without_pytorch() -> None:
+    """It takes seconds to import, which ``--help`` and starting ranks need not wait for."""
+    commands = "minidist.train, minidist.partition, rudder.replay, rudder.fit, rudder.report"
+    program = f"import sys, {commands}; print(*{{'torch', 'torch_geometric'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_public_names_are_found() -> None:
+    assert {name for name in minidist.__all__ if getattr(minidist, name)} <= set(dir(minidist))
+    with pytest.raises(AttributeError, match="no attribute 'Lader'"):
+        minidist.Lader  # noqa: B018
 
 
 def test_what_command_lines_share_imports_nothing_of_ours() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,22 @@ def test_a_rank_that_does_not_leave_is_named() -> None:
     code, output = start([*mpiexec(2), "-c", program]).finish()
     assert code == 1
     assert "rank 0 waited 2.0 s for rank 1 (leaving, outside the epochs)" in output
+
+
+def test_a_job_ends_also_where_nobody_reads_why() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    names = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    program = (
+        "from minidist.world import open_world\n"
+        "with open_world(device='cpu'):\n"
+        "    raise ValueError('nobody hears this')\n"
+    )
+    job = start([PYTHON, "-c", program], names)
+    assert job.process.stdout is not None
+    job.process.stdout.close()
+    assert job.process.wait(60) == 2
 
 
 def test_what_every_rank_rejects_is_said_once() -> None:
