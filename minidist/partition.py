@@ -37,6 +37,7 @@ from minidist.config import PartitionConfig
 from minidist.datasets import load_dataset
 from minidist.deal import deal
 from minidist.graph import Graph
+from minidist.launch import shows_progress
 from minidist.quality import Quality
 from minidist.stream import stream
 from minidist.tighten import tighten
@@ -183,13 +184,12 @@ def run(settings: PartitionConfig) -> None:
     check_writable(out, settings.overwrite)
     if settings.json is not None:
         _check_report(Path(settings.json))
-    graph = load_dataset(
-        settings.dataset, root=settings.data_root, seed=settings.seed, progress=True
-    )
+    seed, watched = settings.seed, shows_progress()
+    graph = load_dataset(settings.dataset, root=settings.data_root, seed=seed, progress=watched)
     directed, free = not is_symmetric(graph), memory.available_bytes()
     print(memory.describe(graph, settings.parts, settings.method, free, directed=directed))
     start = time.perf_counter()
-    assignment = assign(graph, settings.parts, settings.method, settings.seed, progress=True)
+    assignment = assign(graph, settings.parts, settings.method, seed, progress=watched)
     seconds = time.perf_counter() - start
     _print_report(assignment, seconds)
     write_parts(
@@ -198,11 +198,11 @@ def run(settings: PartitionConfig) -> None:
         assignment.part,
         halo_hops=settings.halo_hops,
         method=settings.method,
-        seed=settings.seed,
+        seed=seed,
         statistics=assignment.quality.statistics(),
         num_parts=settings.parts,
         overwrite=settings.overwrite,
-        progress=True,
+        progress=watched,
     )
     print(f"wrote {out}")
     if settings.json is not None:
