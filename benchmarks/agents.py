@@ -10,7 +10,6 @@ and generated families, none of which the embedded model was trained on. ``every
 ``after:best`` are the best single schedules for that cell, found by search.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from rudder.replay import replay, row_of
 from rudder.trace import Trace, read_traces
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
+from runnable.whole import write_json
 
 OTHERS = ("always", "never", "once", "mlp", "tabnet", "lr", "rf", "svm", "xgb", "llm")
 
@@ -202,9 +202,7 @@ def main() -> None:
     except ValueError as error:
         fail(error)
     if config.json is not None:
-        Path(config.json).write_text(
-            json.dumps({"config": asdict(config), "cells": records}, indent=1) + "\n"
-        )
+        write_json(config.json, {"config": asdict(config), "cells": records})
     print(cells_table(records))
     print()
     print(deciders_table(records))

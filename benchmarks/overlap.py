@@ -16,7 +16,6 @@
 """
 
 import itertools
-import json
 import statistics
 import subprocess
 import sys
@@ -47,6 +46,7 @@ from rudder.snapshot import Context
 from rudder.trace import Trace
 from runnable.flags import fail, flag, parse
 from runnable.table import render
+from runnable.whole import write_json
 
 POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
 
@@ -258,7 +258,7 @@ def main() -> None:
     print(render(list(beside.items())))
     if config.json is not None:
         found = {"own": costs, "touch": touch, "beside": beside}
-        Path(config.json).write_text(json.dumps(found, indent=1) + "\n")
+        write_json(config.json, found)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ best ``every:n`` and the best ``after:n`` for that graph and buffer are found by
 would find.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from rudder.presets import read_preset
 from rudder.replay import Replayed, grid_table, replay, row_of
 from rudder.trace import Trace
 from runnable.flags import fail, flag, parse
+from runnable.whole import write_json
 
 BUFFERED = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
 NUMBERS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
@@ -110,9 +110,7 @@ def main() -> None:
         fail(error)
     print(grid_table(rows))
     if config.json is not None:
-        Path(config.json).write_text(
-            json.dumps({"config": asdict(config), "grid": rows}, indent=1) + "\n"
-        )
+        write_json(config.json, {"config": asdict(config), "grid": rows})
 
 
 if __name__ == "__main__":

@@ -5,44 +5,26 @@ to keep: the model, the optimizer, where we are, and the losses so far are enoug
 changes no loss; its ids are kept beside, so that a resumed run need not fill it anew.
 """
 
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from minidist.transport.base import Moment
+from runnable.whole import whole
 
 VERSION = 2
 _FILE = "checkpoint.pt"
 
 
-def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
 def save_prefetching(folder: Path, rank: int, state: dict[str, NDArray[Any]]) -> None:
     """Write what one rank's prefetching keeps to ``folder/prefetch-rank<r>.npz``."""
-
-    def write(file: BinaryIO) -> None:
-        np.savez(file, **state)  # type: ignore[arg-type]
-
     if state:
-        _write_whole(folder / f"prefetch-rank{rank}.npz", write)
+        with whole(folder / f"prefetch-rank{rank}.npz") as partial, partial.open("wb") as file:
+            np.savez(file, **state)  # type: ignore[arg-type]
 
 
 def load_prefetching(folder: Path, rank: int) -> dict[str, NDArray[Any]]:
@@ -79,7 +61,8 @@ class Checkpoint:
     def save(self, folder: Path) -> None:
         """Write ``folder/checkpoint.pt``, whole or not at all."""
         state = {**vars(self), "moment": tuple(self.moment), "version": VERSION}
-        _write_whole(folder / _FILE, lambda file: torch.save(state, file))
+        with whole(folder / _FILE) as partial:
+            torch.save(state, partial)
 
     @classmethod
     def load(cls, folder: Path, settings: dict[str, Any]) -> "Checkpoint":

@@ -1,7 +1,5 @@
 """Job: one run on ranks that are there: its parts, its loader and prefetching, what it leaves."""
 
-import json
-import os
 import sys
 import tempfile
 from contextlib import closing
@@ -25,6 +23,7 @@ from minidist.trainer import Trainer, describe
 from minidist.world import World
 from rudder.presets import read_preset
 from rudder.report import write_report
+from runnable.whole import require_writable, write_json
 
 # Minibatches that sampling and fetching may each be in front of training.
 _AHEAD = 2
@@ -103,9 +102,7 @@ def _prefetching(
 def _write(summary: dict[str, Any], paths: list[Path]) -> None:
     """Leave the summary in the files that were asked for, whole or not at all."""
     for path in paths:
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(summary, indent=1) + "\n")
-        os.replace(partial, path)
+        write_json(path, summary)
 
 
 def _check_outputs(config: RunConfig, out: Path | None) -> None:
@@ -118,7 +115,7 @@ def _check_outputs(config: RunConfig, out: Path | None) -> None:
         raise ValueError(f"--out {out}: cannot be written: {error.strerror}") from None
     try:
         if config.json is not None:
-            Path(config.json).open("a").close()
+            require_writable(config.json)
     except OSError as error:
         raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
 

@@ -10,7 +10,6 @@ A graph that METIS has no memory for:
     python -m minidist.partition --dataset npz:big.npz --parts 8 --method stream --out parts8
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from minidist.stream import stream
 from minidist.tighten import tighten
 from minidist.writer import check_writable, write_parts
 from runnable.flags import fail, parse
+from runnable.whole import require_writable, write_json
 
 # Graphs of fewer edges are started from many METIS runs, up to this many edges in all.
 SEARCH_EDGES = 16_000_000
@@ -170,20 +170,15 @@ def _print_report(assignment: Assignment, seconds: float) -> None:
     print(f"assigned in {seconds:.1f} s")
 
 
-def _check_report(file: Path) -> None:
-    """Raise ValueError now rather than after the long work."""
-    try:
-        file.open("a").close()
-    except OSError as error:
-        raise ValueError(f"--json {file}: cannot write: {error.strerror}") from None
-
-
 def run(settings: PartitionConfig) -> None:
     """Load, assign, report, write. Raises ValueError on bad input."""
     out = Path(settings.out)
     check_writable(out, settings.overwrite)
-    if settings.json is not None:
-        _check_report(Path(settings.json))
+    try:
+        if settings.json is not None:
+            require_writable(settings.json)
+    except OSError as error:
+        raise ValueError(f"--json {settings.json}: cannot write: {error.strerror}") from None
     seed, watched = settings.seed, shows_progress()
     graph = load_dataset(settings.dataset, root=settings.data_root, seed=seed, progress=watched)
     directed, free = not is_symmetric(graph), memory.available_bytes()
@@ -207,8 +202,7 @@ def run(settings: PartitionConfig) -> None:
     print(f"wrote {out}")
     if settings.json is not None:
         report = {"config": vars(settings), "seconds": round(seconds, 3)}
-        text = json.dumps({**report, **assignment.quality.statistics()}, indent=1)
-        Path(settings.json).write_text(text + "\n")
+        write_json(settings.json, {**report, **assignment.quality.statistics()})
 
 
 def main() -> None:

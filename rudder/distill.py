@@ -13,7 +13,6 @@ Beside the model FILE.gguf stands its card, FILE.json. The same arguments make t
 """
 
 import hashlib
-import json
 import os
 import tempfile
 import time
@@ -40,6 +39,7 @@ from rudder.presets import CLASSIFIERS
 from rudder.trace import Trace, read_traces
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
+from runnable.whole import write_json
 
 SHAPE = LlamaShape(dim=64, layers=3, heads=4, kv_heads=2, ff=192, context=512)
 BUFFERS = (0.02, 0.05, 0.1, 0.25)
@@ -231,10 +231,7 @@ def main() -> None:
         card = distill(config)
     except ValueError as error:
         fail(error)
-    beside = Path(config.out).with_suffix(".json")
-    partial = beside.with_suffix(".partial")
-    partial.write_text(json.dumps(card, indent=1) + "\n")
-    os.replace(partial, beside)
+    write_json(Path(config.out).with_suffix(".json"), card)
     print(card_table(card))
 
 

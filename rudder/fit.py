@@ -34,6 +34,7 @@ from rudder.trace import Trace, read_traces
 from rudder.trainers import Trained, train
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
+from runnable.whole import write_json
 
 Predictions = dict[str, NDArray[np.int64]]
 
@@ -232,9 +233,7 @@ def run(config: FitConfig) -> tuple[list[dict[str, Any]], str]:
     about = {"config": asdict(config), "scores": scores, "note": note}
     fitted.write(Path(config.out), about)
     if config.json is not None:
-        partial = Path(f"{config.json}.partial")
-        partial.write_text(json.dumps(about, indent=1))
-        os.replace(partial, config.json)
+        write_json(config.json, about)
     return scores, note
 
 

@@ -11,8 +11,6 @@ demand-filled buffer of that size would have moved (Belady), and C/b: no buffer 
 filled before a minibatch of b rows can hit more than C/b of it.
 """
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -39,6 +37,7 @@ from rudder.steering import Counters, Steering
 from rudder.trace import Trace, read_traces
 from runnable.flags import fail, flag, parse, positional
 from runnable.table import render
+from runnable.whole import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,9 +220,7 @@ def main() -> None:
     try:
         rows = list(grid(config))
         if config.json is not None:
-            partial = Path(f"{config.json}.partial")
-            partial.write_text(json.dumps({"config": asdict(config), "grid": rows}, indent=1))
-            os.replace(partial, config.json)
+            write_json(config.json, {"config": asdict(config), "grid": rows})
     except (ValueError, OSError) as error:
         fail(error)
     print(grid_table(rows))

@@ -9,7 +9,6 @@ A run is a folder of ``minidist.train --out``; one that did not finish is shown 
 The page is one file that needs no network: send it, or open it where it is.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from rudder.pages.runs import read_run
 from rudder.pages.standings import read_grid
 from rudder.pages.trials import try_policies
 from runnable.flags import fail, flag, parse, positional
+from runnable.whole import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,7 @@ def write_report(
         rows += try_policies(trace)
     text = page(runs, rows)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    # An answer may hold half of a surrogate pair, which no file can.
-    partial.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(partial, out)
+    write_text(out, text)
 
 
 def main() -> None:

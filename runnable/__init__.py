@@ -1,1 +1,1 @@
-"""What every ``python -m`` here shares: flags made from a dataclass, tables for people."""
+"""What each ``python -m`` here shares: flags from a dataclass, tables for people, whole files."""

@@ -13,7 +13,6 @@ with the fastest and the slowest. A cell's limit is max(compute, fewest bytes / 
 hosts share, need that long to sample, gather and train, whatever the links are.
 """
 
-import json
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from minidist.config import TrainConfig
 from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
 from runnable.flags import fail, flag, parse, require
+from runnable.whole import write_json, write_text
 
 SWEPT = ("buffer", "batch_size", "hosts", "rate", "decider_mode", "hidden", "topology", "graph")
 MODES, TOPOLOGIES = ("async", "sync"), ("partitioned", "replicated")
@@ -138,10 +138,9 @@ def main() -> None:
             raise HostsError(f"there can be no hosts here: {lacking} is missing")
         records = measure(config)
         if config.json is not None:
-            text = json.dumps({"config": asdict(config), "cells": records}, indent=1)
-            Path(config.json).write_text(text + "\n")
+            write_json(config.json, {"config": asdict(config), "cells": records})
         if config.figure is not None:
-            Path(config.figure).write_text(draw(records, config.swept))
+            write_text(config.figure, draw(records, config.swept))
     except (ValueError, HostsError) as error:
         fail(error)
     except Unequal as error:

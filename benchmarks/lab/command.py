@@ -19,7 +19,6 @@ crossed each host's link are on stderr: rows that were sent are among them.
 Everything is taken down afterwards, also on Ctrl-C and kill; after kill -9, by the next start.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -47,6 +46,7 @@ from benchmarks.lab.hosts import (
 )
 from runnable.flags import fail, flag, parse, require
 from runnable.table import render
+from runnable.whole import write_json
 
 # A command that is asked to stop has this long until it is killed.
 _GRACE_S = 5.0
@@ -114,7 +114,7 @@ def main() -> NoReturn:
         raise SystemExit(stopped.exit_code) from None
     print(summary_table(config, outcome), file=sys.stderr, flush=True)
     if config.json is not None:
-        Path(config.json).write_text(json.dumps(summary(config, command, outcome), indent=2) + "\n")
+        write_json(config.json, summary(config, command, outcome))
     raise SystemExit(outcome.exit_code)
 
 

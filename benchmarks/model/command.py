@@ -62,6 +62,7 @@ from benchmarks.paper.chart import figure
 from benchmarks.traces import check_graph
 from minidist.parts import Parts
 from runnable.flags import fail, flag, parse, require
+from runnable.whole import write_json, write_text
 
 _CORES = cores_for(1)
 # Of ranks to a core, where threads take from each other; on more cores no such run is made.
@@ -239,8 +240,8 @@ def main() -> None:
         if rows:
             print(f"\n{scale_table(rows)}")
         if config.json is not None:
-            Path(config.json).write_text(json.dumps(report, indent=1) + "\n")
+            write_json(config.json, report)
         if config.figure is not None:
-            Path(config.figure).write_text(figure(_TITLE, panels(checks, rows)))
+            write_text(config.figure, figure(_TITLE, panels(checks, rows)))
     except (ValueError, OSError, HostsError) as error:
         fail(error)

@@ -17,6 +17,7 @@ from benchmarks.lab.hosts import bits_per_second, hosts
 from benchmarks.model.costs import Amounts
 from benchmarks.runs import train
 from runnable.flags import require
+from runnable.whole import write_json
 
 STAGES = ("sample_s", "fetch_s", "train_s")
 
@@ -91,7 +92,7 @@ def measure(
         times = _times(Path(out), place.ranks) if logged else {}
     folder.mkdir(parents=True, exist_ok=True)
     lists = {name: values.tolist() for name, values in times.items()}
-    file.write_text(json.dumps({"run": key, "summary": summary, "times": lists}) + "\n")
+    write_json(file, {"run": key, "summary": summary, "times": lists})
     return Measured(place=place, summary=summary, times=times)
 
 

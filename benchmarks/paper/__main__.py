@@ -9,7 +9,6 @@ An exhibit that cannot run does not stop the others; the exit code is then 1.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,6 +32,7 @@ from benchmarks.paper import (
 from benchmarks.paper.page import index
 from benchmarks.paper.settings import PaperConfig
 from runnable.flags import fail, flag, parse, require
+from runnable.whole import write_text
 
 # In the paper's order.
 _MODULES = (
@@ -74,9 +74,8 @@ def write_page(out: Path, failed: Mapping[str, str]) -> Path:
             reports.append(exhibit.report(kept["rows"], kept["settings"]))
             figures[name] = exhibit.draw(kept["rows"])
     out.mkdir(parents=True, exist_ok=True)
-    page, partial = out / "index.html", out / ".index.html.partial"
-    partial.write_text(index(reports, figures, failed), encoding="utf-8")
-    os.replace(partial, page)
+    page = out / "index.html"
+    write_text(page, index(reports, figures, failed))
     return page
 
 

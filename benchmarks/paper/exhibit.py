@@ -4,8 +4,6 @@ NAME.json   settings, rows, claims with verdicts, the table
 NAME.svg    the figure, for light and dark
 """
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from benchmarks.paper.settings import PaperConfig
 from benchmarks.traces import available
 from runnable.flags import fail, parse
 from runnable.table import render
+from runnable.whole import write_json, write_text
 
 HOLDS, PARTLY, FAILS, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 
@@ -150,8 +149,8 @@ class Exhibit:
         report = self.report(rows, asdict(config))
         out = Path(config.out)
         out.mkdir(parents=True, exist_ok=True)
-        _write(out / f"{self.name}.svg", figure(self.title, self.draw(rows)))
-        _write(out / f"{self.name}.json", json.dumps(report, indent=1) + "\n")
+        write_text(out / f"{self.name}.svg", figure(self.title, self.draw(rows)))
+        write_json(out / f"{self.name}.json", report)
         return report
 
     def main(self, doc: str | None) -> None:
@@ -182,9 +181,3 @@ def shown(report: dict[str, Any]) -> str:
         words += ["", f"paper: {claim['paper']}", f"here:  {claim['here']}"]
         words += [f"       -> {claim['verdict']}"]
     return "\n".join(words)
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)

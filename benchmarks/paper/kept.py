@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import minidist
 import rudder
 from benchmarks.paper.settings import PaperConfig
 from rudder.agent.models import EMBEDDED
+from runnable.whole import write_json
 
 
 def kept_or_made(
@@ -26,9 +26,7 @@ def kept_or_made(
         return kept
     made = make()
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"settings": named, "figures": made}, indent=1) + "\n")
-    os.replace(partial, file)
+    write_json(file, {"settings": named, "figures": made})
     return made
 
 

@@ -30,6 +30,7 @@ from minidist.models import build_model
 from minidist.parts import Parts
 from runnable.flags import fail
 from runnable.table import render
+from runnable.whole import write_json
 
 STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
 
@@ -206,7 +207,7 @@ def report(
         sys.exit(130)
     print(describe(found))
     if file is not None:
-        Path(file).write_text(json.dumps(found, indent=1) + "\n")
+        write_json(file, found)
 
 
 def summarize(peer: str, runs: Sequence[Run]) -> list[dict[str, Any]]:

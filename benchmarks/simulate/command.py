@@ -35,6 +35,7 @@ from minidist.parts import Parts
 from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
 from runnable.flags import fail, flag, parse, require
+from runnable.whole import write_json, write_text
 
 _TITLE = "Many trainers, simulated from traces"
 
@@ -108,7 +109,7 @@ def simulate(config: SimulateConfig) -> Iterator[dict[str, Any]]:
         kept = Path(config.folder) / name
         if not kept.exists():
             scale = _scale(config, split.parts(count, Path(config.folder)))
-            kept.write_text(json.dumps(scale) + "\n")
+            write_json(kept, scale)
         yield json.loads(kept.read_text())
 
 
@@ -151,9 +152,9 @@ def main() -> None:
             scales.append(scale)
             if config.json is not None:
                 found = {"benchmark": "simulate", "config": asdict(config), "scales": scales}
-                Path(config.json).write_text(json.dumps(found) + "\n")
+                write_json(config.json, found)
         if config.figure is not None:
-            Path(config.figure).write_text(figure(_TITLE, panels(scales)))
+            write_text(config.figure, figure(_TITLE, panels(scales)))
     except (ValueError, OSError) as error:
         fail(error)
     print(table(scales))
