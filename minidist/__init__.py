@@ -26,11 +26,13 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, imported when asked for: commands that only look would wait for PyTorch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:  # or type checkers would believe in any name
+
+    def __getattr__(name: str) -> Any:
+        """A public name, imported when asked for: who asks for help does not wait for PyTorch."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
