@@ -217,6 +217,7 @@ def test_bad_input_exits_with_2_and_one_line(words: str) -> None:
     done = subprocess.run([*command, *words.split()], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("error: ") == 1
+    assert "Abort(" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
