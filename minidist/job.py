@@ -72,9 +72,10 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
                 summary = run.run()
             prefetching.finish()
     if world.rank == 0:
-        _write(summary, [Path(config.json)] if config.json else [])
+        if config.json is not None:
+            write_json(config.json, summary)
         if out is not None:
-            _write(summary, [out / "summary.json"])
+            write_json(out / "summary.json", summary)
             _write_page(out)
         if not quiet:
             print(f"\n{summary_table(summary)}", flush=True)
@@ -97,12 +98,6 @@ def _prefetching(
         log=events.write,
         run={"dataset": parts.name, **asdict(config)},
     )
-
-
-def _write(summary: dict[str, Any], paths: list[Path]) -> None:
-    """Leave the summary in the files that were asked for, whole or not at all."""
-    for path in paths:
-        write_json(path, summary)
 
 
 def _check_outputs(config: RunConfig, out: Path | None) -> None:

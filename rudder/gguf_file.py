@@ -4,13 +4,14 @@ V vocabulary; D width; H heads; K key-value heads; F hidden width of the feed-fo
 The only file that imports gguf (extra: distill). The bytes depend on the arguments alone.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from runnable.whole import whole
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 
@@ -94,38 +95,37 @@ def write_llama_gguf(
 
     _check(shape, weights, vocabulary)
     stored = gguf.GGMLQuantizationType[kind]
-    partial = Path(f"{path}.partial")
-    writer = gguf.GGUFWriter(partial, architecture)
-    writer.add_name(name)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.dim)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.ff)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_dimension_count(shape.dim // shape.heads)
-    writer.add_rope_freq_base(shape.rope_theta)
-    writer.add_layer_norm_rms_eps(shape.norm_eps)
-    writer.add_vocab_size(len(vocabulary.tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")  # each digit apart
-    writer.add_token_list(list(vocabulary.tokens))
-    writer.add_token_types(list(vocabulary.types))
-    writer.add_token_merges(list(vocabulary.merges))
-    writer.add_bos_token_id(vocabulary.begin)
-    writer.add_eos_token_id(vocabulary.end)
-    writer.add_add_bos_token(False)
-    if chat_template is not None:
-        writer.add_chat_template(chat_template)
-    for key in weight_shapes(shape, len(vocabulary.tokens)):
-        weight = np.ascontiguousarray(weights[key], np.float32)
-        form = stored if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(key, gguf.quants.quantize(weight, form), raw_dtype=form)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(partial, path)
+    with whole(path) as partial:
+        writer = gguf.GGUFWriter(partial, architecture)
+        writer.add_name(name)
+        writer.add_context_length(shape.context)
+        writer.add_embedding_length(shape.dim)
+        writer.add_block_count(shape.layers)
+        writer.add_feed_forward_length(shape.ff)
+        writer.add_head_count(shape.heads)
+        writer.add_head_count_kv(shape.kv_heads)
+        writer.add_rope_dimension_count(shape.dim // shape.heads)
+        writer.add_rope_freq_base(shape.rope_theta)
+        writer.add_layer_norm_rms_eps(shape.norm_eps)
+        writer.add_vocab_size(len(vocabulary.tokens))
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("smollm")  # each digit apart
+        writer.add_token_list(list(vocabulary.tokens))
+        writer.add_token_types(list(vocabulary.types))
+        writer.add_token_merges(list(vocabulary.merges))
+        writer.add_bos_token_id(vocabulary.begin)
+        writer.add_eos_token_id(vocabulary.end)
+        writer.add_add_bos_token(False)
+        if chat_template is not None:
+            writer.add_chat_template(chat_template)
+        for key in weight_shapes(shape, len(vocabulary.tokens)):
+            weight = np.ascontiguousarray(weights[key], np.float32)
+            form = stored if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
+            writer.add_tensor(key, gguf.quants.quantize(weight, form), raw_dtype=form)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
 
 
 def _check(
