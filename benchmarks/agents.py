@@ -21,13 +21,13 @@ from tqdm import tqdm
 from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import RECIPES, graphs_of
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
 from rudder.presets import read_preset
-from rudder.replay import replay, row_of
-from rudder.trace import Trace, read_traces
-from runnable.flags import fail, flag, parse, require
-from runnable.table import render
-from runnable.whole import write_json
+from rudder.replay.grid import replay, row_of
+from rudder.replay.trace import Trace, read_traces
 
 OTHERS = ("always", "never", "once", "mlp", "tabnet", "lr", "rf", "svm", "xgb", "llm")
 

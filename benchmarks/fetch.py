@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lab.hosts import hosts, missing
-from minidist.book import Ids, PartitionBook
-from minidist.features import OwnersRows
-from minidist.host import reachable_address
-from minidist.row_server import RowServer
-from minidist.rows import copy_rows
-from minidist.transport.base import Moment
-from minidist.world import World, open_world
+from minidist.comm.host import reachable_address
+from minidist.comm.world import World, open_world
+from minidist.moment import Moment
+from minidist.store.feature_store import OwnersRows
+from minidist.store.partition_book import Ids, PartitionBook
+from minidist.store.row_copy import copy_rows
+from minidist.store.row_server import RowServer
 
 NUM_ROWS, WIDTH, NUM_NODES = 8192, 100, 200_000
 RATE = "1gbit"

@@ -34,19 +34,19 @@ from tqdm import tqdm
 
 from benchmarks.powerlaw import benchmark_step
 from benchmarks.traces import record
-from minidist.models import loss_sum
-from minidist.rows import copy_rows
+from minidist.store.row_copy import copy_rows
+from minidist.training.models import loss_sum
+from rudder.buffer.rows import HostRows
+from rudder.cli.flags import fail, flag, parse
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
-from rudder.play import play
+from rudder.observations import Context
 from rudder.presets import make_decider, read_preset
-from rudder.replay import steering_of
-from rudder.rows import HostRows
-from rudder.snapshot import Context
-from rudder.trace import Trace
-from runnable.flags import fail, flag, parse
-from runnable.table import render
-from runnable.whole import write_json
+from rudder.replay.grid import steering_of
+from rudder.replay.play import play
+from rudder.replay.trace import Trace
 
 POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from minidist import memory
-from minidist.adjacency import Adjacency
-from minidist.bounds import LOADS
-from minidist.datasets import load_dataset
+from minidist.data.datasets import load_dataset
+from minidist.data.synthetic import SyntheticSpec, generate
 from minidist.graph import Graph
-from minidist.partition import assign, plain_metis
-from minidist.quality import Quality
-from minidist.synthetic import SyntheticSpec, generate
-from runnable.flags import fail, flag, parse, require
+from minidist.partition import memory_estimate as memory
+from minidist.partition.adjacency import Adjacency
+from minidist.partition.balance_limits import LOADS
+from minidist.partition.partition_stats import Quality
+from minidist.partition.partitioner import assign, plain_metis
+from rudder.cli.flags import fail, flag, parse, require
 
 METHODS = ("plain", "metis", "stream", "random")
 ARRAYS = ("indptr", "indices", "train_mask")

@@ -17,13 +17,13 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.traces import graphs_of, record
-from rudder.belady import belady_rows
+from rudder.cli.flags import fail, flag, parse
+from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
 from rudder.presets import read_preset
-from rudder.replay import Replayed, grid_table, replay, row_of
-from rudder.trace import Trace
-from runnable.flags import fail, flag, parse
-from runnable.whole import write_json
+from rudder.replay.belady import belady_rows
+from rudder.replay.grid import Replayed, grid_table, replay, row_of
+from rudder.replay.trace import Trace
 
 BUFFERED = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
 NUMBERS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)

@@ -2,13 +2,13 @@
 edges, a minibatch of it, and a model to train on that.
 """
 
-from minidist.batch import MiniBatch
+from minidist.comm.world import local_worlds
+from minidist.data.synthetic import PRESETS, generate
 from minidist.graph import Graph
-from minidist.loader import Loader
-from minidist.models import GNN, build_model
-from minidist.shard import whole
-from minidist.synthetic import PRESETS, generate
-from minidist.world import local_worlds
+from minidist.sampling.batch import MiniBatch
+from minidist.sampling.loader import Loader
+from minidist.store.shard import whole
+from minidist.training.models import GNN, build_model
 
 NUM_SEEDS = 1000
 FANOUTS = (10, 25)

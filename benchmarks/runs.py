@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.lab.hosts import cores_for
 from benchmarks.traces import dataset_of
 from minidist.config import PartitionConfig
-from minidist.partition import run as partition
-from minidist.parts import Parts
+from minidist.partition.partitioner import run as partition
+from minidist.store.partition_dir import Parts
 
 
 def parts_of(graph: str, num_parts: int, folder: Path) -> Path:

@@ -26,12 +26,12 @@ import numpy as np
 from numba import njit
 
 from benchmarks.powerlaw import FANOUTS, NUM_SEEDS, benchmark_graph
-from minidist.book import Ids
-from minidist.draw import draw_neighbors_plain, hop_key, place_nodes_plain
 from minidist.graph import Graph
-from minidist.sampler import NeighborSampler
-from minidist.shard import whole
-from minidist.transport.base import Moment
+from minidist.moment import Moment
+from minidist.sampling.kernels import draw_neighbors_plain, hop_key, place_nodes_plain
+from minidist.sampling.neighbor_sampler import NeighborSampler
+from minidist.store.partition_book import Ids
+from minidist.store.shard import whole
 
 _DGL = """
 import sys, time, json, statistics, types, numpy as np, torch

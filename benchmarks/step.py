@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.powerlaw import benchmark_step
-from minidist.models import loss_sum
+from minidist.training.models import loss_sum
 
 
 def main() -> None:

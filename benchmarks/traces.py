@@ -9,10 +9,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minidist.job import train_in_threads
+from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
-from rudder.trace import Trace, read_traces
-from runnable.flags import require
+from rudder.cli.flags import require
+from rudder.replay.trace import Trace, read_traces
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NUM_PARTS = 4

@@ -11,18 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minidist.gradients import GradientSum
-    from minidist.loader import Loader
-    from minidist.parts import Parts
-    from minidist.world import World, open_world
+    from minidist.comm.world import World, open_world
+    from minidist.sampling.loader import Loader
+    from minidist.store.partition_dir import Parts
+    from minidist.training.gradients import GradientSum
 
 __all__ = ["GradientSum", "Loader", "Parts", "World", "open_world"]
 _MODULES = {
-    "GradientSum": "minidist.gradients",
-    "Loader": "minidist.loader",
-    "Parts": "minidist.parts",
-    "World": "minidist.world",
-    "open_world": "minidist.world",
+    "GradientSum": "minidist.training.gradients",
+    "Loader": "minidist.sampling.loader",
+    "Parts": "minidist.store.partition_dir",
+    "World": "minidist.comm.world",
+    "open_world": "minidist.comm.world",
 }
 
 

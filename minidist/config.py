@@ -1,8 +1,8 @@
-"""The settings of minidist's runnables: one frozen dataclass each (see ``runnable.flags``)."""
+"""The settings of minidist's runnables: one frozen dataclass each (see ``rudder.cli.flags``)."""
 
 from dataclasses import dataclass
 
-from runnable.flags import flag, require
+from rudder.cli.flags import flag, require
 
 METHODS = ("metis", "random", "stream")
 

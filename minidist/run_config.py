@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from minidist.config import TrainConfig
+from rudder.cli.flags import require
 from rudder.config import SteerConfig
 from rudder.presets import read_preset
-from runnable.flags import require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from minidist.loader import Loader
-from minidist.parts import Parts
-from minidist.world import World
+from minidist.comm.world import World
+from minidist.sampling.loader import Loader
+from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig
+from rudder.observations import Facts
 from rudder.policies.base import Prior
 from rudder.prefetcher import Prefetcher
 from rudder.presets import capacity_of, read_preset
-from rudder.snapshot import Facts
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
 PRESAMPLED = 50

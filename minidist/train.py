@@ -23,9 +23,9 @@ SeedSchedule -> NeighborSampler -> DistFeatures -> GNN -> GradientSum -> Adam
 
 import sys
 
-from minidist.launch import launch_ranks, under_launcher
+from minidist.comm.launch import launch_ranks, under_launcher
 from minidist.run_config import RunConfig
-from runnable.flags import fail, parse
+from rudder.cli.flags import fail, parse
 
 
 def main() -> None:
@@ -43,8 +43,8 @@ def start(config: RunConfig) -> int:
     if config.transport != "local" and not under_launcher() and ranks > 1:
         return launch_ranks("minidist.train", sys.argv[1:], ranks)
     # PyTorch and PyG take seconds to import: who asks for help or starts ranks does not wait.
-    from minidist.job import train, train_in_threads
-    from minidist.world import open_world
+    from minidist.comm.world import open_world
+    from minidist.run import train, train_in_threads
 
     if config.transport == "local":
         train_in_threads(config)

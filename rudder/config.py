@@ -1,8 +1,8 @@
-"""The settings of steering, for training and for replay (see ``runnable.flags``)."""
+"""The settings of steering, for training and for replay (see ``rudder.cli.flags``)."""
 
 from dataclasses import dataclass
 
-from runnable.flags import flag, require
+from rudder.cli.flags import flag, require
 
 
 @dataclass(frozen=True, kw_only=True)

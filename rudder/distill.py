@@ -25,21 +25,21 @@ import numpy as np
 import torch
 
 from rudder.agent.llama import LlamaEngine
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json
 from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE
-from rudder.distilled.exam import Answers, ask, ask_transformer, score
-from rudder.distilled.families import HELD_OUT, TRAINED, record
-from rudder.distilled.teaching import REASONS, make_lessons, teach, write_prompt
-from rudder.distilled.transformer import Transformer
-from rudder.distilled.vocabulary import TEMPLATE, learn_vocabulary
-from rudder.examples import Example, gather
 from rudder.fit import Predictions, fit, majority, require_ours
-from rudder.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
-from rudder.lessons import lessons_of
+from rudder.learn.dataset import lessons_of
+from rudder.learn.exam import Answers, ask, ask_transformer, score
+from rudder.learn.gguf_writer import LlamaShape, Vocabulary, write_llama_gguf
+from rudder.learn.graph_families import HELD_OUT, TRAINED, record
+from rudder.learn.labelled_moments import Example, gather
+from rudder.learn.teaching import REASONS, make_lessons, teach, write_prompt
+from rudder.learn.transformer import Transformer
+from rudder.learn.vocabulary import TEMPLATE, learn_vocabulary
 from rudder.presets import CLASSIFIERS
-from rudder.trace import Trace, read_traces
-from runnable.flags import fail, flag, parse, require
-from runnable.table import render
-from runnable.whole import write_json
+from rudder.replay.trace import Trace, read_traces
 
 SHAPE = LlamaShape(dim=64, layers=3, heads=4, kv_heads=2, ff=192, context=512)
 BUFFERS = (0.02, 0.05, 0.1, 0.25)

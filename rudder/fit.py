@@ -25,16 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json
 from rudder.deciders.classifier import SUFFIXES, TARGETS, VERSION
 from rudder.deciders.inputs import NAMES
-from rudder.examples import gather
-from rudder.lessons import LABELS, Lessons, lessons_of, split
+from rudder.learn.classifiers import Trained, train
+from rudder.learn.dataset import LABELS, Lessons, lessons_of, split
+from rudder.learn.labelled_moments import gather
 from rudder.presets import CLASSIFIERS
-from rudder.trace import Trace, read_traces
-from rudder.trainers import Trained, train
-from runnable.flags import fail, flag, parse, require
-from runnable.table import render
-from runnable.whole import write_json
+from rudder.replay.trace import Trace, read_traces
 
 Predictions = dict[str, NDArray[np.int64]]
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rudder.buffer.rows import DeviceRows, HostRows
+from rudder.cached_store import BufferedRows, Inner
 from rudder.config import SteerConfig
-from rudder.deciding import Inline
-from rudder.judge import Tally, decisions
-from rudder.ledger import Ledger
+from rudder.deciders.inline import Inline
+from rudder.deciders.judge import Tally, decisions
+from rudder.deciders.ledger import Ledger
+from rudder.deciders.worker import Worker
+from rudder.observations import Facts, Outcome, hits_trend, moved_trend
+from rudder.planner import Counters, Steering
 from rudder.policies.base import Prior
 from rudder.presets import Preset, make_decider, make_policy
-from rudder.recorder import Recorder
-from rudder.rows import DeviceRows, HostRows
-from rudder.snapshot import Facts, Outcome, hits_trend, moved_trend
-from rudder.source import BufferedRows, Inner
-from rudder.steering import Counters, Steering
-from rudder.worker import Worker
+from rudder.replay.recorder import Recorder
 
 Log = Callable[..., None]
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rudder.buffer import Buffer
+from rudder.buffer.index import Buffer
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciders.fixed import fixed_decider
+from rudder.observations import Facts
 from rudder.policies.base import Policy, Prior
 from rudder.policies.demand import LfuPolicy, LruPolicy
 from rudder.policies.lookahead import LookaheadPolicy
 from rudder.policies.massivegnn import MassiveGNNPolicy
 from rudder.policies.score import ScorePolicy
 from rudder.policies.static import DegreePolicy, VipPolicy
-from rudder.snapshot import Facts
 
 Log = Callable[[dict[str, Any]], None]
 

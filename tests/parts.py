@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from minidist.comm.world import World
 from minidist.graph import Graph
-from minidist.parts import Parts
-from minidist.shard import Shard
-from minidist.world import World
-from minidist.writer import write_parts
+from minidist.partition.writer import write_parts
+from minidist.store.partition_dir import Parts
+from minidist.store.shard import Shard
 
 
 def split_graph(

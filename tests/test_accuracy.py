@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch_geometric.nn import SAGEConv
 
-from minidist.datasets import load_dataset
+from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"

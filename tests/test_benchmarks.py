@@ -16,7 +16,7 @@ from benchmarks.peers.distdgl import DistdglConfig
 from benchmarks.peers.pyg import PygConfig
 from benchmarks.policies import PoliciesConfig
 from benchmarks.traces import available, graphs_of
-from runnable.flags import parse
+from rudder.cli.flags import parse
 
 ONE = (CompareConfig, ModelConfig, DistdglConfig, PygConfig)
 SEVERAL = (AgentsConfig, PaperConfig, PoliciesConfig)

@@ -16,12 +16,12 @@ from benchmarks.compare.scoreboard import cell_text, draw
 from benchmarks.lab import hosts
 from benchmarks.simulate.trainers import Trainers
 from minidist.config import PartitionConfig
-from minidist.job import train_in_threads
-from minidist.partition import run as partition
-from minidist.parts import Parts
+from minidist.partition.partitioner import run as partition
+from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
-from rudder.belady import plain_belady_rows
-from rudder.trace import read_traces
+from minidist.store.partition_dir import Parts
+from rudder.replay.belady import plain_belady_rows
+from rudder.replay.trace import read_traces
 from tests.mpi.jobs import PYTHON, start
 
 HIDDEN, BATCH, EPOCHS = 8, 60, 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minidist.datasets import known_names, load_dataset
+from minidist.data.datasets import known_names, load_dataset
 
 SEVEN = (
     "ogbn-products",

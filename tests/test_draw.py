@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from minidist.draw import (
+from minidist.counter_rng import GOLDEN, MASK, mix_plain
+from minidist.sampling.kernels import (
     draw_neighbors,
     draw_neighbors_plain,
     hop_key,
     place_nodes,
     place_nodes_plain,
 )
-from minidist.splitmix import GOLDEN, MASK, mix_plain
 
 
 def draw(degree: int, nodes: np.ndarray, key: int, fanout: int) -> np.ndarray:

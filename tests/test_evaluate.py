@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch_geometric.nn import GATConv, SAGEConv
 
-from minidist.evaluate import LayerwiseInference, evaluate
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.world import World
+from minidist.data.synthetic import PRESETS, generate
 from minidist.graph import Graph
-from minidist.models import GNN, build_model
-from minidist.row_server import RowServer
-from minidist.synthetic import PRESETS, generate
-from minidist.threads import run_in_threads
-from minidist.world import World
+from minidist.store.row_server import RowServer
+from minidist.training.evaluate import LayerwiseInference, evaluate
+from minidist.training.models import GNN, build_model
 from tests.parts import at_hand, split_graph
 
 MakeGraph = Callable[..., Graph]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from minidist import Loader, Parts
+from minidist.comm.world import local_worlds
 from minidist.config import PartitionConfig
-from minidist.partition import run as partition
+from minidist.partition.partitioner import run as partition
 from minidist.steered import steer
-from minidist.world import local_worlds
 from rudder.config import SteerConfig
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from benchmarks.model.costs import Cluster, Costs, slowest_of
 from benchmarks.model.extrapolate import Scaled, scaled, spread
 from benchmarks.model.modelled import check_table, error_of, panels, scale_table
 from benchmarks.paper.chart import figure
-from runnable.flags import from_args
+from rudder.cli.flags import from_args
 
 COSTS = Costs(
     sample_s=0.01,

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidist.features import DistFeatures, OwnersRows
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.transport.base import Op
+from minidist.comm.world import World
 from minidist.graph import Graph
-from minidist.row_server import RowServer
-from minidist.rows import copy_rows
-from minidist.threads import run_in_threads
-from minidist.transport.base import Moment, Op
-from minidist.world import World
+from minidist.moment import Moment
+from minidist.store.feature_store import DistFeatures, OwnersRows
+from minidist.store.row_copy import copy_rows
+from minidist.store.row_server import RowServer
 from tests.parts import at_hand, split_graph
 
 MakeGraph = Callable[..., Graph]

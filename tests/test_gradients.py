@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from minidist.gradients import GradientSum
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.world import World
 from minidist.graph import Graph
-from minidist.loader import Loader
-from minidist.models import GNN, build_model, loss_sum
-from minidist.threads import run_in_threads
-from minidist.transport.base import Moment
-from minidist.world import World
+from minidist.moment import Moment
+from minidist.sampling.loader import Loader
+from minidist.training.gradients import GradientSum
+from minidist.training.models import GNN, build_model, loss_sum
 from tests.parts import at_hand, split_graph
 
 

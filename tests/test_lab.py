@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.lab import hosts, slurm
 from minidist.config import PartitionConfig
-from minidist.partition import run as partition
+from minidist.partition.partitioner import run as partition
 from tests.mpi.jobs import PYTHON, Job, start, wait_for
 
 LAB = [PYTHON, "-m", "benchmarks.lab"]

@@ -10,7 +10,7 @@ from typing import IO
 
 SPEAK = """
 import sys, time
-from minidist.launch import wait_for_readers
+from minidist.comm.launch import wait_for_readers
 print("why")
 began = time.monotonic()
 wait_for_readers(float(sys.argv[1]))

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch_geometric.nn import GraphSAGE
 
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.world import World
 from minidist.graph import Graph
-from minidist.loader import Loader, Prepared
-from minidist.seeds import SeedSchedule
-from minidist.threads import run_in_threads
-from minidist.transport.base import Moment
-from minidist.world import World
+from minidist.moment import Moment
+from minidist.sampling.loader import Loader, Prepared
+from minidist.sampling.seeds import SeedSchedule
 from tests.parts import at_hand, split_graph
 
 MakeGraph = Callable[..., Graph]

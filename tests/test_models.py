@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minidist.models import GNN
+from minidist.training.models import GNN
 
 
 def dropped(model: GNN, key: int, shape: tuple[int, int]) -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_dropout_is_a_function_of_its_key_alone() -> None:
 @pytest.mark.parametrize("name", ["sage", "gat", "GATv2Conv"])
 def test_no_files_of_pyg_are_left(name: str, tmp_path: Path) -> None:
     program = (
-        "from minidist.models import build_model; "
+        "from minidist.training.models import build_model; "
         f"build_model({name!r}, num_features=4, hidden=8, num_classes=3, num_layers=2, dropout=0.0)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minidist.data.node2vec import Node2vec, train, train_plain, walk, walk_plain
 from minidist.graph import Graph, in_edges
-from minidist.node2vec import Node2vec, train, train_plain, walk, walk_plain
 
 
 def random_rows(seed: int, num_nodes: int = 30, num_edges: int = 60) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.datasets import load_dataset
+from minidist.data.datasets import load_dataset
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

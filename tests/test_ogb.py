@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.datasets import load_dataset
-from minidist.ogb import SOURCES, download
+from minidist.data.datasets import load_dataset
+from minidist.data.ogb import SOURCES, download
 
 NUM_NODES = 6
 # Node 1 and 2 cite each other; the rest is a chain.
@@ -157,7 +157,7 @@ def test_an_absent_package_names_the_extra(tmp_path: Path) -> None:
     write_csv_dataset(tmp_path / "ogbn_arxiv", "time")
     code = (
         "import sys; sys.modules['ogb'] = None\n"
-        "from minidist.datasets import load_dataset\n"
+        "from minidist.data.datasets import load_dataset\n"
         f"try: load_dataset('ogbn-arxiv', root={str(tmp_path)!r})\n"
         "except ValueError as error: print(error)"
     )

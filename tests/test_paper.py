@@ -15,7 +15,7 @@ from benchmarks.paper.cells import Row
 from benchmarks.paper.chart import figure
 from benchmarks.paper.exhibit import FAILS, HOLDS, PARTLY, UNKNOWN, Claim, overall, shown
 from benchmarks.paper.settings import DENSE, EXPERTS, PaperConfig
-from runnable.flags import from_args
+from rudder.cli.flags import from_args
 from tests.rudder.gguf_models import ONLY_STATE, ModelFile, write_model
 
 # Its prompts are short, as it reads letter by letter.

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.adjacency import Adjacency, edge_cut
-from minidist.balance import balance
-from minidist.bounds import Bounds, node_loads, part_loads
 from minidist.config import PartitionConfig
-from minidist.datasets import load_dataset
+from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
-from minidist.memory import available_bytes, describe, partition_bytes
-from minidist.partition import assign, main, plain_metis, run
-from minidist.parts import Parts
-from minidist.quality import Quality
-from minidist.stream import stream_pass
+from minidist.partition.adjacency import Adjacency, edge_cut
+from minidist.partition.balance import balance
+from minidist.partition.balance_limits import Bounds, node_loads, part_loads
+from minidist.partition.memory_estimate import available_bytes, describe, partition_bytes
+from minidist.partition.partition_stats import Quality
+from minidist.partition.partitioner import assign, main, plain_metis, run
+from minidist.partition.streaming_partition import stream_pass
+from minidist.store.partition_dir import Parts
 
 GraphFactory = Callable[..., Graph]
 REAL = Path(__file__).parents[2] / "shared" / "data"

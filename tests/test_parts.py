@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from minidist.graph import Graph
-from minidist.manifest import META
-from minidist.parts import Parts, check_writable, write_parts
+from minidist.store.manifest import META
+from minidist.store.partition_dir import Parts, check_writable, write_parts
 
 GraphFactory = Callable[..., Graph]
 COMMUNITIES = np.repeat([0, 1], 6)

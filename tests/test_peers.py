@@ -30,9 +30,9 @@ from benchmarks.peers.distdgl import DistdglConfig, describe, measure
 from benchmarks.peers.environment import HOME, Environment, PeerMissing
 from benchmarks.peers.job import MARK, Memory, MemoryWatch, run_together
 from benchmarks.peers.pyg import PygConfig
-from minidist.batch import LayerEdges
 from minidist.graph import Graph
-from minidist.models import build_model
+from minidist.sampling.batch import LayerEdges
+from minidist.training.models import build_model
 from tests.mpi.jobs import start, wait_for
 from tests.parts import split_graph
 

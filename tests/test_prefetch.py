@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.job import train_in_threads
+from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
-from minidist.summary import summary_table
-from rudder.replay import replay_own
-from rudder.trace import read_traces
-from runnable.flags import from_args
+from minidist.training.summary import summary_table
+from rudder.cli.flags import from_args
+from rudder.replay.grid import replay_own
+from rudder.replay.trace import read_traces
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "amazon_photo.npz"
 VARIANTS = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from minidist.datasets import from_pyg, load_dataset
+from minidist.data.datasets import from_pyg, load_dataset
 
 NUM_NODES = 8
 RING = np.stack([np.arange(NUM_NODES), (np.arange(NUM_NODES) + 1) % NUM_NODES])
@@ -142,7 +142,7 @@ def test_an_absent_package_names_the_extra(tmp_path: Path) -> None:
     write_reddit(tmp_path / "reddit" / "raw")
     code = (
         "import sys; sys.modules['scipy.sparse'] = None\n"
-        "from minidist.datasets import load_dataset\n"
+        "from minidist.data.datasets import load_dataset\n"
         f"try: load_dataset('reddit', root={str(tmp_path)!r})\n"
         "except ValueError as error: print(error)"
     )

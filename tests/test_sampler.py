@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidist.draw import draw_neighbors_plain, hop_key
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.world import World
 from minidist.graph import Graph
-from minidist.sampler import NeighborSampler, NeighborServer, Sample, serve_neighbors
-from minidist.shard import whole
-from minidist.threads import run_in_threads
-from minidist.transport.base import Moment
-from minidist.world import World
+from minidist.moment import Moment
+from minidist.sampling.kernels import draw_neighbors_plain, hop_key
+from minidist.sampling.neighbor_sampler import (
+    NeighborSampler,
+    NeighborServer,
+    Sample,
+    serve_neighbors,
+)
+from minidist.store.shard import whole
 from tests.parts import at_hand, split_graph
 
 FANOUTS = (3, 4, 2)

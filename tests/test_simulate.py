@@ -14,18 +14,18 @@ from benchmarks.simulate.simulated import panels, table
 from benchmarks.simulate.split import Split
 from benchmarks.simulate.steps import Steps, label_of
 from benchmarks.simulate.trainers import Played, Trainers
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.transport.base import Op, Traffic
+from minidist.comm.world import World
 from minidist.config import PartitionConfig
-from minidist.job import train, train_in_threads
-from minidist.partition import run as partition
-from minidist.parts import Parts
+from minidist.partition.partitioner import run as partition
+from minidist.run import train, train_in_threads
 from minidist.run_config import RunConfig
-from minidist.threads import run_in_threads
-from minidist.transport.base import Op, Traffic
-from minidist.world import World
+from minidist.store.partition_dir import Parts
+from rudder.cli.flags import from_args
 from rudder.config import SteerConfig
-from rudder.steering import Counters
-from rudder.trace import read_traces
-from runnable.flags import from_args
+from rudder.planner import Counters
+from rudder.replay.trace import read_traces
 
 RUN: dict[str, Any] = {"fanout": (5, 4), "batch_size": 20, "epochs": 3, "seed": 3}
 SETTINGS = (

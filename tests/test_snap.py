@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidist.datasets import load_dataset
-from minidist.edgelist import parse, parse_plain, read_edge_list
+from minidist.data.datasets import load_dataset
+from minidist.data.edge_list import parse, parse_plain, read_edge_list
 
 HEADER = (
     "# Undirected graph: ../../data/output/orkut.txt\n# Nodes: 7 Edges: 7\n# FromNodeId\tToNodeId\n"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.blockmodel import BlockModel, draw_plain
+from minidist.counter_rng import MASK, mix, mix_plain
+from minidist.data.community_model import BlockModel, draw_plain
+from minidist.data.synthetic import PRESETS, SyntheticSpec, generate
 from minidist.graph import Graph
-from minidist.splitmix import MASK, mix, mix_plain
-from minidist.synthetic import PRESETS, SyntheticSpec, generate
 
 
 def in_means(graph: Graph, x: Any) -> Any:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidist.job import train_in_threads
-from minidist.meter import losses_sha256
+from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
-from minidist.summary import summary_table
-from runnable.flags import from_args
+from minidist.training.meter import losses_sha256
+from minidist.training.summary import summary_table
+from rudder.cli.flags import from_args
 
 TINY = RunConfig(
     dataset="synthetic:tiny",

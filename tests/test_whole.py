@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runnable.whole import require_writable, whole, write_json, write_text
+from rudder.cli.whole_file import require_writable, whole, write_json, write_text
 
 
 def test_the_new_takes_the_place_of_the_old(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ from benchmarks.compare.scoreboard import cell_text, draw, name_of
 from benchmarks.lab.hosts import MAX_HOSTS, HostsError, bits_per_second, missing
 from benchmarks.traces import RECIPES, check_graph
 from minidist.config import TrainConfig
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.whole_file import write_json, write_text
 from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
-from runnable.flags import fail, flag, parse, require
-from runnable.whole import write_json, write_text
 
 SWEPT = ("buffer", "batch_size", "hosts", "rate", "decider_mode", "hidden", "topology", "graph")
 MODES, TOPOLOGIES = ("async", "sync"), ("partitioned", "replicated")

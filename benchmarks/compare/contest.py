@@ -18,7 +18,7 @@ from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, n
 from benchmarks.lab.hosts import Hosts, bits_per_second, hosts
 from benchmarks.runs import parts_of, train
 from benchmarks.simulate.trainers import Trainers
-from minidist.parts import Parts
+from minidist.store.partition_dir import Parts
 
 # Runs of a repeat on links of no rate: with nothing ahead, and with all that overlaps.
 _FREE = ("none", "lookahead")

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.simulate.trainers import ID_BYTES, Trainers
-from minidist.book import Ids
-from minidist.models import build_model
-from rudder.belady import belady_rows
-from rudder.trace import Trace
+from minidist.store.partition_book import Ids
+from minidist.training.models import build_model
+from rudder.replay.belady import belady_rows
+from rudder.replay.trace import Trace
 
 # A full frame of Ethernet carries 1448 bytes of 1514 under TCP; the links' buckets count them all.
 FRAMES = 1514 / 1448

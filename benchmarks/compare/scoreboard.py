@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.lab.hosts import bits_per_second
 from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, Panel, figure
-from runnable.table import render
+from rudder.cli.table import render
 
 
 def name_of(record: Mapping[str, Any], swept: str | None) -> str:

@@ -44,9 +44,9 @@ from benchmarks.lab.hosts import (
     missing,
     require_delay,
 )
-from runnable.flags import fail, flag, parse, require
-from runnable.table import render
-from runnable.whole import write_json
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json
 
 # A command that is asked to stop has this long until it is killed.
 _GRACE_S = 5.0

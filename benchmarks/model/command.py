@@ -60,9 +60,9 @@ from benchmarks.model.modelled import check_table, error_of, panels, scale_table
 from benchmarks.model.variants import VARIANTS, Setup
 from benchmarks.paper.chart import figure
 from benchmarks.traces import check_graph
-from minidist.parts import Parts
-from runnable.flags import fail, flag, parse, require
-from runnable.whole import write_json, write_text
+from minidist.store.partition_dir import Parts
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.whole_file import write_json, write_text
 
 _CORES = cores_for(1)
 # Of ranks to a core, where threads take from each other; on more cores no such run is made.

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.lab.hosts import bits_per_second, hosts
 from benchmarks.model.costs import Amounts
 from benchmarks.runs import train
-from runnable.flags import require
-from runnable.whole import write_json
+from rudder.cli.flags import require
+from rudder.cli.whole_file import write_json
 
 STAGES = ("sample_s", "fetch_s", "train_s")
 

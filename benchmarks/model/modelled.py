@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, Panel
-from runnable.table import render
+from rudder.cli.table import render
 
 Row = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """Pipeline: when each minibatch is sampled, fetched and trained on, if each of that takes so long.
 
-It is ``minidist.loader`` as a recurrence: a stage begins a minibatch when the one before is out of
+It is ``minidist.sampling.loader`` as a recurrence: a stage begins a minibatch when the one before is out of
 its hands, and hands one over when the next stage has room; the fetch stage asks for the rows of a
 minibatch before it waits for those of the one before; a step ends on all ranks at once.
 

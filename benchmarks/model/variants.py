@@ -11,8 +11,8 @@ from benchmarks.model.costs import Variant, Work
 from benchmarks.runs import parts_of
 from benchmarks.simulate.steps import Steps
 from benchmarks.simulate.trainers import ID_BYTES, Played, Trainers
-from minidist.models import build_model
-from minidist.parts import Parts
+from minidist.store.partition_dir import Parts
+from minidist.training.models import build_model
 from rudder.config import SteerConfig
 
 # Minibatches that the loader samples beyond the one it fetches: what any buffer shows its decider,

@@ -31,8 +31,8 @@ from benchmarks.paper import (
 )
 from benchmarks.paper.page import index
 from benchmarks.paper.settings import PaperConfig
-from runnable.flags import fail, flag, parse, require
-from runnable.whole import write_text
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.whole_file import write_text
 
 # In the paper's order.
 _MODULES = (

@@ -13,9 +13,9 @@ from benchmarks.paper.cells import Row
 from benchmarks.paper.chart import Panel, figure
 from benchmarks.paper.settings import PaperConfig
 from benchmarks.traces import available
-from runnable.flags import fail, parse
-from runnable.table import render
-from runnable.whole import write_json, write_text
+from rudder.cli.flags import fail, parse
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json, write_text
 
 HOLDS, PARTLY, FAILS, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 

@@ -11,7 +11,7 @@ import minidist
 import rudder
 from benchmarks.paper.settings import PaperConfig
 from rudder.agent.models import EMBEDDED
-from runnable.whole import write_json
+from rudder.cli.whole_file import write_json
 
 
 def kept_or_made(

@@ -18,7 +18,7 @@ from benchmarks.paper.exhibit import Claim, Column, Exhibit, columns
 from benchmarks.paper.replayed import record
 from benchmarks.paper.rows import median, pick, share, spread
 from benchmarks.paper.settings import PaperConfig
-from rudder.trace import Trace
+from rudder.replay.trace import Trace
 
 # A quarter that has this share of the first one's, or less, has fallen.
 _FALLEN = 0.9

@@ -14,10 +14,10 @@ from benchmarks.traces import NUM_PARTS, RECIPES
 from minidist.run_config import RunConfig
 from rudder.config import SteerConfig
 from rudder.deciders.base import Act, Decider
+from rudder.observations import Context, Decision, Snapshot
 from rudder.presets import capacity_of, make_decider, read_preset
-from rudder.replay import replay, row_of
-from rudder.snapshot import Context, Decision, Snapshot
-from rudder.trace import Trace
+from rudder.replay.grid import replay, row_of
+from rudder.replay.trace import Trace
 
 
 def record(

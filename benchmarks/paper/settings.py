@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.lab.hosts import bits_per_second
 from benchmarks.traces import graphs_of
 from rudder.agent.models import SHORT_NAMES
+from rudder.cli.flags import flag, require
 from rudder.config import PolicyConfig
 from rudder.presets import CLASSIFIERS, SHIPPED
-from runnable.flags import flag, require
 
 # The models that the paper's section 5.6 asks; its other six are in all other comparisons.
 EXPERTS = ("granite3.1-3b", "mixtral-8x7b", "mixtral-8x22b")

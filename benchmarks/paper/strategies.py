@@ -18,7 +18,7 @@ from benchmarks.paper.exhibit import Claim, Exhibit, columns
 from benchmarks.paper.replayed import record, replayed, watched
 from benchmarks.paper.rows import agents, gains, median, pairs, pick, points, spread
 from benchmarks.paper.settings import FIXED, PaperConfig, Variant, scheduled
-from rudder.trace import Trace
+from rudder.replay.trace import Trace
 
 SINGLE, SELDOM = scheduled("single", "once"), scheduled("infrequent", "every:32")
 

@@ -28,7 +28,7 @@ from benchmarks.paper.rows import (
     spread,
 )
 from benchmarks.paper.settings import PaperConfig, Variant, ready
-from rudder.trace import Trace
+from rudder.replay.trace import Trace
 
 
 def trajectory(trace: Trace, variant: Variant, buffer: float) -> Row:

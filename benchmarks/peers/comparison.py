@@ -26,11 +26,11 @@ from benchmarks.peers.environment import PeerMissing
 from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
 from minidist.graph import Graph
-from minidist.models import build_model
-from minidist.parts import Parts
-from runnable.flags import fail
-from runnable.table import render
-from runnable.whole import write_json
+from minidist.store.partition_dir import Parts
+from minidist.training.models import build_model
+from rudder.cli.flags import fail
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json
 
 STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
 

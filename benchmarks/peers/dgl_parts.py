@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidist.parts import Parts
-from minidist.shard import Shard
+from minidist.store.partition_dir import Parts
+from minidist.store.shard import Shard
 
 Array = NDArray[Any]
 GRAPH_NAME = "graph"

@@ -53,8 +53,8 @@ from benchmarks.peers.job import MemoryWatch, run_together
 from benchmarks.runs import parts_of
 from benchmarks.traces import check_graph
 from minidist.graph import Graph
-from minidist.parts import Parts
-from runnable.flags import flag, parse, require
+from minidist.store.partition_dir import Parts
+from rudder.cli.flags import flag, parse, require
 
 PEER = "DistDGL"
 PROGRAMS = Path(__file__).parent / "programs"

@@ -31,11 +31,11 @@ from benchmarks.simulate.simulated import panels, table
 from benchmarks.simulate.split import Split
 from benchmarks.simulate.trainers import Trainers
 from minidist.config import METHODS
-from minidist.parts import Parts
+from minidist.store.partition_dir import Parts
+from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.whole_file import write_json, write_text
 from rudder.config import SteerConfig
 from rudder.presets import PRESETS, read_preset
-from runnable.flags import fail, flag, parse, require
-from runnable.whole import write_json, write_text
 
 _TITLE = "Many trainers, simulated from traces"
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from benchmarks.simulate.steps import Steps, bound_of, label_of
 from benchmarks.simulate.trainers import Played
 from rudder.config import SteerConfig
-from rudder.steering import Counters
+from rudder.planner import Counters
 
 
 def minibatches(played: Played) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paper.chart import Line, LinePanel
-from runnable.table import render
+from rudder.cli.table import render
 
 
 def table(scales: Sequence[dict[str, Any]]) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minidist.datasets import load_dataset
+from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
-from minidist.partition import assign
-from minidist.parts import Parts
-from minidist.writer import write_parts
+from minidist.partition.partitioner import assign
+from minidist.partition.writer import write_parts
+from minidist.store.partition_dir import Parts
 
 
 @dataclass(frozen=True, kw_only=True)

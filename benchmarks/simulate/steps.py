@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rudder.belady import belady_rows
-from rudder.buffer import Ids
+from rudder.buffer.index import Ids
 from rudder.config import SteerConfig
-from rudder.play import play
+from rudder.planner import Counters
 from rudder.presets import read_preset
-from rudder.replay import steering_of
-from rudder.steering import Counters
-from rudder.trace import Trace
+from rudder.replay.belady import belady_rows
+from rudder.replay.grid import steering_of
+from rudder.replay.play import play
+from rudder.replay.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

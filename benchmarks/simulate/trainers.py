@@ -12,16 +12,16 @@ from functools import cached_property
 
 import numpy as np
 
-from minidist.book import Ids, PartitionBook
-from minidist.parts import Parts
-from minidist.sampler import NeighborSampler, Sample
-from minidist.seeds import SeedSchedule
-from minidist.shard import Shard
+from minidist.moment import Moment
+from minidist.sampling.neighbor_sampler import NeighborSampler, Sample
+from minidist.sampling.seeds import SeedSchedule
 from minidist.steered import PRESAMPLED
-from minidist.transport.base import Moment
+from minidist.store.partition_book import Ids, PartitionBook
+from minidist.store.partition_dir import Parts
+from minidist.store.shard import Shard
+from rudder.observations import Facts
 from rudder.policies.base import Prior
-from rudder.snapshot import Facts
-from rudder.trace import Trace, make_trace
+from rudder.replay.trace import Trace, make_trace
 
 # Bytes on the wire of a node that is asked for, and of a neighbour or a count in the answer where
 # node ids fit into 32 bits.

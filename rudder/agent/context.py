@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rudder.snapshot import Context, Outcome, Trend
+from rudder.observations import Context, Outcome, Trend
 
 # Past decisions that are told one by one; all those of the context count in the means.
 HISTORY = 6

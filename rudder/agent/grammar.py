@@ -9,7 +9,7 @@ part is bounded, so that an answer of ``ANSWER_TOKENS`` tokens is always whole.
 import json
 import re
 
-from rudder.snapshot import Decision, Trend
+from rudder.observations import Decision, Trend
 
 WORDS = {"replace": True, "keep": False}
 _TRENDS = {str(trend): trend for trend in Trend}

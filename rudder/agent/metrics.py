@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rudder.snapshot import Context, Snapshot, relative_change
+from rudder.observations import Context, Snapshot, relative_change
 
 # Minibatches whose mean the latest is compared with.
 _BEFORE = 4

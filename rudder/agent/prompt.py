@@ -1,6 +1,6 @@
 """The prompt: what never changes first, so that its evaluation is reused, then the state."""
 
-from rudder.snapshot import Facts
+from rudder.observations import Facts
 
 SYSTEM = """\
 You steer the prefetch buffer of one trainer in distributed GNN training. Each minibatch samples \

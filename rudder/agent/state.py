@@ -20,7 +20,7 @@ it: whatever changes here makes a new embedded model necessary.
 
 from rudder.agent.context import Effect, History, Past
 from rudder.agent.metrics import Metrics
-from rudder.snapshot import STAGNANT_POINTS
+from rudder.observations import STAGNANT_POINTS
 
 STATE_MARK = "### state\n"
 _FAST_POINTS = 5.0

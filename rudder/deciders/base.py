@@ -7,7 +7,7 @@ ones live in the thread of ``worker``.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from rudder.snapshot import Context, Decision
+from rudder.observations import Context, Decision
 
 Act = Callable[[bool], None]
 

@@ -24,7 +24,7 @@ from rudder.deciders.base import Act, Decider
 from rudder.deciders.choosers import IN_ARRAYS, Chooser, Floats, Layers
 from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
-from rudder.snapshot import Context, Decision, Facts, Snapshot, Trend
+from rudder.observations import Context, Decision, Facts, Snapshot, Trend
 
 VERSION = 1
 REPLACE, IF_REPLACED, IF_KEPT = TARGETS = ("replace", "hits_if_replaced", "hits_if_kept")

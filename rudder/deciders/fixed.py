@@ -7,7 +7,7 @@ They count from 0, so that ``once`` and ``every:n`` replace as soon as anything 
 from collections.abc import Callable, Sequence
 
 from rudder.deciders.base import Act, Decider
-from rudder.snapshot import Context, Decision
+from rudder.observations import Context, Decision
 
 
 class Schedule(Decider):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rudder.deciders.choosers import Floats
-from rudder.snapshot import Outcome
+from rudder.observations import Outcome
 
 # Pull back to the head as it was fitted, as so many outcomes would: few outcomes change little.
 _PULL = 4.0

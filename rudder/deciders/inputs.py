@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rudder.agent.context import Effect, Past, build_history
 from rudder.agent.metrics import Metrics, collect
-from rudder.snapshot import STAGNANT_POINTS, Context
+from rudder.observations import STAGNANT_POINTS, Context
 
 # Name and unit. "log": log1p of the size, with the sign, of figures that have no bound.
 _EFFECT = ("count [log]", "hits_change [points]", "moved_change [log %]")

@@ -14,7 +14,7 @@ from rudder.agent.state import STATE_MARK, state_section
 from rudder.agent.template import THINK_CLOSE
 from rudder.config import SteerConfig
 from rudder.deciders.base import Act, Decider
-from rudder.snapshot import Context, Decision, Facts, Outcome, Snapshot
+from rudder.observations import Context, Decision, Facts, Outcome, Snapshot
 
 _STATE_PLACE = "(here goes the state)"
 # Tokens a thought may take; and fewer than this are not worth thinking.

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
+from rudder.observations import Trend
 from rudder.pages.card import card
 from rudder.pages.markup import Markup, tag
 from rudder.pages.numerals import fixed, percent, plural
 from rudder.pages.runlog import Decided
 from rudder.pages.runs import Run
-from rudder.snapshot import Trend
 
 HITS, MOVED = "Expected and seen: %-Hits", "Expected and seen: rows moved"
 TRENDS = (Trend.INCREASE, Trend.STAGNANT, Trend.DECREASE)

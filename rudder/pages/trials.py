@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rudder.belady import belady_rows
 from rudder.config import SteerConfig
 from rudder.presets import SELF_STEERED, read_preset
-from rudder.replay import Replayed, own_setting, replay, replay_own, row_of
-from rudder.trace import Trace, read_traces
+from rudder.replay.belady import belady_rows
+from rudder.replay.grid import Replayed, own_setting, replay, replay_own, row_of
+from rudder.replay.trace import Trace, read_traces
 
 _DEFAULT_BUFFER = 0.25
 

@@ -5,7 +5,7 @@ import statistics
 from collections import Counter
 from typing import Any
 
-from rudder.judge import Tally, decisions
+from rudder.deciders.judge import Tally, decisions
 from rudder.pages.numerals import is_number
 from rudder.pages.runlog import RunLog
 from rudder.presets import PLAIN, SELF_STEERED

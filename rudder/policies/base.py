@@ -10,7 +10,7 @@ For one run, and in it for each minibatch:
     the source fetches misses and proposed rows in ONE request, serves the minibatch, then swaps
 
 C capacity in rows; N ids in all. slots in [0, C); ids int64 in [0, N), distinct in one call. What a
-policy keeps of an id is best kept as the tally in the id's entry (see ``rudder.buffer``), which the
+policy keeps of an id is best kept as the tally in the id's entry (see ``rudder.buffer.index``), which the
 look-up has read; else in arrays made by ``np.zeros``, whose untouched pages cost nothing.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.buffer import Buffer, Found, Ids, Int32s, no_ids
+from rudder.buffer.index import Buffer, Found, Ids, Int32s, no_ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer import Ids
+from rudder.buffer.index import Ids
 
 Array = NDArray[Any]
 # The largest key of ``keep_best``.

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer import HALO, MOST, SHIFT, Buffer, Found, Ids, Int32s, no_ids
+from rudder.buffer.index import HALO, MOST, SHIFT, Buffer, Found, Ids, Int32s, no_ids
 from rudder.policies.base import NOTHING, Policy, Proposal
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer import Buffer, Found, Ids, Int32s, no_ids
+from rudder.buffer.index import Buffer, Found, Ids, Int32s, no_ids
 from rudder.policies.base import Policy, Proposal
 from rudder.policies.choose import WORST, keep_best, plain_keep_best, sparse
 

@@ -7,7 +7,7 @@ ask for it and never recovers; after ``interval`` such minibatches it is stale. 
 
 import numpy as np
 
-from rudder.buffer import Buffer, Ids
+from rudder.buffer.index import Buffer, Ids
 from rudder.policies.base import Prior
 from rudder.policies.score import FLOOR, ScorePolicy
 from rudder.policies.static import hubs

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer import HALO, MARK, MOST, SHIFT, Buffer, Found, Ids, no_ids
+from rudder.buffer.index import HALO, MARK, MOST, SHIFT, Buffer, Found, Ids, no_ids
 from rudder.policies.base import NOTHING, Policy, Proposal
 from rudder.policies.choose import BLOCK, FEW, few_largest, largest
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.buffer import Buffer, Found, Ids
+from rudder.buffer.index import Buffer, Found, Ids
 from rudder.policies.base import NOTHING, Policy, Prior, Proposal
 from rudder.policies.choose import largest
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.lab import slurm as cluster
 from minidist.config import PartitionConfig
-from minidist.partition import run
+from minidist.partition.partitioner import run
 from tests.mpi.jobs import shared_memory, wait_for
 
 

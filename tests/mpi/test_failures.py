@@ -84,7 +84,7 @@ def test_a_stopped_rank_is_named(
 def test_a_busy_rank_0_is_not_taken_for_dead() -> None:
     """METIS holds the interpreter's lock for minutes, longer than any timeout."""
     program = (
-        "import ctypes; from minidist.world import open_world\n"
+        "import ctypes; from minidist.comm.world import open_world\n"
         "with open_world(device='cpu', fetch_timeout=2) as world:\n"
         "    world.group.first(lambda: ctypes.PyDLL(None).sleep(6), 'partitioning')\n"
         "    print('went on')"
@@ -94,7 +94,7 @@ def test_a_busy_rank_0_is_not_taken_for_dead() -> None:
 
 def test_a_rank_that_does_not_leave_is_named() -> None:
     program = (
-        "import time; from minidist.world import open_world\n"
+        "import time; from minidist.comm.world import open_world\n"
         "with open_world(device='cpu', fetch_timeout=2) as world:\n"
         "    time.sleep(30 * (world.rank == 1))"
     )
@@ -109,7 +109,7 @@ def test_a_job_ends_also_where_nobody_reads_why() -> None:
     names = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     program = (
-        "from minidist.world import open_world\n"
+        "from minidist.comm.world import open_world\n"
         "with open_world(device='cpu'):\n"
         "    raise ValueError('nobody hears this')\n"
     )
@@ -121,7 +121,7 @@ def test_a_job_ends_also_where_nobody_reads_why() -> None:
 
 def test_what_every_rank_rejects_is_said_once() -> None:
     program = (
-        "from minidist.world import open_world\n"
+        "from minidist.comm.world import open_world\n"
         "with open_world(device='cpu', fetch_timeout=2) as world:\n"
         "    raise ValueError('--fanout 0: expected more')"
     )
@@ -182,7 +182,7 @@ def test_missing_mpi_is_explained(tmp_path: Path) -> None:
 
 def test_no_mpiexec_is_explained() -> None:
     program = (
-        "import os, sys; from minidist.launch import launch_ranks; "
+        "import os, sys; from minidist.comm.launch import launch_ranks; "
         "os.environ['PATH'] = ''; sys.executable = '/nowhere/python'; launch_ranks('x', [], 2)"
     )
     code, output = start([PYTHON, "-c", program]).finish()

@@ -16,9 +16,9 @@ TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-siz
 BUFFERED = ("massivegnn", "lookahead", "rudder --decider random:0.5")
 IN_THREADS = """
 import json, sys
-from minidist.job import train_in_threads
+from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
-from runnable.flags import from_args
+from rudder.cli.flags import from_args
 runs = [train_in_threads(from_args(RunConfig, words)) for words in json.loads(sys.argv[1])]
 json.dump([summary["losses_sha256"] for summary in runs], open(sys.argv[2], "w"))
 """

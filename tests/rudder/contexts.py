@@ -2,7 +2,7 @@
 
 import random
 
-from rudder.snapshot import Context, Decision, Facts, Outcome, Snapshot, Trend
+from rudder.observations import Context, Decision, Facts, Outcome, Snapshot, Trend
 
 FACTS = Facts(
     num_nodes=100_000,

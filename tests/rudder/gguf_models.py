@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rudder.gguf_file import (
+from rudder.learn.gguf_writer import (
     CONTROL,
     NORMAL,
     USER_DEFINED,

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.observations import Facts
 from rudder.policies.base import Prior
-from rudder.snapshot import Facts
-from rudder.trace import Trace, make_trace
+from rudder.replay.trace import Trace, make_trace
 
 # Every preset that has a buffer, with a decider that replaces now and then.
 BUFFERED = (

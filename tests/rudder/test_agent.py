@@ -12,8 +12,8 @@ from rudder.agent.grammar import GRAMMAR
 from rudder.agent.llama import LlamaEngine
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
-from rudder.snapshot import Decision
-from rudder.worker import Worker
+from rudder.deciders.worker import Worker
+from rudder.observations import Decision
 from tests.rudder.contexts import FACTS, random_context
 from tests.rudder.gguf_models import (
     CHAT,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rudder.agent.grammar import ANSWER_TOKENS, early_word, parse_answer, write_answer
-from rudder.snapshot import Decision, Trend
+from rudder.observations import Decision, Trend
 
 GOOD = {"decision": "keep", "hits": "stagnant", "moved": "increase", "reason": "few stale rows"}
 

@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rudder.belady import belady_rows, plain_belady_rows
-from rudder.buffer import Ids
+from rudder.buffer.index import Ids
+from rudder.replay.belady import belady_rows, plain_belady_rows
 from tests.rudder.streams import make_stream
 
 

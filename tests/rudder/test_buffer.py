@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rudder.buffer import MOST, SHIFT, Buffer, plain_look_up
-from rudder.rows import DeviceRows, HostRows, Rows
+from rudder.buffer.index import MOST, SHIFT, Buffer, plain_look_up
+from rudder.buffer.rows import DeviceRows, HostRows, Rows
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 7, 64])

@@ -25,10 +25,10 @@ from rudder.deciders.classifier import (
 from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
 from rudder.fit import Fit, fit, labels_of, majority, score
-from rudder.lessons import Lessons, split
+from rudder.learn.dataset import Lessons, split
+from rudder.observations import Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
-from rudder.replay import replay
-from rudder.snapshot import Context, Decision, Outcome, Trend
+from rudder.replay.grid import replay
 from tests.rudder.contexts import FACTS, random_context, random_snapshot
 from tests.rudder.streams import make_test_trace
 

@@ -12,13 +12,13 @@ from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
-from rudder.distilled.exam import Answers, ask, score
-from rudder.distilled.teaching import REASONS, answer_of, write_prompt
-from rudder.distilled.transformer import Transformer
-from rudder.distilled.vocabulary import MAX_BYTES, TEMPLATE, learn_vocabulary, render
-from rudder.examples import gather
-from rudder.gguf_file import write_llama_gguf
-from rudder.snapshot import Trend
+from rudder.learn.exam import Answers, ask, score
+from rudder.learn.gguf_writer import write_llama_gguf
+from rudder.learn.labelled_moments import gather
+from rudder.learn.teaching import REASONS, answer_of, write_prompt
+from rudder.learn.transformer import Transformer
+from rudder.learn.vocabulary import MAX_BYTES, TEMPLATE, learn_vocabulary, render
+from rudder.observations import Trend
 from tests.rudder.contexts import FACTS, random_context
 from tests.rudder.streams import make_test_trace
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from rudder.config import SteerConfig
 from rudder.deciders.fixed import fixed_decider
-from rudder.examples import DELAYS, HORIZON, gather
-from rudder.replay import replay
-from rudder.snapshot import Trend
-from rudder.trace import Trace
+from rudder.learn.labelled_moments import DELAYS, HORIZON, gather
+from rudder.observations import Trend
+from rudder.replay.grid import replay
+from rudder.replay.trace import Trace
 from tests.rudder.streams import make_test_trace
 
 # With it the first setting of the score policy that is drawn is the default one.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rudder.cli.flags import from_args
 from rudder.deciders.classifier import ClassifierDecider
-from rudder.examples import gather
 from rudder.fit import FitConfig, main, read_runs, run
-from rudder.lessons import Lessons, lessons_of, split
-from runnable.flags import from_args
+from rudder.learn.dataset import Lessons, lessons_of, split
+from rudder.learn.labelled_moments import gather
 from tests.rudder.contexts import FACTS
 from tests.rudder.streams import make_test_trace
 

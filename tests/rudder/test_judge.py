@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from rudder.judge import Tally, decisions, wilson
-from rudder.snapshot import Decision, Outcome, Trend, hits_trend, moved_trend
+from rudder.deciders.judge import Tally, decisions, wilson
+from rudder.observations import Decision, Outcome, Trend, hits_trend, moved_trend
 from tests.rudder.test_worker import snapshot
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rudder.belady import belady_rows
-from rudder.buffer import MOST, Buffer, Found, Ids, no_ids
+from rudder.buffer.index import MOST, Buffer, Found, Ids, no_ids
 from rudder.policies.base import Policy, Prior, Proposal
 from rudder.policies.choose import BLOCK, WORST, keep_best, largest, plain_keep_best
 from rudder.policies.demand import LfuPolicy, LruPolicy, PlainDemand
@@ -22,6 +21,7 @@ from rudder.policies.static import (
     plain_hubs,
     plain_most_asked_for,
 )
+from rudder.replay.belady import belady_rows
 from tests.rudder.streams import make_stream
 
 NUM_IDS, SIZE = 150, 40

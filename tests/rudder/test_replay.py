@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rudder.belady import belady_rows
-from rudder.buffer import Ids
+from rudder.buffer.index import Ids
+from rudder.cli.flags import from_args
 from rudder.presets import PRESETS
-from rudder.replay import ReplayConfig, grid, grid_table, main, own_setting, replay_own
-from rudder.trace import Trace, read_traces
-from runnable.flags import from_args
+from rudder.replay.belady import belady_rows
+from rudder.replay.grid import ReplayConfig, grid, grid_table, main, own_setting, replay_own
+from rudder.replay.trace import Trace, read_traces
 from tests.rudder.streams import make_test_trace
 
 KEYS = (

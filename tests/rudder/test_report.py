@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidist.job import train_in_threads
+from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
 from rudder.pages.buckets import Buckets
 from rudder.pages.markup import Markup, tag

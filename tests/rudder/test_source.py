@@ -13,13 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rudder.buffer import Ids
+from rudder.buffer.index import Ids
+from rudder.cached_store import BufferedRows, Moved
 from rudder.config import SteerConfig
 from rudder.prefetcher import Prefetcher
 from rudder.presets import capacity_of, read_preset
-from rudder.replay import replay, replay_own
-from rudder.source import BufferedRows, Moved
-from rudder.trace import Trace, read_traces
+from rudder.replay.grid import replay, replay_own
+from rudder.replay.trace import Trace, read_traces
 from tests.rudder.streams import BUFFERED, make_test_trace
 
 WIDTH = 3

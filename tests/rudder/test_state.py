@@ -8,7 +8,7 @@ from rudder.agent.context import HISTORY, build_history, fit
 from rudder.agent.metrics import collect
 from rudder.agent.prompt import facts_text, system_text
 from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
-from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
+from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
 from tests.rudder.contexts import FACTS, random_context
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from rudder.deciders.base import Act, Decider
 from rudder.deciders.fixed import fixed_decider
-from rudder.deciding import Inline
-from rudder.snapshot import Context, Decision, Outcome, Snapshot, Trend
-from rudder.worker import Worker
+from rudder.deciders.inline import Inline
+from rudder.deciders.worker import Worker
+from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
 
 WAIT_S = 5.0
 

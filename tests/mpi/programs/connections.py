@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from minidist import open_world
-from minidist.transport.base import Allocate, Call, Ids, Moment, Op
+from minidist.comm.transport.base import Allocate, Call, Ids, Op
+from minidist.moment import Moment
 
 
 def established() -> int:

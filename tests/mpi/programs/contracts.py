@@ -7,13 +7,14 @@ import sys
 
 import numpy as np
 
-from minidist.features import DistFeatures, OwnersRows
-from minidist.parts import Parts
-from minidist.row_server import RowServer
-from minidist.sampler import NeighborSampler, serve_neighbors
-from minidist.shard import whole
-from minidist.transport.base import Moment, Op
-from minidist.world import open_world
+from minidist.comm.transport.base import Op
+from minidist.comm.world import open_world
+from minidist.moment import Moment
+from minidist.sampling.neighbor_sampler import NeighborSampler, serve_neighbors
+from minidist.store.feature_store import DistFeatures, OwnersRows
+from minidist.store.partition_dir import Parts
+from minidist.store.row_server import RowServer
+from minidist.store.shard import whole
 
 FANOUTS = (4, 3)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from minidist.transport.base import Call, Moment, Op
-from minidist.transport.failure import PeerFailed
-from minidist.world import World, open_world
+from minidist.comm.transport.base import Call, Op
+from minidist.comm.transport.failure import PeerFailed
+from minidist.comm.world import World, open_world
+from minidist.moment import Moment
 
 WIDTH, NUM_ROWS = 50, 40_000
 

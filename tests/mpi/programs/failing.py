@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minidist.transport.base import Call, Moment, Op
-from minidist.world import open_world
+from minidist.comm.transport.base import Call, Op
+from minidist.comm.world import open_world
+from minidist.moment import Moment
 
 
 def main() -> None:

@@ -1,0 +1,196 @@
+"""World: who we are among the ranks, and our ends of the group and the transport."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from minidist.comm.group import Group, LocalGroup, LocalHall
+from minidist.comm.heartbeat import Heartbeats
+from minidist.comm.launch import expected_size, launcher, wait_for_readers
+from minidist.comm.rendezvous import meet_over_mpi, meet_over_torchrun
+from minidist.comm.torch_group import TorchGroup
+from minidist.comm.transport.base import PeerTimeout, Transport
+from minidist.comm.transport.collective import CollectiveTransport
+from minidist.comm.transport.local import LocalHub, LocalTransport
+from minidist.comm.transport.mpi import MpiTransport, load_mpi, unlink_segments
+
+# Ranks that all meet the same bad input let rank 0 say so before they end the job.
+_HEAD_START_S = 0.3
+# How long the launcher may take to read why, before the job ends.
+_READ_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """A rank's place in the job; passed in wherever it is needed, never global."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+    group: Group
+    transport: Transport
+
+    def close(self) -> None:
+        """Leave in order: peers may need our answers until all of them got here."""
+        self.group.barrier("leaving")  # names whoever does not come, which a transport may not know
+        self.transport.close()
+        self.group.close()
+
+
+def local_worlds(size: int, timeout: float = 60.0, share_hosts: bool = True) -> list[World]:
+    """The worlds of ``size`` ranks that run as threads of this process, on the CPU."""
+    hall, hub = LocalHall(size, timeout), LocalHub(size, timeout)
+    return [
+        World(
+            rank=rank,
+            size=size,
+            local_rank=rank,
+            local_size=size,
+            device=torch.device("cpu"),
+            group=LocalGroup(hall, rank),
+            transport=LocalTransport(hub, rank, share_hosts),
+        )
+        for rank in range(size)
+    ]
+
+
+@contextmanager
+def open_world(
+    *, transport: str = "auto", device: str = "auto", fetch_timeout: float = 60.0
+) -> Iterator[World]:
+    """The world of this process: of mpiexec, srun or torchrun, or alone.
+
+    transport: ``auto`` takes mpi under mpiexec and srun, collective under torchrun.
+    device: ``auto`` takes a GPU where there is one.   fetch_timeout: seconds.
+
+    An exception inside, on any rank, is printed and ends the whole job: with exit code 2 for a
+    ValueError, 130 for Ctrl-C and 1 for others. Raises ValueError where the launcher and its ranks
+    do not fit.
+    """
+    kind = launcher()
+    if kind is None:
+        world = local_worlds(1, fetch_timeout)[0]
+        yield replace(world, device=_device(device, 0, 1))
+        return
+    rank = int(os.environ.get("RANK", "0"))
+    mpi: Any = None
+    try:
+        if kind == "mpi":
+            mpi = load_mpi()
+            rank = mpi.COMM_WORLD.Get_rank()
+        world = _join(kind, mpi, transport, device, fetch_timeout)
+        yield world
+        world.close()
+    except BaseException as error:
+        _end_job(error, rank, mpi)
+
+
+def _end_job(error: BaseException, rank: int, mpi: Any) -> None:
+    """Say what happened, and take all ranks down; does not return."""
+    code = 2 if isinstance(error, ValueError) else 1
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        code = error.code
+    if isinstance(error, KeyboardInterrupt):
+        code = 128 + signal.SIGINT
+    if code == 2 and rank > 0:
+        time.sleep(_HEAD_START_S)
+    with suppress(OSError):  # whoever read what we print may be gone, and the job must end
+        _say(error, rank)
+    wait_for_readers(_READ_S if mpi is not None else 0)
+    if mpi is not None:
+        unlink_segments()
+        # All is said: of its own MPICH would add a line about an abort, with nothing in it.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        mpi.COMM_WORLD.Abort(code)
+    # Stages and servers may sit in a collective that no peer will ever join.
+    os._exit(code)
+
+
+def _say(error: BaseException, rank: int) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        if rank == 0:
+            print("stopped by Ctrl-C", file=sys.stderr)
+    elif isinstance(error, ValueError | PeerTimeout):
+        who = "" if rank == 0 else f" (rank {rank})"
+        print(f"error{who}: {error}", file=sys.stderr)
+    elif not isinstance(error, SystemExit):
+        print(f"rank {rank} failed:", file=sys.stderr)
+        traceback.print_exception(error)
+
+
+def _device(asked: str, local_rank: int, local_size: int) -> torch.device:
+    """Our own GPU, or the CPU. Raises ValueError for a missing GPU or more ranks than GPUs."""
+    if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch finds no GPU here; use --device cpu")
+    num_gpus = torch.cuda.device_count()
+    # srun --gpus-per-task shows each rank a single GPU, its own.
+    if num_gpus == 1 and local_size > 1 and os.environ.get("SLURM_GPUS_PER_TASK") == "1":
+        local_rank, local_size = 0, 1
+    if local_size > num_gpus:
+        raise ValueError(
+            f"{local_size} ranks run on a host with {num_gpus} GPU(s), and no two may share one: "
+            f"start at most {num_gpus} ranks a host, or train with --device cpu"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float) -> World:
+    """Meet the other ranks, and open the group and the transport with them."""
+    if kind == "torchrun":
+        if transport == "mpi":
+            raise ValueError("--transport mpi: torchrun starts no MPI; use mpiexec or srun")
+        ranks = meet_over_torchrun(timeout)
+    else:
+        _check_size(mpi.COMM_WORLD.Get_size())
+        if mpi.COMM_WORLD.Get_size() == 1:
+            return replace(local_worlds(1, timeout)[0], device=_device(device, 0, 1))
+        ranks = meet_over_mpi(mpi.COMM_WORLD, timeout)
+    local_rank, local_size = ranks.local
+    # torchrun sets this variable itself, to 1, whatever the cores; elsewhere it is the user's word.
+    asked = "" if kind == "torchrun" else os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads((int(asked) if asked.isdigit() else 0) or ranks.num_threads)
+    heartbeats = Heartbeats(ranks.rank, len(ranks.cards), ranks.connect())
+    where = _device(device, local_rank, local_size)
+    group = TorchGroup(ranks.store, heartbeats, where, timeout)
+    carrier: Transport
+    if transport == "collective" or kind == "torchrun":
+        carrier = CollectiveTransport(ranks.hosts, heartbeats, where, timeout)
+    else:
+        carrier = MpiTransport(mpi.COMM_WORLD, ranks.hosts, timeout)
+    # Rank 0 may hold the board that others still read, until all are here.
+    group.barrier("meeting")
+    if mpi is not None:
+        unlink_segments()
+    return World(
+        rank=ranks.rank,
+        size=len(ranks.cards),
+        local_rank=local_rank,
+        local_size=local_size,
+        device=where,
+        group=group,
+        transport=carrier,
+    )
+
+
+def _check_size(size: int) -> None:
+    expected = expected_size()
+    if size != expected:
+        raise ValueError(
+            f"the launcher started {expected} ranks, but MPI sees {size}: its process manager and "
+            "this MPI do not fit. With srun use --mpi=pmi2 for MPICH (the mpich wheel) or "
+            "--mpi=pmix for Open MPI; with mpiexec use the one of the MPI that mpi4py was built on"
+        )

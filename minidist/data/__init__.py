@@ -1,0 +1,1 @@
+"""Graphs: where they come from, and the checks that every one passes."""

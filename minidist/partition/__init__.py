@@ -1,0 +1,1 @@
+"""Partitioning: which part owns which node, and the directory that says so."""

@@ -1,0 +1,26 @@
+"""Partition a graph and write the directory that ``minidist.train`` reads.
+
+Alone, on the generated default graph:
+    python -m minidist.partition --parts 2 --out parts
+
+A real graph, on a Slurm node with enough memory (one process; ranks only read the result):
+    srun -n 1 python -m minidist.partition --dataset ogbn-products --parts 4 --out parts4
+
+A graph that METIS has no memory for:
+    python -m minidist.partition --dataset npz:big.npz --parts 8 --method stream --out parts8
+"""
+
+from minidist.config import PartitionConfig
+from minidist.partition.partitioner import run
+from rudder.cli.flags import fail, parse
+
+
+def main() -> None:
+    try:
+        run(parse(PartitionConfig, __doc__ or ""))
+    except ValueError as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()

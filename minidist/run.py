@@ -1,0 +1,179 @@
+"""Job: one run on ranks that are there: its parts, its loader and prefetching, what it leaves."""
+
+import sys
+import tempfile
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.world import World
+from minidist.config import PartitionConfig
+from minidist.partition import partitioner as partition
+from minidist.run_config import RunConfig
+from minidist.sampling.loader import Loader
+from minidist.steered import steer
+from minidist.store.partition_dir import Parts
+from minidist.store.prefetching import NoPrefetching, Prefetching
+from minidist.store.shard import Shard
+from minidist.training.event_log import EventLog
+from minidist.training.summary import summary_table
+from minidist.training.trace_only import rehearse
+from minidist.training.trainer import Trainer, describe
+from rudder.cli.whole_file import require_writable, write_json
+from rudder.presets import read_preset
+from rudder.report import write_report
+
+# Minibatches that sampling and fetching may each be in front of training.
+_AHEAD = 2
+
+
+def train_in_threads(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
+    """Train with all ranks as threads of this process; returns the summary."""
+    ranks = config.ranks or 2
+    return run_in_threads(lambda world: train(config, world, quiet), ranks, config.fetch_timeout)[0]
+
+
+def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any]:
+    """Train on this rank; every rank of the world must call it. Returns the summary.
+
+    quiet: print no table. Raises ValueError on bad input, PeerTimeout when a rank stops answering.
+    """
+    if config.buffer_device == "cuda" and world.device.type != "cuda":
+        raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
+    folder = config.out or config.resume
+    out = Path(folder) if folder else None
+    # Rank 0 finds out before the long work; its error is everybody's.
+    world.group.first(lambda: _check_outputs(config, out), "checking the outputs")
+    with tempfile.TemporaryDirectory(prefix="minidist-") as scratch:
+        home = out if out is not None else Path(scratch)
+        path = world.group.first(lambda: _find_parts(config, world, home), "partitioning")
+        parts, shards, topology = _map_shards(config, world, path)
+        # Our maps outlive the files: what was made for this run alone can go now.
+        world.group.barrier("mapping the parts")
+    with EventLog(out, world.rank) as events:
+        loader = Loader(
+            world,
+            shards,
+            fanouts=config.fanout,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            ahead=0 if config.prefetch == "none" else _AHEAD,
+            wire_type=config.wire_dtype,
+            topology=topology,
+        )
+        with closing(_prefetching(config, world, parts, loader, events)) as prefetching:
+            if config.trace_only:
+                figures = rehearse(world, loader, prefetching, config.epochs)
+                summary = {**describe(parts, world), **figures, "config": asdict(config)}
+            else:
+                run = Trainer(config, world, parts, shards, loader, prefetching, out, events)
+                summary = run.run()
+            prefetching.finish()
+    if world.rank == 0:
+        if config.json is not None:
+            write_json(config.json, summary)
+        if out is not None:
+            write_json(out / "summary.json", summary)
+            _write_page(out)
+        if not quiet:
+            print(f"\n{summary_table(summary)}", flush=True)
+    return summary
+
+
+def _prefetching(
+    config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
+) -> Prefetching:
+    """What the flags ask for between the loader and the owners of rows, in use."""
+    if not read_preset(config).has_buffer and config.trace is None:
+        return NoPrefetching()
+    return steer(
+        config,
+        world,
+        parts,
+        loader,
+        num_epochs=config.epochs,
+        seed=config.seed,
+        log=events.write,
+        run={"dataset": parts.name, **asdict(config)},
+    )
+
+
+def _check_outputs(config: RunConfig, out: Path | None) -> None:
+    """Make the output folder; raise ValueError where it or the JSON file cannot be written."""
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise ValueError(f"--out {out}: cannot be written: {error.strerror}") from None
+    try:
+        if config.json is not None:
+            require_writable(config.json)
+    except OSError as error:
+        raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
+
+
+def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
+    """The partition directory to train on, made now if there is none."""
+    path = Path(config.parts) if config.parts else home / "parts"
+    if not path.exists():
+        if config.parts is not None and config.dataset is None:
+            raise ValueError(
+                f"--parts {config.parts}: there is no such directory: give the path of one, or "
+                "--dataset to have it made there"
+            )
+        shared = all(world.transport.shares_host(peer) for peer in range(world.size))
+        if config.parts is None and config.out is None and not shared:
+            raise ValueError(
+                "--parts: the ranks run on several hosts; name a partition directory on a file "
+                "system that all of them see (it is made if it does not exist)"
+            )
+        partition.run(
+            PartitionConfig(
+                dataset=config.dataset or "synthetic:small",
+                data_root=config.data_root,
+                parts=world.size,
+                method=config.method,
+                halo_hops=config.halo_hops or 0,
+                seed=config.seed,
+                out=str(path),
+            )
+        )
+    parts = Parts.open(path)
+    if parts.num_parts != world.size:
+        raise ValueError(
+            f"{path} has {parts.num_parts} parts, but {world.size} ranks are running: start "
+            f"{parts.num_parts} ranks, or partition into {world.size}"
+        )
+    # An archive's graph is called by the name of its file.
+    asked = config.dataset and (config.dataset, Path(config.dataset.removeprefix("npz:")).stem)
+    if asked and parts.name not in asked:
+        raise ValueError(f"--dataset {config.dataset}: {path} holds {parts.name}")
+    if config.halo_hops not in (None, parts.halo_hops):
+        raise ValueError(f"--halo-hops {config.halo_hops}: {path} keeps {parts.halo_hops}")
+    return path
+
+
+def _map_shards(
+    config: RunConfig, world: World, path: Path
+) -> tuple[Parts, list[Shard | None], list[Shard | None]]:
+    """Our part, checked byte for byte, and what else this host has of the others.
+
+    Returns the directory, the shards whose rows we may read directly, and those whose in-edges.
+    """
+    parts = Parts.open(path)
+    at_hand = parts.at_hand(world.rank, world.transport.shares_host)
+    if config.topology == "partitioned":
+        return parts, at_hand, at_hand
+    everyone = [shard or parts.shard(part, verify=False) for part, shard in enumerate(at_hand)]
+    return parts, at_hand, list(everyone)
+
+
+def _write_page(out: Path) -> None:
+    """The report for people, beside the summary; a run that has ended well does not fail for it."""
+    try:
+        write_report([out], out / "report.html")
+    except OSError as error:
+        print(f"no report: {error}", file=sys.stderr, flush=True)

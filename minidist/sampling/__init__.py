@@ -1,0 +1,1 @@
+"""Sampling: from seed nodes to minibatches with features."""

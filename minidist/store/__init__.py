@@ -1,0 +1,1 @@
+"""The store: a partition directory, and the feature rows of any node, wherever they are."""

@@ -1,0 +1,1 @@
+"""Training: models, exact gradients, exact evaluation, checkpoints."""

@@ -1,0 +1,109 @@
+"""Meter: where a rank's time and rows went, and the summary of all ranks."""
+
+import hashlib
+import resource
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minidist.comm.transport.base import Op, Traffic
+from minidist.comm.world import World
+from minidist.sampling.loader import Prepared
+from minidist.store.prefetching import Prefetching
+from minidist.store.row_copy import RowCounts
+
+STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
+
+
+@dataclass
+class EpochTimes:
+    """Seconds of one epoch on one rank.
+
+    epoch_time_s: wall time of the training loop, evaluation left out. sample_s, fetch_s: in their
+    stages, which may overlap training. wait_s: the loop waiting for them. train_s: forward,
+    backward, the sum over ranks and the update.
+    """
+
+    epoch_time_s: float = 0.0
+    sample_s: float = 0.0
+    fetch_s: float = 0.0
+    wait_s: float = 0.0
+    train_s: float = 0.0
+
+
+@dataclass
+class Meter:
+    """Adds up one rank's epochs."""
+
+    epochs: list[EpochTimes] = field(default_factory=list)
+    rows: RowCounts = field(default_factory=RowCounts)
+
+    def start_epoch(self) -> None:
+        """The steps that follow belong to a new epoch."""
+        self.epochs.append(EpochTimes())
+
+    def add_step(self, prepared: Prepared, train_s: float, step_s: float) -> None:
+        """Count a step's stages and rows; step_s is its wall time, the wait included."""
+        times = self.epochs[-1]
+        times.sample_s += prepared.sample_s
+        times.fetch_s += prepared.fetch_s
+        times.wait_s += prepared.wait_s
+        times.train_s += train_s
+        times.epoch_time_s += step_s
+        self.rows += prepared.rows
+
+    def summarize(self, world: World, row_bytes: int, prefetching: Prefetching) -> dict[str, Any]:
+        """Times, rows, bytes, memory and prefetching over all ranks; every rank must call it.
+
+        Times are medians over the epochs after the first (which compiles and warms up) of the
+        slowest rank's seconds. Rows and bytes are sums over ranks and epochs.
+        """
+        # Peers may still be asking for rows when we are done with ours.
+        world.group.barrier("adding up the summary")
+        mine = (self.epochs, self.rows, _rows_traffic(world.transport.traffic), peak_memory_mb())
+        ranks = world.group.all_gather(mine, "adding up the summary")
+        reports = world.group.all_gather(prefetching.report(), "adding up the summary")
+        summary: dict[str, Any] = {
+            name: _median_of_slowest([epochs for epochs, _, _, _ in ranks], name)
+            for name in ("epoch_time_s", *STAGES)
+        }
+        rows = RowCounts()
+        for _, counts, _, _ in ranks:
+            rows += counts
+        traffic = {
+            key: sum(part[key] for _, _, part, _ in ranks)
+            for key in ("received", "mapped", "served")
+        }
+        moved = traffic["received"] + traffic["mapped"]
+        return {
+            **summary,
+            "rows": asdict(rows),
+            "bytes_moved": moved,
+            "row_bytes": row_bytes,
+            "traffic": {f"bytes_{key}": value for key, value in traffic.items()},
+            "peak_memory_mb": max(memory for _, _, _, memory in ranks),
+            **prefetching.summarize(reports),
+        }
+
+
+def _rows_traffic(traffic: Traffic) -> dict[str, int]:
+    return {
+        key: int(getattr(traffic, key)[Op.ROWS].sum()) for key in ("received", "mapped", "served")
+    }
+
+
+def _median_of_slowest(ranks: list[list[EpochTimes]], name: str) -> float:
+    slowest = [max(getattr(times, name) for times in epoch) for epoch in zip(*ranks, strict=True)]
+    return float(statistics.median(slowest[1:] or slowest))
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, MiB; mapped pages in use are part of it."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def losses_sha256(losses: list[float]) -> str:
+    """Hash of the exact float32 bytes of the losses, little-endian, in step order."""
+    return hashlib.sha256(np.asarray(losses, "<f4").tobytes()).hexdigest()

@@ -1,0 +1,254 @@
+"""Trainer: one rank's training loop, from the first minibatch to the summary."""
+
+import copy
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from minidist.comm.launch import shows_progress
+from minidist.comm.world import World
+from minidist.config import TrainConfig
+from minidist.moment import Moment
+from minidist.sampling.kernels import hop_key
+from minidist.sampling.loader import Loader, Prepared
+from minidist.store.partition_dir import Parts
+from minidist.store.prefetching import Prefetching
+from minidist.store.shard import Shard
+from minidist.training.checkpoint import Checkpoint, load_prefetching, save_prefetching
+from minidist.training.evaluate import LayerwiseInference, Scores, evaluate
+from minidist.training.event_log import EventLog
+from minidist.training.gradients import GradientSum
+from minidist.training.meter import Meter, losses_sha256
+from minidist.training.models import GNN, build_model, loss_sum
+
+# The hop number that no sampler uses: its key seeds dropout.
+_DROPOUT_HOP = -1
+_BEGIN = Moment(0, 0)
+
+
+def describe(parts: Parts, world: World) -> dict[str, Any]:
+    """What a summary says of the graph and the ranks."""
+    return {
+        "dataset": parts.name,
+        "num_nodes": parts.num_nodes,
+        "num_edges": parts.num_edges,
+        "world_size": world.size,
+        "transport": type(world.transport).__name__.removesuffix("Transport").lower(),
+        "device": world.device.type,
+    }
+
+
+@dataclass
+class Progress:
+    """Where a run is: the next step, the loss of every step taken, the evaluations so far."""
+
+    moment: Moment = _BEGIN
+    losses: list[float] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains on one rank. Every rank of the world makes and runs one.
+
+    shards: for each part the Shard this host has mapped, or None.   loader: of those.
+    prefetching: what it uses.   out: folder for checkpoints, or None.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        world: World,
+        parts: Parts,
+        shards: list[Shard | None],
+        loader: Loader,
+        prefetching: Prefetching,
+        out: Path | None,
+        events: EventLog,
+    ) -> None:
+        self._config, self._world, self._parts = config, world, parts
+        self._out, self._events = out, events
+        self._loader, self._prefetching = loader, prefetching
+        self._shard = loader.shard
+        self._inference = LayerwiseInference(world, self._loader.rows, shards)
+        self._model = self._build_model().to(world.device)
+        self._gradients = GradientSum(self._model, world.group)
+        self._adam = torch.optim.Adam(self._model.parameters(), lr=config.lr)
+        self._progress, self._meter = Progress(), Meter()
+
+    def _build_model(self) -> GNN:
+        config, parts = self._config, self._parts
+
+        def build() -> GNN:
+            return build_model(
+                config.model,
+                num_features=parts.num_features,
+                hidden=config.hidden,
+                num_classes=parts.num_classes,
+                num_layers=len(config.fanout),
+                dropout=config.dropout,
+            )
+
+        def seeded_state() -> dict[str, Any]:
+            torch.manual_seed(config.seed)
+            return build().state_dict()
+
+        # Rank 0 alone draws the weights: ranks that are threads share one global generator.
+        state = self._world.group.first(seeded_state, "building the model")
+        model = build()
+        model.load_state_dict(state)
+        return model
+
+    def run(self) -> dict[str, Any]:
+        """Train, evaluate, and return the summary (the same on every rank)."""
+        config = self._config
+        if config.resume is not None:
+            self._resume(Path(config.resume))
+        progress = self._progress
+        self._events.write("started", rank=self._world.rank, config=asdict(config))
+        bar = tqdm(
+            total=config.epochs * self._loader.num_steps,
+            initial=len(progress.losses),
+            unit="step",
+            disable=self._world.rank != 0 or not shows_progress(),
+        )
+        with bar:
+            self._epochs(bar)
+        if not progress.scores or progress.scores[-1]["epoch"] != config.epochs - 1:
+            self._evaluate(config.epochs - 1)
+            self._checkpoint()
+        summary = self._summary()
+        self._events.write("finished", losses_sha256=summary["losses_sha256"])
+        return summary
+
+    def _epochs(self, bar: "tqdm[Any]") -> None:
+        config, progress = self._config, self._progress
+        last_step = self._loader.num_steps - 1
+        self._meter.start_epoch()
+        ended = time.perf_counter()
+        for prepared in self._loader.run(config.epochs, progress.moment):
+            began = time.perf_counter()
+            moment = prepared.batch.moment
+            loss = self._step(prepared)
+            step_ended = time.perf_counter()
+            self._meter.add_step(prepared, step_ended - began, step_ended - ended)
+            progress.losses.append(loss)
+            progress.moment = Moment(moment.epoch, moment.step + 1)
+            self._log_step(prepared, loss, step_ended - began)
+            bar.update()
+            if moment.step == last_step:
+                self._end_epoch(moment.epoch, bar)
+            elif config.checkpoint_every and len(progress.losses) % config.checkpoint_every == 0:
+                self._checkpoint()
+            ended = time.perf_counter()
+
+    def _step(self, prepared: Prepared) -> float:
+        """Forward, backward, sum over ranks, update; returns the global mean loss."""
+        batch, seed = prepared.batch, self._config.seed
+        self._model.train()
+        loss = None
+        if batch.batch_size:
+            key = (batch.moment.epoch, batch.moment.step, self._world.rank, _DROPOUT_HOP)
+            self._model.reseed(hop_key(seed, *key))
+            loss = loss_sum(self._model(batch), batch.y) / batch.num_global_seeds
+        total = self._gradients.backward(loss, batch.moment)
+        self._adam.step()
+        return float(total)
+
+    def _log_step(self, prepared: Prepared, loss: float, train_s: float) -> None:
+        moment = prepared.batch.moment
+        self._events.write(
+            "step",
+            epoch=moment.epoch,
+            step=moment.step,
+            loss=loss,
+            sample_s=prepared.sample_s,
+            fetch_s=prepared.fetch_s,
+            wait_s=prepared.wait_s,
+            train_s=train_s,
+            rows=asdict(prepared.rows),
+        )
+
+    def _end_epoch(self, epoch: int, bar: "tqdm[Any]") -> None:
+        config, progress = self._config, self._progress
+        progress.moment = Moment(epoch + 1, 0)
+        every = config.eval_every
+        if every and (epoch + 1) % every == 0:
+            self._evaluate(epoch)
+        self._checkpoint()
+        loss = progress.losses[-1]
+        self._events.write("epoch", epoch=epoch, loss=loss, **asdict(self._meter.epochs[-1]))
+        val = f", val {progress.scores[-1]['val']:.4f}" if progress.scores else ""
+        bar.set_postfix_str(f"epoch {epoch + 1}/{config.epochs}, loss {loss:.4f}{val}")
+        if epoch + 1 < config.epochs:
+            self._meter.start_epoch()
+
+    def _evaluate(self, epoch: int) -> None:
+        began = time.perf_counter()
+        scores: Scores = evaluate(self._inference, self._model, self._world, self._shard)
+        record = {"epoch": epoch, **asdict(scores)}
+        self._progress.scores.append(record)
+        self._events.write("evaluated", seconds=time.perf_counter() - began, **record)
+
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint's run and ours must agree on."""
+        config = self._config
+        names = ("model", "hidden", "batch_size", "lr", "dropout", "seed", "wire_dtype")
+        return {
+            **{name: getattr(config, name) for name in names},
+            "fanout": list(config.fanout),
+            "ranks": self._world.size,
+            "parts": f"{self._parts.name} ({self._parts.checksum:08x})",
+        }
+
+    def _checkpoint(self) -> None:
+        if self._out is None:
+            return
+        save_prefetching(self._out, self._world.rank, self._prefetching.state())
+        if self._world.rank != 0:
+            return
+        Checkpoint(
+            settings=self._settings(),
+            moment=self._progress.moment,
+            model=self._model.state_dict(),
+            optimizer=self._adam.state_dict(),
+            losses=self._progress.losses,
+            scores=self._progress.scores,
+        ).save(self._out)
+
+    def _resume(self, folder: Path) -> None:
+        """Continue after the last step that rank 0 wrote down."""
+        group, settings = self._world.group, self._settings()
+        saved = group.first(lambda: Checkpoint.load(folder, settings), "reading the checkpoint")
+        self._model.load_state_dict(saved.model)
+        # A copy: ranks that are threads of one process are handed the same tensors.
+        self._adam.load_state_dict(copy.deepcopy(saved.optimizer))
+        self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores))
+        kept = load_prefetching(folder, self._world.rank)
+        if not (kept and self._prefetching.load(kept)):
+            self._events.write("buffer starts afresh")
+
+    def _summary(self) -> dict[str, Any]:
+        config, progress, world, parts = self._config, self._progress, self._world, self._parts
+        # With no validation nodes every score is NaN, and the last evaluation stands.
+        best = max(
+            reversed(progress.scores), key=lambda score: np.nan_to_num(score["val"], nan=-1.0)
+        )
+        return {
+            **describe(parts, world),
+            "metric": best["metric"],
+            "test_accuracy": best["test"],
+            "val_accuracy": best["val"],
+            "train_accuracy": best["train"],
+            "best_epoch": best["epoch"],
+            "steps_per_epoch": self._loader.num_steps,
+            **self._meter.summarize(world, 4 * parts.num_features, self._prefetching),
+            "scores": progress.scores,
+            "losses": progress.losses,
+            "losses_sha256": losses_sha256(progress.losses),
+            "config": asdict(config),
+        }

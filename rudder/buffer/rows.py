@@ -1,0 +1,107 @@
+"""The rows of a buffer, in host memory or on a GPU. Which ids they belong to is not known here.
+
+C capacity in rows, D features, R rows of a minibatch, k rows to swap in.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+from rudder.buffer.index import Ids, Int32s
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def _gather(rows, slots, out, positions):  # type: ignore[no-untyped-def]
+    """``out[positions[i]] = rows[slots[i]]`` wherever ``slots[i]`` is a slot."""
+    width = np.uint64(rows.shape[1])
+    for i in range(len(slots)):
+        if slots[i] >= 0:
+            source, target = rows[np.uint64(slots[i])], out[np.uint64(positions[i])]
+            for column in range(width):
+                target[column] = source[column]
+
+
+def _words(rows: Array) -> Array:
+    """The same rows as 8-byte words where they divide: fewer steps of a copy."""
+    return rows.view(np.uint64) if rows.shape[1] * rows.itemsize % 8 == 0 else rows
+
+
+class Rows(Protocol):
+    """C rows. A minibatch's rows pass by on the host first, then on the training device.
+
+    slots int32 or int64, positions int64 or int32, one each for a row; rows and x float32.
+    """
+
+    def fill(self, slots: Ids, rows: Array) -> None:
+        """Our row in ``slots[i]`` = ``rows[i]``, before the first minibatch."""
+        ...
+
+    def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
+        """``out[positions[i]]`` = our row in ``slots[i]`` wherever that is a slot, not under 0."""
+        ...
+
+    def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
+        """Our row in ``slots[i]`` = ``source[positions[i]]``."""
+        ...
+
+    def on_device(self, x: torch.Tensor) -> None:
+        """Do on the device what reading and swapping left for it; x [R or more, D] is there."""
+        ...
+
+
+class HostRows:
+    """Rows in host memory: float32 [C, D]."""
+
+    def __init__(self, capacity: int, width: int) -> None:
+        self.rows = np.zeros((capacity, width), np.float32)
+
+    def fill(self, slots: Ids, rows: Array) -> None:
+        self.rows[slots] = rows
+
+    def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
+        _gather(_words(self.rows), slots, _words(out), positions)
+
+    def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
+        _gather(_words(source), positions, _words(self.rows), slots)
+
+    def on_device(self, x: torch.Tensor) -> None:
+        return
+
+
+class DeviceRows:
+    """Rows on a device: float32 [C, D]. Hits are copied there and never cross from the host.
+
+    Reads wait for ``on_device``, and so do swaps, which may overwrite what a hit reads.
+    """
+
+    def __init__(self, capacity: int, width: int, device: torch.device) -> None:
+        self.rows = torch.zeros(capacity, width, device=device)
+        self._hits: tuple[Ids, Ids] | None = None
+        self._swap: tuple[Ids, Array] | None = None
+
+    def fill(self, slots: Ids, rows: Array) -> None:
+        self.rows[self._there(slots)] = self._there(rows)
+
+    def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
+        hit = slots >= 0
+        self._hits = slots[hit].astype(np.int64), positions[hit]
+
+    def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
+        self._swap = slots, source[positions]
+
+    def on_device(self, x: torch.Tensor) -> None:
+        if self._hits is not None:
+            slots, positions = (self._there(numbers) for numbers in self._hits)
+            x.index_copy_(0, positions, self.rows.index_select(0, slots))
+        if self._swap is not None:
+            slots, rows = (self._there(array) for array in self._swap)
+            self.rows.index_copy_(0, slots, rows)
+        self._hits, self._swap = None, None
+
+    def _there(self, array: Array) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.rows.device)

@@ -1,0 +1,228 @@
+"""Examples: moments of recorded runs, labelled by what would have come of either decision.
+
+A trace is played under behaviours and settings of the score policy of many kinds, so that the
+buffer gets into many states, some of which replacing makes worse. At a moment after minibatch t the
+run is forked: one copy replaces at t + 1, others keep for some minibatches first; from then on each
+replaces at every minibatch. Keeping was right where the best of those moved fewer rows over the
+horizon, by more than ``MARGIN``. The copies also show which way %-Hits and the communication volume
+really went at t + 2.
+
+A rule would teach only itself; a counterfactual is the honest teacher. That the copies go on
+replacing, rather than keep, makes a decider that follows the labels improve on ``always`` step by
+step, and shows what a first filling costs for long: rows that enter early stay.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tqdm import tqdm
+
+from rudder.config import SteerConfig
+from rudder.deciders.ledger import Ledger
+from rudder.observations import (
+    Context,
+    Decision,
+    Facts,
+    Outcome,
+    Snapshot,
+    Trend,
+    hits_trend,
+    moved_trend,
+)
+from rudder.planner import Steering
+from rudder.presets import capacity_of, make_policy, read_preset
+from rudder.replay.play import play
+from rudder.replay.trace import Trace
+
+# Minibatches over which the rows of the copies are compared.
+HORIZON = 64
+# For how many minibatches the copies that keep do so.
+DELAYS = (1, 3, 8)
+# Rows, of a minibatch's remote rows, that keeping must save to be right: less is chance.
+MARGIN = 0.1
+# Of the first minibatches of a run, where most hangs on the decision, every one is an example.
+EARLY = 16
+# (increment, decay, threshold): the defaults three times as often as all others together.
+_SCORES = (
+    *[(1.0, 0.95, 0.95)] * 12,
+    *((1.0, 0.8, 0.95), (0.0, 0.8, 0.5), (1.0, 0.95, 4.0), (0.0, 0.95, 0.95)),
+)
+# Share of decisions to replace, share of minibatches without a decision (a slow decider's), and
+# minibatches before the first replacement.
+_BEHAVIOURS = (
+    *((1.0, 0.0, 0), (0.9, 0.2, 8), (1.0, 0.1, 16), (0.5, 0.6, 0), (0.9, 0.0, 4)),
+    *((0.2, 0.0, 0), (1.0, 0.3, 12), (0.8, 0.7, 2), (0.9, 0.1, 24), (0.05, 0.0, 0), (1.0, 0.0, 6)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """What a decision led to.
+
+    hits, moved: the trends at t + 2; hits_change in points, moved_change in percent.
+    rows: moved over the horizon; of keeping, with the best of ``DELAYS``.
+    """
+
+    hits: Trend
+    moved: Trend
+    hits_change: float
+    moved_change: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A moment and both its endings.
+
+    context: what a decider sees.   remote: rows of a minibatch, for scale.   run: the trace's
+    folder, by which examples are split.
+    """
+
+    context: Context
+    facts: Facts
+    replaced: Ending
+    kept: Ending
+    remote: int
+    run: str
+
+    @property
+    def replace(self) -> bool:
+        """Whether replacing was right: keeping would not have saved rows to speak of."""
+        return self.replaced.rows - self.kept.rows <= MARGIN * self.remote
+
+    @property
+    def stake(self) -> float:
+        """How much hangs on it: rows between the endings, of a minibatch's remote rows."""
+        return abs(self.replaced.rows - self.kept.rows) / max(self.remote, 1)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The better decision as an outcome would tell of it (applied at t + 1)."""
+        ending = self.replaced if self.replace else self.kept
+        latest = self.context.latest
+        decision = Decision(
+            replace=self.replace,
+            minibatch=latest.minibatch,
+            expect_hits=ending.hits,
+            expect_moved=ending.moved,
+        )
+        return Outcome(decision=decision, before=latest, applied=latest.minibatch + 1, after=latest)
+
+
+class _Behaviour:
+    """Decides by chance, and states what the look ahead says, or at times something else."""
+
+    looks_ahead = True
+
+    def __init__(self, share: float, silent: float, first: int, rng: np.random.Generator) -> None:
+        self._share, self._silent, self._first, self._rng = share, silent, first, rng
+        self._latest: Snapshot | None = None
+        self.ledger = Ledger("behaviour")
+
+    def take(self, minibatch: int) -> bool:
+        before, self._latest = self._latest, None
+        if before is None or self._rng.random() < self._silent:
+            self._latest = before
+            return False
+        word = bool(self._rng.random() < self._share) and minibatch > self._first
+        decision = Decision(
+            replace=word, minibatch=before.minibatch, expect_hits=self._guess(before)
+        )
+        self.ledger.apply(decision, before, minibatch)
+        return word
+
+    def _guess(self, before: Snapshot) -> Trend:
+        if self._rng.random() < 0.15 or before.ahead_hits_pct is None:
+            return list(Trend)[self._rng.integers(3)]
+        after = replace(before, hits=before.ahead_hits, remote=before.ahead_remote)
+        return hits_trend(before, after)
+
+    def post(self, snapshot: Snapshot) -> None:
+        self._latest = snapshot
+        self.ledger.see(snapshot)
+
+
+class _From:
+    """Replaces at every minibatch from one on."""
+
+    looks_ahead = False
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def take(self, minibatch: int) -> bool:
+        return minibatch >= self._first
+
+    def post(self, snapshot: Snapshot) -> None:
+        return
+
+
+def _kept(steering: Steering, trace: Trace, latest: Snapshot) -> Ending:
+    endings = [_ending(steering, trace, latest, delay) for delay in DELAYS]
+    return replace(endings[-1], rows=min(ending.rows for ending in endings))
+
+
+def _ending(steering: Steering, trace: Trace, latest: Snapshot, delay: int) -> Ending:
+    first = latest.minibatch + 1
+    fork = steering.fork(_From(first + delay))
+    before = fork.counters.moved
+    snapshots = list(play(fork, trace, first, first + HORIZON))
+    after = snapshots[1]
+    return Ending(
+        hits=hits_trend(latest, after),
+        moved=moved_trend(latest, after),
+        hits_change=after.hits_pct - latest.hits_pct,
+        moved_change=100.0 * (after.moved - latest.moved) / max(latest.moved, 1),
+        rows=fork.counters.moved - before,
+    )
+
+
+def _moments(
+    trace: Trace, config: SteerConfig, rng: np.random.Generator, every: float, kind: int
+) -> Iterator[Example]:
+    preset = read_preset(config)
+    capacity = capacity_of(config, preset, trace.facts.halo_rows)
+    facts = replace(trace.facts, capacity=capacity)
+    behaviour = _Behaviour(*_BEHAVIOURS[kind % len(_BEHAVIOURS)], rng)
+    policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
+    steering = Steering(policy, facts, behaviour)
+    for snapshot in play(steering, trace):
+        # The two minibatches after it must exist.
+        if snapshot.left < 2 or (snapshot.minibatch >= EARLY and rng.random() * every >= 1):
+            continue
+        yield Example(
+            context=behaviour.ledger.context(),
+            facts=facts,
+            replaced=_ending(steering, trace, snapshot, 0),
+            kept=_kept(steering, trace, snapshot),
+            remote=snapshot.remote,
+            run=trace.name.split("/")[0],
+        )
+
+
+def gather(
+    traces: Sequence[Trace], buffers: Sequence[float], *, seed: int = 0, every: float = 3.0
+) -> list[Example]:
+    """Examples from every trace at every buffer: early ones, then one in ``every`` minibatches.
+
+    buffers: capacities as shares of the halo rows. A function of its arguments alone.
+    Raises ValueError where there is none.
+    """
+    examples: list[Example] = []
+    cells = [(trace, share) for trace in traces for share in buffers]
+    for number, (trace, share) in enumerate(tqdm(cells, "examples", disable=None)):
+        rng = np.random.default_rng([seed, number])
+        increment, decay, threshold = _SCORES[rng.integers(len(_SCORES))]
+        config = SteerConfig(
+            prefetch="rudder",
+            decider="never",
+            buffer=share,
+            score_increment=increment,
+            score_decay=decay,
+            score_threshold=threshold,
+        )
+        examples += _moments(trace, config, rng, every, number)
+    if not examples:
+        raise ValueError(f"{len(traces)} traces gave no example: each needs at least 3 minibatches")
+    return examples

@@ -1,0 +1,1 @@
+"""Replay: recorded minibatches under other policies, deciders and buffers."""

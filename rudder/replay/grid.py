@@ -1,0 +1,202 @@
+"""The grid: recorded traces under every policy, decider and buffer size, beside the best possible."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rudder.cli.flags import flag, positional
+from rudder.cli.table import render
+from rudder.config import PolicyConfig, SteerConfig
+from rudder.deciders.base import Decider
+from rudder.deciders.fixed import recorded_decider
+from rudder.deciders.inline import Inline
+from rudder.deciders.judge import Tally, decisions
+from rudder.planner import Counters, Steering
+from rudder.presets import (
+    PRESETS,
+    capacity_of,
+    make_decider,
+    make_policy,
+    read_preset,
+)
+from rudder.replay.belady import belady_rows
+from rudder.replay.play import play
+from rudder.replay.trace import Trace, read_traces
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig(PolicyConfig):
+    """Settings of ``python -m rudder.replay``."""
+
+    traces: tuple[str, ...] = positional("folders that --trace recorded")
+    prefetch: str = flag("all", "presets with commas between; all; own: the run's own decisions")
+    buffer: tuple[float, ...] = flag(
+        (0.25,), "capacities as shares of the halo rows, with commas between"
+    )
+    decider: str = flag("llm", "deciders of the rudder preset, with commas between")
+    seed: int = flag(0, "seed of random:P")
+    json: str | None = flag(None, "also write the grid to this file")
+
+    def cells(self) -> list[SteerConfig]:
+        """One setting for each row of the grid. Raises ValueError on what cannot be read."""
+        names = PRESETS if self.prefetch == "all" else self.prefetch.split(",")
+        shared = {field.name: getattr(self, field.name) for field in fields(PolicyConfig)}
+        cells = []
+        for name in names:
+            for decider in self.decider.split(",") if name == "rudder" else [None]:
+                cells += [
+                    SteerConfig(prefetch=name, decider=decider, buffer=share, **shared)
+                    for share in self.buffer
+                ]
+        for cell in cells:
+            read_preset(cell)
+        return cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """One rank's trace under one setting."""
+
+    capacity: int
+    counters: Counters
+    tally: Tally
+    failures: Counter[str]
+
+
+def steering_of(
+    trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
+) -> tuple[Steering, Inline | None]:
+    """What plays a trace under a setting, and who decides in it, to be closed in the end.
+
+    decider: in place of the setting's own.
+    """
+    preset = read_preset(config)
+    capacity = capacity_of(config, preset, trace.facts.halo_rows)
+    facts = replace(trace.facts, capacity=capacity)
+    policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
+    deciding = None
+    if preset.is_steered:
+        deciding = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
+    return Steering(policy, facts, deciding), deciding
+
+
+def replay(
+    trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
+) -> Replayed:
+    """Play a trace under a setting; decider: in place of the setting's own."""
+    steering, deciding = steering_of(trace, config, decider, seed)
+    for _ in play(steering, trace):
+        pass
+    if deciding is None:
+        tally, failures = Tally(), Counter[str]()
+    else:
+        deciding.close()
+        tally, failures = deciding.ledger.tally, deciding.ledger.failures
+    capacity = steering.facts.capacity
+    return Replayed(capacity=capacity, counters=steering.counters, tally=tally, failures=failures)
+
+
+def own_setting(trace: Trace) -> SteerConfig:
+    """The setting under which a trace was recorded."""
+    names = {field.name for field in fields(SteerConfig)}
+    known = {name: value for name, value in trace.run.items() if name in names}
+    known |= {"buffer_rows": trace.facts.capacity, "trace": None, "trace_only": False}
+    return SteerConfig(**known)
+
+
+def replay_own(trace: Trace) -> Replayed:
+    """A run's own policy and decisions: counts exactly what the run counted."""
+    return replay(trace, own_setting(trace), recorded_decider(trace.replace.tolist()))
+
+
+def row_of(
+    traces: Sequence[Trace], config: SteerConfig, ranks: Sequence[Replayed], belady: int
+) -> dict[str, Any]:
+    """One row of the grid: all ranks of a run under one setting."""
+    counters, tally, failures = Counters(), Tally(), Counter[str]()
+    for rank in ranks:
+        counters += rank.counters
+        tally += rank.tally
+        failures += rank.failures
+    preset = read_preset(config)
+    remote = sum(trace.mean_remote for trace in traces)
+    return {
+        "trace": traces[0].name.split("/")[0],
+        "prefetch": config.prefetch,
+        "decider": preset.decider if preset.is_steered else None,
+        "buffer": config.buffer if preset.has_buffer else 0.0,
+        "rows_moved": counters.moved,
+        "rows_none": counters.remote,
+        **counters.hit_shares(),
+        "replacement_rows": counters.replacements,
+        "belady_rows": belady,
+        "capacity_over_batch": sum(rank.capacity for rank in ranks) / remote if remote else None,
+        "decisions": decisions(preset.decider, tally, failures) if preset.is_steered else None,
+    }
+
+
+def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
+    """The rows, one by one. Raises ValueError on traces or settings that cannot be read."""
+    runs = [read_traces(Path(folder)) for folder in config.traces]
+    own = config.prefetch == "own"
+    cells = [] if own else config.cells()
+    bar = tqdm(total=len(runs) * (1 if own else len(cells)), unit="cell", disable=None)
+    with bar:
+        for traces in runs:
+            bounds: dict[tuple[int, ...], int] = {}
+            for cell in [own_setting(traces[0])] if own else cells:
+                bar.set_postfix_str(f"{cell.prefetch} {cell.decider or ''}")
+                ranks = [
+                    replay_own(trace) if own else replay(trace, cell, seed=config.seed)
+                    for trace in traces
+                ]
+                capacities = tuple(rank.capacity for rank in ranks)
+                if capacities not in bounds:
+                    bounds[capacities] = sum(map(_bound, traces, capacities))
+                yield row_of(traces, cell, ranks, bounds[capacities])
+                bar.update()
+
+
+def _bound(trace: Trace, capacity: int) -> int:
+    return belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
+
+
+def grid_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The grid for people: rows as shares of no buffer's, beside the bound."""
+    header = (
+        *("trace", "prefetch", "decider", "buffer", "rows moved", "% of none", "x Belady"),
+        *("%-Hits", "halo", "replacement rows", "C/b", "Pass@1", "replace %"),
+    )
+    lines = []
+    for row in rows:
+        decided = row["decisions"] or {}
+        lines.append(
+            (
+                row["trace"],
+                row["prefetch"],
+                row["decider"] or "-",
+                row["buffer"],
+                row["rows_moved"],
+                _ratio(100 * row["rows_moved"], row["rows_none"]),
+                _ratio(row["rows_moved"], row["belady_rows"]),
+                _shown(row["hits_pct"]),
+                _shown(row["halo_hits_pct"]),
+                row["replacement_rows"],
+                _shown(row["capacity_over_batch"]),
+                _shown(decided.get("pass_at_1")),
+                _shown(decided.get("replace_pct")),
+            )
+        )
+    return render(lines, header)
+
+
+def _ratio(part: float, whole: float) -> str:
+    return f"{part / whole:.2f}" if whole else "-"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
