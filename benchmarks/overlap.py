@@ -1,4 +1,4 @@
-"""What steering costs training: a nonstop decider beside a step, and the prefetch thread's work.
+"""What planner costs training: a nonstop decider beside a step, and the prefetch thread's work.
 
     python -m benchmarks.overlap
     python -m benchmarks.overlap --agent-model model.gguf
@@ -44,7 +44,7 @@ from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.observations import Context
 from rudder.presets import make_decider, read_preset
-from rudder.replay.grid import steering_of
+from rudder.replay.grid import planner_of
 from rudder.replay.play import play
 from rudder.replay.trace import Trace
 
@@ -109,10 +109,10 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
         return time.perf_counter() - began
 
     setting = SteerConfig(prefetch="rudder", agent_model=config.agent_model)
-    steering, deciding = steering_of(trace, replace(setting, decider="always"))
+    planner, deciding = planner_of(trace, replace(setting, decider="always"))
     assert deciding is not None
-    contexts = [deciding.ledger.context() for _ in play(steering, trace)]
-    decider = make_decider(setting, read_preset(setting), steering.facts, 0, _quiet)
+    contexts = [deciding.ledger.context() for _ in play(planner, trace)]
+    decider = make_decider(setting, read_preset(setting), planner.facts, 0, _quiet)
     alone, beside, neighbour, thoughts = [], [], [], list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
         alone += [step() for _ in range(config.steps)]
@@ -182,18 +182,18 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
 
     Shares are of the gather.
     """
-    steering, _ = steering_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
-    facts = steering.facts
+    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
+    facts = planner.facts
     width = table.shape[1]
     rows = HostRows(facts.capacity, width)
-    steering.start()
+    planner.start()
     spent = dict.fromkeys(("look_up", "scores", "proposal", "swap"), 0.0)
     for owner, method, part in (
-        (steering.buffer, "look_up", "look_up"),
-        (steering.policy, "foresee", "scores"),
-        (steering.policy, "observe", "scores"),
-        (steering.policy, "propose", "proposal"),
-        (steering.buffer, "assign", "swap"),
+        (planner.buffer, "look_up", "look_up"),
+        (planner.policy, "foresee", "scores"),
+        (planner.policy, "observe", "scores"),
+        (planner.policy, "propose", "proposal"),
+        (planner.buffer, "assign", "swap"),
         (rows, "swap_in", "swap"),
     ):
         _clocked(owner, method, part, spent)
@@ -203,10 +203,10 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         spent.update(dict.fromkeys(spent, 0.0))
         ids = trace.minibatch(number)
         began = time.perf_counter()
-        while foreseen < min(number + steering.window + 1, trace.num_minibatches):
-            steering.foresee(trace.minibatch(foreseen))
+        while foreseen < min(number + planner.window + 1, trace.num_minibatches):
+            planner.foresee(trace.minibatch(foreseen))
             foreseen += 1
-        plan = steering.plan(ids, *divmod(number, facts.minibatches_per_epoch))
+        plan = planner.plan(ids, *divmod(number, facts.minibatches_per_epoch))
         planned = time.perf_counter()
         # As the loader does it: a new output for every minibatch.
         out = np.empty((len(ids) + plan.swap.num_extra, width), np.float32)
@@ -215,7 +215,7 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         if len(plan.swap.ids):
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
             rows.swap_in(plan.swap.slots, out, plan.swap.places % len(out))
-        steering.commit()
+        planner.commit()
         ended = time.perf_counter()
         own.append(planned - began + ended - gathered)
         gather.append(gathered - planned)

@@ -70,7 +70,7 @@ def best_schedule(
     for number in NUMBERS:
         config = SteerConfig(prefetch="rudder", decider=f"{kind}:{number}", buffer=buffer)
         found[number] = config, [replay(trace, config) for trace in traces]
-    moved = {n: sum(rank.counters.moved for rank in ranks) for n, (_, ranks) in found.items()}
+    moved = {n: sum(rank.counts.moved for rank in ranks) for n, (_, ranks) in found.items()}
     return *found[min(moved, key=lambda n: moved[n])], moved
 
 

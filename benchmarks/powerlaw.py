@@ -7,6 +7,7 @@ from minidist.data.synthetic import PRESETS, generate
 from minidist.graph import Graph
 from minidist.sampling.batch import MiniBatch
 from minidist.sampling.loader import Loader
+from minidist.store.host_shards import HostShards
 from minidist.store.shard import whole
 from minidist.training.models import GNN, build_model
 
@@ -22,9 +23,9 @@ def benchmark_graph(seed: int = 0) -> Graph:
 def benchmark_step() -> tuple[MiniBatch, GNN]:
     """A minibatch, and GraphSAGE of two layers with 64 hidden units."""
     graph = benchmark_graph()
-    loader = Loader(
-        local_worlds(1)[0], [whole(graph)], fanouts=FANOUTS, batch_size=NUM_SEEDS, ahead=0
-    )
+    shard = whole(graph)
+    shards = HostShards(own=shard, mapped=[shard], topology=[shard])
+    loader = Loader.open(local_worlds(1)[0], shards, fanouts=FANOUTS, batch_size=NUM_SEEDS, ahead=0)
     model = build_model(
         "sage",
         num_features=graph.num_features,
@@ -33,4 +34,4 @@ def benchmark_step() -> tuple[MiniBatch, GNN]:
         num_layers=len(FANOUTS),
         dropout=0.0,
     )
-    return next(loader.run(1)).batch, model
+    return next(loader.run(1)), model

@@ -4,7 +4,7 @@ The commands are ``minidist.train`` and ``minidist.partition``. As a library:
 
     open_world     who we are among the ranks      Parts          a partition directory
     Loader         minibatches of one rank         GradientSum    exact global gradients
-    minidist.steered.steer                         a rudder buffer in front of a loader
+    steer          a rudder buffer before it
 """
 
 from importlib import import_module
@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minidist.comm.world import World, open_world
+    from minidist.prefetch import steer
     from minidist.sampling.loader import Loader
     from minidist.store.partition_dir import Parts
     from minidist.training.gradients import GradientSum
 
-__all__ = ["GradientSum", "Loader", "Parts", "World", "open_world"]
+__all__ = ["GradientSum", "Loader", "Parts", "World", "open_world", "steer"]
 _MODULES = {
     "GradientSum": "minidist.training.gradients",
     "Loader": "minidist.sampling.loader",
     "Parts": "minidist.store.partition_dir",
     "World": "minidist.comm.world",
     "open_world": "minidist.comm.world",
+    "steer": "minidist.prefetch",
 }
 
 

@@ -35,7 +35,9 @@ class TrainConfig:
     data_root: str = flag("data", "folder where datasets are kept")
     parts: str | None = flag(None, "partition directory; made from --dataset where missing")
     method: str = flag("metis", "partitioner for a directory made here", METHODS)
-    ranks: int | None = flag(None, "ranks to start where no launcher did (default: 2)")
+    ranks: int | None = flag(
+        None, "ranks to start where no launcher did (default: one a GPU, or 2)"
+    )
     model: str = flag("sage", "sage, gat, or a conv of torch_geometric.nn such as GATv2Conv")
     fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop, nearest the seeds first")
     layers: int | None = flag(None, "layers of the model (default: one per fanout)")
@@ -58,6 +60,19 @@ class TrainConfig:
     wire_dtype: str = flag("float32", "type of rows between hosts", ("float32", "float16"))
     fetch_timeout: float = flag(60.0, "seconds after which a silent peer ends the run")
     device: str = flag("auto", "where to train", ("auto", "cpu", "cuda"))
+    share_gpus: bool = flag(
+        False, "let ranks share a GPU where there are too few; gradients go by the host"
+    )
+    amp: str = flag("none", "precision of the forward pass", ("none", "bf16"))
+    deterministic: bool = flag(False, "the same losses to the bit in each run on a GPU")
+    sample_threads: int | None = flag(
+        None, "threads of a rank that sample and gather rows (default: its cores less one)"
+    )
+    features: str = flag(
+        "auto",
+        "where a rank's own rows lie: cuda, GPU memory; pinned, read by the GPU; host, copied",
+        ("auto", "host", "pinned", "cuda"),
+    )
 
     def __post_init__(self) -> None:
         for name in ("hidden", "batch_size", "epochs"):
@@ -65,6 +80,10 @@ class TrainConfig:
         for name in ("seed", "eval_every", "checkpoint_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1")
+        require(
+            self.sample_threads is None or self.sample_threads >= 1,
+            *("sample_threads", self.sample_threads, "at least 1"),
+        )
         require(
             self.halo_hops is None or self.halo_hops >= 0, "halo_hops", self.halo_hops, "0 or more"
         )

@@ -1,4 +1,4 @@
-"""Moment: a place in training. Samples, dropout and errors are told by it, so all layers share it."""
+"""Moment: where in training something happens; samples, dropout and errors depend on it."""
 
 from typing import NamedTuple
 

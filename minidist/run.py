@@ -2,26 +2,28 @@
 
 import sys
 import tempfile
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
 from minidist.config import PartitionConfig
 from minidist.partition import partitioner as partition
+from minidist.prefetch import steer
 from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
-from minidist.steered import steer
+from minidist.store.host_shards import HostShards
 from minidist.store.partition_dir import Parts
-from minidist.store.prefetching import NoPrefetching, Prefetching
-from minidist.store.shard import Shard
 from minidist.training.event_log import EventLog
 from minidist.training.summary import summary_table
 from minidist.training.trace_only import rehearse
 from minidist.training.trainer import Trainer, describe
 from rudder.cli.whole_file import require_writable, write_json
+from rudder.prefetcher import Prefetcher
 from rudder.presets import read_preset
 from rudder.report import write_report
 
@@ -42,6 +44,8 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
     """
     if config.buffer_device == "cuda" and world.device.type != "cuda":
         raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
+    if config.deterministic and world.device.type == "cuda":
+        torch.use_deterministic_algorithms(True)
     folder = config.out or config.resume
     out = Path(folder) if folder else None
     # Rank 0 finds out before the long work; its error is everybody's.
@@ -49,11 +53,12 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="minidist-") as scratch:
         home = out if out is not None else Path(scratch)
         path = world.group.first(lambda: _find_parts(config, world, home), "partitioning")
-        parts, shards, topology = _map_shards(config, world, path)
+        parts = Parts.open(path)
+        shards = HostShards.open(parts, world, config.topology)
         # Our maps outlive the files: what was made for this run alone can go now.
         world.group.barrier("mapping the parts")
     with EventLog(out, world.rank) as events:
-        loader = Loader(
+        loader = Loader.open(
             world,
             shards,
             fanouts=config.fanout,
@@ -61,16 +66,19 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
             seed=config.seed,
             ahead=0 if config.prefetch == "none" else _AHEAD,
             wire_type=config.wire_dtype,
-            topology=topology,
+            sample_threads=config.sample_threads,
+            features=config.features,
         )
-        with closing(_prefetching(config, world, parts, loader, events)) as prefetching:
+        prefetcher = _prefetcher(config, world, parts, loader, events)
+        with closing(prefetcher) if prefetcher else nullcontext():
             if config.trace_only:
-                figures = rehearse(world, loader, prefetching, config.epochs)
+                figures = rehearse(world, loader, prefetcher, config.epochs)
                 summary = {**describe(parts, world), **figures, "config": asdict(config)}
             else:
-                run = Trainer(config, world, parts, shards, loader, prefetching, out, events)
+                run = Trainer(config, world, parts, loader, prefetcher, out, events)
                 summary = run.run()
-            prefetching.finish()
+            if prefetcher:
+                prefetcher.finish()
     if world.rank == 0:
         if config.json is not None:
             write_json(config.json, summary)
@@ -82,12 +90,12 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
     return summary
 
 
-def _prefetching(
+def _prefetcher(
     config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
-) -> Prefetching:
+) -> Prefetcher | None:
     """What the flags ask for between the loader and the owners of rows, in use."""
     if not read_preset(config).has_buffer and config.trace is None:
-        return NoPrefetching()
+        return None
     return steer(
         config,
         world,
@@ -154,21 +162,6 @@ def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
     if config.halo_hops not in (None, parts.halo_hops):
         raise ValueError(f"--halo-hops {config.halo_hops}: {path} keeps {parts.halo_hops}")
     return path
-
-
-def _map_shards(
-    config: RunConfig, world: World, path: Path
-) -> tuple[Parts, list[Shard | None], list[Shard | None]]:
-    """Our part, checked byte for byte, and what else this host has of the others.
-
-    Returns the directory, the shards whose rows we may read directly, and those whose in-edges.
-    """
-    parts = Parts.open(path)
-    at_hand = parts.at_hand(world.rank, world.transport.shares_host)
-    if config.topology == "partitioned":
-        return parts, at_hand, at_hand
-    everyone = [shard or parts.shard(part, verify=False) for part, shard in enumerate(at_hand)]
-    return parts, at_hand, list(everyone)
 
 
 def _write_page(out: Path) -> None:

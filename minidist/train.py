@@ -21,9 +21,10 @@ SeedSchedule -> NeighborSampler -> DistFeatures -> GNN -> GradientSum -> Adam
                           to owners
 """
 
+import os
 import sys
 
-from minidist.comm.launch import launch_ranks, under_launcher
+from minidist.comm.launch import default_ranks, launch_ranks, under_launcher
 from minidist.run_config import RunConfig
 from rudder.cli.flags import fail, parse
 
@@ -39,9 +40,11 @@ def main() -> None:
 
 def start(config: RunConfig) -> int:
     """Find or start the ranks, and train. Returns the exit code."""
-    ranks = 2 if config.ranks is None else config.ranks
+    ranks = config.ranks or default_ranks(config.device)
     if config.transport != "local" and not under_launcher() and ranks > 1:
         return launch_ranks("minidist.train", sys.argv[1:], ranks)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     # PyTorch and PyG take seconds to import: who asks for help or starts ranks does not wait.
     from minidist.comm.world import open_world
     from minidist.run import train, train_in_threads
@@ -50,7 +53,10 @@ def start(config: RunConfig) -> int:
         train_in_threads(config)
         return 0
     with open_world(
-        transport=config.transport, device=config.device, fetch_timeout=config.fetch_timeout
+        transport=config.transport,
+        device=config.device,
+        fetch_timeout=config.fetch_timeout,
+        share_gpus=config.share_gpus,
     ) as world:
         if config.ranks not in (None, world.size):
             raise ValueError(f"--ranks {config.ranks}: the launcher started {world.size}")

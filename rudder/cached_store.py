@@ -1,23 +1,19 @@
-"""BufferedRows: remote rows through a buffer, with ONE merged request per minibatch.
+"""CachedStore: remote rows through a persistent buffer, with ONE merged request per minibatch.
 
-    plan         look up, decide, propose          no row moves
-    request      misses and proposed rows          one request; each row comes once
-    receive      hits                              from the buffer
+    request      look up, decide, propose          no row moves
+                 misses and proposed rows          one request to the store behind; each row once
+    wait         hits                              from the buffer
                  swap                              proposed rows into the buffer
-    finish       the same for a buffer on a GPU    when the minibatch has crossed to it
+    on_device    the same for a buffer on a GPU    when the minibatch has crossed to it
 
-While rows are under way the next minibatch may be planned and requested: plans go by ids, and rows
-move in the order of the plans.
-
-It wraps any inner source that can fill rows in by id.
+While rows are under way the next minibatch may be requested: plans go by ids, and rows move in the
+order of the plans.
 
 R remote rows of a minibatch, k of them or others to swap in, D features.
 """
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +21,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids
-from rudder.buffer.rows import Rows
-from rudder.planner import Plan, Steering
+from rudder.buffer.rows import Rows, Send
+from rudder.feature_store import Array, FeatureStore, Fetch, Place, When
+from rudder.planner import Plan, Planner
 from rudder.replay.recorder import Recorder
-
-Array = NDArray[Any]
+from rudder.row_counts import RowCounts
 
 
 @njit(cache=True, nogil=True)
@@ -63,144 +59,78 @@ def _swapped_from(positions, places, spare):  # type: ignore[no-untyped-def]
     return sources
 
 
-class When(Protocol):
-    """Which minibatch: ``epoch`` and ``step``."""
+class CachedFetch(Fetch):
+    """A minibatch's rows: some from the buffer, the others under way."""
 
-    @property
-    def epoch(self) -> int: ...
+    def __init__(self, plan: Plan, inner: Fetch, rows: Rows, out: Array, positions: Ids) -> None:
+        super().__init__(plan.counts)
+        self._plan, self._inner, self._rows = plan, inner, rows
+        self._out, self._positions = out, positions
 
-    @property
-    def step(self) -> int: ...
+    def wait(self) -> RowCounts:
+        self._inner.wait()
+        swap, out = self._plan.swap, self._out
+        # Hits first: a swap may take the slot of a row that this minibatch reads.
+        self._rows.read_hits(self._plan.found.slots, out, self._positions)
+        if len(swap.ids):
+            spare = len(out) - swap.num_extra
+            self._rows.swap_in(swap.slots, out, _swapped_from(self._positions, swap.places, spare))
+        return self.counts
 
-
-class Inner(Protocol):
-    """Where rows come from that are not in the buffer."""
-
-    def request(self, ids: Ids, out: Array, positions: Ids, moment: Any) -> Callable[[], Any]:
-        """Ask for the rows of distinct ids.
-
-        Once what is returned was called, the row of ``ids[i]`` is in ``out[positions[i]]``.
-        """
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moved:
-    """Rows of one minibatch by what became of them; replacements: moved for the buffer alone."""
-
-    remote: int
-    hits: int
-    misses: int
-    replacements: int
+    def on_device(self, staged: torch.Tensor, send: Send) -> None:
+        self._rows.on_device(staged, send)
 
 
-class BufferedRows:
-    """A buffer in front of ``inner``, for one thread at a time (but ``state`` may be asked by any).
+class CachedStore(FeatureStore):
+    """A buffer in front of ``inner``, for one thread at a time (any may ask for ``state_dict``).
 
-    width: D.   recorder: is shown every minibatch, or None.
+    rows: the buffer's rows.   recorder: is shown every minibatch, or None.
     """
 
     def __init__(
-        self,
-        inner: Inner,
-        steering: Steering,
-        rows: Rows,
-        width: int,
-        recorder: Recorder | None = None,
+        self, inner: FeatureStore, planner: Planner, rows: Rows, recorder: Recorder | None = None
     ) -> None:
-        self._inner, self.steering, self._rows, self._width = inner, steering, rows, width
+        self._inner, self.planner, self._rows = inner, planner, rows
         self._recorder = recorder
-        self._plan: Plan | None = None
+        self.window = planner.window
         self._refill: tuple[Ids, Ids] | None = None
-        self._started, self._num_started = False, 0
-        self._changed, self._busy = threading.Condition(), False
-
-    @property
-    def window(self) -> int:
-        """Minibatches that ``foresee`` must be in front of ``plan``."""
-        return self.steering.window
+        self._started = False
+        self._turn = threading.Lock()  # what the planner holds belongs together outside of it
 
     def foresee(self, ids: Ids) -> None:
-        """The next minibatch that was sampled needs these distinct remote ids."""
-        with self._changed:  # not while ``state`` reads what this writes
-            self.steering.foresee(ids)
+        with self._turn:
+            self.planner.foresee(ids)
 
-    def plan(self, ids: Ids, moment: When) -> int:
-        """Look at the distinct remote ids; returns the spare rows that ``request`` needs."""
-        with self._changed:
-            self._busy = True
-        try:
-            self._num_started = 0 if self._started else self._start(moment)
-            self._plan = self.steering.plan(ids, moment.epoch, moment.step)
-        except BaseException:
-            self._rest()
-            raise
-        if self._recorder is not None:
-            self._recorder.record(ids, self._plan.replace)
-        return self._plan.swap.num_extra
+    def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
+        with self._turn:
+            num_started = 0 if self._started else self._start(moment)
+            plan = self.planner.plan(ids, moment.epoch, moment.step)
+            plan.counts.replacements += num_started
+            if self._recorder is not None:
+                self._recorder.record(ids, plan.replace)
+            swap = plan.swap
+            out, positions = place(swap.num_extra)
+            wanted, where = _ask_for(
+                ids, positions, plan.found.misses, swap.ids, swap.places, len(out) - swap.num_extra
+            )
+            inner = self._inner.request(wanted, lambda _: (out, where), moment)
+        return CachedFetch(plan, inner, self._rows, out, positions)
 
     def _start(self, moment: When) -> int:
         """Bring in the rows that the policy starts with; returns how many."""
         self._started = True
-        slots, ids = self._refill or self.steering.start()
-        # Also where there are none: sources that exchange in lockstep count on every rank.
-        incoming = np.empty((len(ids), self._width), np.float32)
-        self._inner.request(ids, incoming, np.arange(len(ids)), moment)()
+        slots, ids = self._refill or self.planner.start()
+        # Also where there are none: stores that exchange in lockstep count on every rank.
+        incoming = np.empty((len(ids), self._rows.width), np.float32)
+        self._inner.request(ids, lambda _: (incoming, np.arange(len(ids))), moment).wait()
         self._rows.fill(slots, incoming)
         return len(ids)
 
-    def request(self, ids: Ids, out: Array, positions: Ids, moment: When) -> Callable[[], Moved]:
-        """Ask for the rows of the minibatch that was planned, and of its swap.
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint: what ``Planner.state_dict`` has, between two minibatches."""
+        with self._turn:
+            return self.planner.state_dict()
 
-        What is returned waits for them: then the row of ``ids[i]`` is in ``out[positions[i]]``;
-        spare rows end ``out`` [.., D].
-        """
-        plan = self._plan
-        assert plan is not None, "request() follows plan()"
-        self._plan = None
-        swap, spare = plan.swap, len(out) - plan.swap.num_extra
-        moved = Moved(
-            remote=len(ids),
-            hits=plan.found.hits,
-            misses=plan.num_misses,
-            replacements=swap.num_extra + self._num_started,
-        )
-        try:
-            wanted, where = _ask_for(
-                ids, positions, plan.found.misses, swap.ids, swap.places, spare
-            )
-            wait = self._inner.request(wanted, out, where, moment)
-            self.steering.commit()
-        finally:
-            self._rest()
-
-        def receive() -> Moved:
-            wait()
-            # Hits first: a swap may take the slot of a row that this minibatch reads.
-            self._rows.read_hits(plan.found.slots, out, positions)
-            if len(swap.ids):
-                sources = _swapped_from(positions, swap.places, spare)
-                self._rows.swap_in(swap.slots, out, sources)
-            return moved
-
-        return receive
-
-    def _rest(self) -> None:
-        """Between minibatches: what we hold belongs together again."""
-        with self._changed:
-            self._busy = False
-            self._changed.notify_all()
-
-    def finish(self, x: torch.Tensor) -> None:
-        """The minibatch is on its device: x [R + own rows, D]."""
-        self._rows.on_device(x)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint: what ``Steering.state`` has, between two minibatches."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._busy)
-            return self.steering.state()
-
-    def load(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on from ``state()``; the rows themselves come with the first minibatch."""
-        self._refill = self.steering.load(state)
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from ``state_dict()``; the rows themselves come with the first minibatch."""
+        self._refill = self.planner.load_state_dict(state)

@@ -3,8 +3,8 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,38 @@ import torch
 from numpy.typing import NDArray
 
 from rudder.buffer.rows import DeviceRows, HostRows
-from rudder.cached_store import BufferedRows, Inner
+from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
 from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.worker import Worker
+from rudder.feature_store import FeatureStore
 from rudder.observations import Facts, Outcome, hits_trend, moved_trend
-from rudder.planner import Counters, Steering
+from rudder.planner import Planner
 from rudder.policies.base import Prior
-from rudder.presets import Preset, make_decider, make_policy
+from rudder.presets import make_decider, make_policy, read_preset
 from rudder.replay.recorder import Recorder
+from rudder.row_counts import RowCounts
 
 Log = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankContext:
+    """What a rank tells its prefetcher about itself.
+
+    facts: with the capacity of ``capacity_of``.   num_ids: ids are below it.   seed: of
+    ``random:p``.   device: where training goes on.   run: what a trace should know of the run.
+    """
+
+    facts: Facts
+    prior: Prior
+    num_ids: int
+    rank: int
+    seed: int
+    device: torch.device
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,56 +52,41 @@ class Report:
     """What one rank has to say at the end."""
 
     capacity: int
-    counters: Counters
+    counts: RowCounts
     tally: Tally
     failures: Counter[str]
 
 
 class Prefetcher:
-    """What stands between a rank and the owners of remote rows.
+    """One rank's ``store``: a buffer in front of ``inner``, with its policy and its decider.
 
-    facts: with the capacity of ``capacity_of``.   num_ids: ids are below it.   width: D.
-    seed: of ``random:p``.   device: where training goes on.   log: ``log(event, **fields)``.
-    run: what a trace should know of the run.
-    Raises ValueError where the decider or the trace cannot be had.
+    log: ``log(event, **fields)``.   Raises ValueError where the decider or the trace cannot be had.
     """
 
     def __init__(
-        self,
-        config: SteerConfig,
-        preset: Preset,
-        inner: Inner,
-        *,
-        facts: Facts,
-        prior: Prior,
-        num_ids: int,
-        width: int,
-        seed: int,
-        rank: int,
-        device: torch.device,
-        log: Log,
-        run: dict[str, Any],
+        self, config: SteerConfig, inner: FeatureStore, context: RankContext, log: Log
     ) -> None:
-        self._config, self._preset, self._facts, self._prior = config, preset, facts, prior
-        self._num_ids, self._rank, self._log, self._run = num_ids, rank, log, run
-        policy = make_policy(config, preset, facts.capacity, num_ids, prior)
-        self._recorder = Recorder(Path(config.trace), rank) if config.trace else None
-        self._deciding = self._start_decider(seed) if preset.is_steered else None
+        self._config, self._context, self._log = config, context, log
+        self._preset, facts = read_preset(config), context.facts
+        policy = make_policy(config, self._preset, facts.capacity, context.num_ids, context.prior)
+        self._recorder = Recorder(Path(config.trace), context.rank) if config.trace else None
+        self._decisions = self._start_decider() if self._preset.is_steered else None
+        width = facts.row_bytes // 4
         rows = (
             HostRows(facts.capacity, width)
             if config.buffer_device == "cpu"
-            else DeviceRows(facts.capacity, width, device)
+            else DeviceRows(facts.capacity, width, context.device)
         )
-        self._steering = Steering(policy, facts, self._deciding)
-        self.rows = BufferedRows(inner, self._steering, rows, width, self._recorder)
+        self._planner = Planner(policy, facts, self._decisions)
+        self.store = CachedStore(inner, self._planner, rows, self._recorder)
 
-    def _start_decider(self, seed: int) -> Inline | Worker:
-        config = self._config
+    def _start_decider(self) -> Inline | Worker:
+        config, context = self._config, self._context
 
         def log_exchange(exchange: dict[str, Any]) -> None:
             self._log(**exchange)
 
-        decider = make_decider(config, self._preset, self._facts, seed, log_exchange)
+        decider = make_decider(config, self._preset, context.facts, context.seed, log_exchange)
         if not decider.slow:
             return Inline(decider, self._log_outcome)
         return Worker(
@@ -115,50 +119,55 @@ class Prefetcher:
 
     def _warn(self, text: str) -> None:
         self._log("decider failed", error=text)
-        print(f"rank {self._rank}: {text}", file=sys.stderr, flush=True)
+        print(f"rank {self._context.rank}: {text}", file=sys.stderr, flush=True)
 
     def report(self) -> Report:
         """Our rows and decisions so far, for ``summarize``."""
-        ledger = Ledger("never") if self._deciding is None else self._deciding.ledger
+        ledger = Ledger("never") if self._decisions is None else self._decisions.ledger
         return Report(
-            capacity=self._facts.capacity,
-            counters=self._steering.counters,
+            capacity=self._context.facts.capacity,
+            counts=self._planner.counts,
             tally=ledger.tally,
             failures=ledger.failures,
         )
 
     def summarize(self, reports: Sequence[Report]) -> dict[str, Any]:
         """``buffer`` and ``decisions`` of the summary, from all ranks' reports."""
-        counters, tally, failures = Counters(), Tally(), Counter[str]()
+        counts, tally, failures = RowCounts(), Tally(), Counter[str]()
         for report in reports:
-            counters += report.counters
+            counts += report.counts
             tally += report.tally
             failures += report.failures
-        buffer = {"capacity": [report.capacity for report in reports], **asdict(counters)}
+        buffer = {"capacity": [report.capacity for report in reports], **asdict(counts)}
         steered = self._preset.is_steered
         return {
-            "buffer": {**buffer, **counters.hit_shares()},
+            "buffer": {**buffer, **counts.hit_shares()},
             "decisions": decisions(self._preset.decider, tally, failures) if steered else None,
         }
 
     def finish(self) -> None:
         """The run is over and all its minibatches were served: write the trace, if any."""
         if self._recorder is not None:
-            run = {**self._run, "rank": self._rank, "counters": asdict(self._steering.counters)}
-            self._recorder.finish(self._facts, self._num_ids, self._prior, run)
+            context, counts = self._context, asdict(self._planner.counts)
+            run = {**context.run, "rank": context.rank, "counters": counts}
+            self._recorder.finish(context.facts, context.num_ids, context.prior, run)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps of us, and under which settings it holds."""
-        past = {} if self._deciding is None else {"past": np.array(self._deciding.past())}
-        return {"settings": np.array(json.dumps(self._settings())), **past, **self.rows.state()}
+        past = {} if self._decisions is None else {"past": np.array(self._decisions.past())}
+        return {
+            "settings": np.array(json.dumps(self._settings())),
+            **past,
+            **self.store.state_dict(),
+        }
 
-    def load(self, state: dict[str, NDArray[Any]]) -> bool:
-        """Go on from ``state()``. Returns False, and starts afresh, where settings differ."""
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> bool:
+        """Go on from ``state_dict()``. Returns False, and starts afresh, where settings differ."""
         if str(state.pop("settings")) != json.dumps(self._settings()):
             return False
-        if self._deciding is not None:
-            self._deciding.recall(str(state.pop("past")))
-        self.rows.load(state)
+        if self._decisions is not None:
+            self._decisions.recall(str(state.pop("past")))
+        self.store.load_state_dict(state)
         return True
 
     def _settings(self) -> dict[str, Any]:
@@ -168,13 +177,13 @@ class Prefetcher:
         return {
             "prefetch": config.prefetch,
             "decider": self._preset.decider,
-            "capacity": self._facts.capacity,
+            "capacity": self._context.facts.capacity,
             **policy,
         }
 
     def close(self) -> None:
         """End the decider and let go of what was not finished."""
-        if self._deciding is not None:
-            self._deciding.close()
+        if self._decisions is not None:
+            self._decisions.close()
         if self._recorder is not None:
             self._recorder.close()

@@ -10,7 +10,7 @@ from minidist import Loader, Parts
 from minidist.comm.world import local_worlds
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run as partition
-from minidist.steered import steer
+from minidist.prefetch import steer
 from rudder.config import SteerConfig
 
 ROOT = Path(__file__).parent.parent
@@ -26,9 +26,7 @@ def test_steering_without_a_buffer_is_an_error(tmp_path: Path) -> None:
     config = PartitionConfig(dataset="synthetic:tiny", parts=1, out=str(tmp_path / "parts"))
     partition(config)
     parts, (world,) = Parts.open(tmp_path / "parts"), local_worlds(1)
-    loader = Loader(
-        world, parts.at_hand(0, world.transport.shares_host), fanouts=(5,), batch_size=9
-    )
+    loader = Loader.open(world, parts, fanouts=(5,), batch_size=9)
     with pytest.raises(ValueError, match="--prefetch overlap: expected a preset with a buffer"):
         steer(SteerConfig(prefetch="overlap"), world, parts, loader, num_epochs=1)
     world.close()

@@ -11,12 +11,26 @@ from minidist.comm.transport.base import Op
 from minidist.comm.world import World
 from minidist.graph import Graph
 from minidist.moment import Moment
-from minidist.store.feature_store import DistFeatures, OwnersRows
+from minidist.store.feature_store import DistributedStore, PeerStore
+from minidist.store.partition_dir import Parts
 from minidist.store.row_copy import copy_rows
+from minidist.store.row_placement import HostPlacement
 from minidist.store.row_server import RowServer
 from tests.parts import at_hand, split_graph
 
 MakeGraph = Callable[..., Graph]
+
+
+def open_store(
+    parts: Parts, world: World, wire_type: str = "float32"
+) -> tuple[DistributedStore, RowServer]:
+    """This rank's store, and the server that answers its peers."""
+    shard = parts.shard(world.rank)
+    server = RowServer(world.transport, shard.book, shard.x)
+    mapped = [None if s is None else s.x for s in at_hand(parts, world)]
+    peers = PeerStore(world.transport, shard.book, mapped, wire_type=wire_type)
+    placement = HostPlacement(np.asarray(shard.x), shard.book.range_of(world.rank)[0])
+    return DistributedStore(shard.book, world.rank, placement, peers), server
 
 
 @pytest.mark.parametrize("share_hosts", [True, False])
@@ -29,17 +43,14 @@ def test_rows_are_exact_and_add_up(
 
     def fetch(world: World) -> tuple[int, int, int, int]:
         shard = parts.shard(world.rank)
-        RowServer(world.transport, shard.book, shard.x)
-        mapped = [None if s is None else s.x for s in at_hand(parts, world)]
-        owners = OwnersRows(world.transport, shard.book, mapped)
-        features = DistFeatures(shard.book, world.rank, shard.x, owners)
+        features, _ = open_store(parts, world)
         world.group.barrier("serving")
         counted = 0
         for step in range(4):
             rng = np.random.default_rng(10 * world.rank + step)
             ids = rng.permutation(graph.num_nodes)[: 60 * step]
             rows, counts = features.fetch(ids, Moment(0, step))
-            assert np.array_equal(rows.view(np.int32), graph.x[ids].view(np.int32))
+            assert np.array_equal(rows.numpy().view(np.int32), graph.x[ids].view(np.int32))
             first, last = shard.book.range_of(world.rank)
             assert counts.remote == counts.misses == ((ids < first) | (ids >= last)).sum()
             counted += counts.misses
@@ -66,15 +77,13 @@ def test_float16_wire_rounds_only_what_crosses_hosts(
 
     def fetch(world: World) -> None:
         shard = parts.shard(world.rank)
-        RowServer(world.transport, shard.book, shard.x)
-        mapped = [None if s is None else s.x for s in at_hand(parts, world)]
-        owners = OwnersRows(world.transport, shard.book, mapped, wire_type="float16")
+        features, _ = open_store(parts, world, "float16")
         world.group.barrier("serving")
         ids = np.arange(graph.num_nodes)
-        rows, _ = DistFeatures(shard.book, world.rank, shard.x, owners).fetch(ids, Moment(0, 0))
+        rows, _ = features.fetch(ids, Moment(0, 0))
         is_own = shard.book.owner(ids) == world.rank
         rounded = graph.x.astype(np.float16).astype(np.float32)
-        assert np.array_equal(rows, np.where(is_own[:, None], graph.x, rounded))
+        assert np.array_equal(rows.numpy(), np.where(is_own[:, None], graph.x, rounded))
 
     run_in_threads(fetch, 2, share_hosts=False)
 
@@ -83,10 +92,7 @@ def test_ids_outside_the_graph_are_named(graph12: Graph, tmp_path: Path) -> None
     parts = split_graph(graph12, 2, tmp_path / "p")
 
     def fetch(world: World) -> None:
-        shard = parts.shard(world.rank)
-        server = RowServer(world.transport, shard.book, shard.x)
-        owners = OwnersRows(world.transport, shard.book, [s.x for s in at_hand(parts, world) if s])
-        features = DistFeatures(shard.book, world.rank, shard.x, owners)
+        features, server = open_store(parts, world)
         with pytest.raises(
             ValueError, match="node id 12 is out of range: the graph has ids 0 to 11"
         ):

@@ -15,7 +15,7 @@ from minidist.moment import Moment
 from minidist.sampling.loader import Loader
 from minidist.training.gradients import GradientSum
 from minidist.training.models import GNN, build_model, loss_sum
-from tests.parts import at_hand, split_graph
+from tests.parts import split_graph
 
 
 def make_model(graph_features: int = 8) -> GNN:
@@ -36,13 +36,11 @@ def test_sum_is_the_mean_over_the_joint_batch(
     model = make_model()
 
     def step(world: World) -> list[tuple[torch.Tensor, list[torch.Tensor], Any]]:
-        shards = at_hand(parts, world)
         own = copy.deepcopy(model)
         gradients = GradientSum(own, world.group)
-        loader = Loader(world, shards, fanouts=(3, 2), batch_size=5)
+        loader = Loader.open(world, parts, fanouts=(3, 2), batch_size=5)
         steps: list[tuple[torch.Tensor, list[torch.Tensor], Any]] = []
-        for prepared in loader.run(1):
-            batch = prepared.batch
+        for batch in loader.run(1):
             data = copy.copy(batch)
             object.__setattr__(data, "x", batch.x.double())
             loss = loss_sum(own(data), data.y) / data.num_global_seeds if data.batch_size else None

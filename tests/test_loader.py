@@ -13,9 +13,12 @@ from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
 from minidist.graph import Graph
 from minidist.moment import Moment
-from minidist.sampling.loader import Loader, Prepared
+from minidist.sampling.batch import MiniBatch
+from minidist.sampling.loader import Loader
 from minidist.sampling.seeds import SeedSchedule
-from tests.parts import at_hand, split_graph
+from rudder.buffer.index import Ids
+from rudder.feature_store import FeatureStore, Fetch, Place, When
+from tests.parts import split_graph
 
 MakeGraph = Callable[..., Graph]
 
@@ -49,19 +52,19 @@ def test_minibatches_do_not_depend_on_the_stages(
 
     def load(world: World) -> None:
         loaders = [
-            Loader(world, at_hand(parts, world), fanouts=(3, 2), batch_size=8, seed=5, ahead=depth)
+            Loader.open(world, parts, fanouts=(3, 2), batch_size=8, seed=5, ahead=depth)
             for depth in (0, ahead)
         ]
         plain, staged = (list(loader.run(2, Moment(0, 1))) for loader in loaders)
-        assert len(plain) == len(staged) == 2 * loaders[0].num_steps - 1
+        assert len(plain) == len(staged) == 2 * len(loaders[0]) - 1
         for one, other in zip(plain, staged, strict=True):
-            assert one.batch.moment == other.batch.moment
-            assert torch.equal(one.batch.n_id, other.batch.n_id)
-            assert torch.equal(one.batch.x, other.batch.x)
-            assert torch.equal(one.batch.sources, other.batch.sources)
-            assert np.array_equal(one.batch.x.numpy(), graph.x[one.batch.n_id.numpy()])
-            seeds = one.batch.n_id[: one.batch.batch_size].numpy()
-            assert one.batch.y.tolist() == graph.y[seeds].tolist()
+            assert one.moment == other.moment
+            assert torch.equal(one.n_id, other.n_id)
+            assert torch.equal(one.x, other.x)
+            assert torch.equal(one.sources, other.sources)
+            assert np.array_equal(one.x.numpy(), graph.x[one.n_id.numpy()])
+            seeds = one.n_id[: one.batch_size].numpy()
+            assert one.y.tolist() == graph.y[seeds].tolist()
 
     run_in_threads(load, size)
 
@@ -71,8 +74,8 @@ def test_pyg_data_has_neighbor_loaders_fields(power_law_graph: MakeGraph, tmp_pa
     parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
 
     def load(world: World) -> None:
-        loader = Loader(world, at_hand(parts, world), fanouts=(4, 3), batch_size=16)
-        data = next(loader.run(1)).batch.to_data()
+        loader = Loader.open(world, parts, fanouts=(4, 3), batch_size=16)
+        data = next(loader.run(1)).to_data()
         assert data.num_nodes == sum(data.num_sampled_nodes) == len(data.n_id)
         assert data.edge_index.shape == (2, sum(data.num_sampled_edges))
         torch.manual_seed(0)
@@ -93,10 +96,10 @@ def test_leaving_the_loop_stops_the_stages(power_law_graph: MakeGraph, tmp_path:
     parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
 
     def load(world: World) -> None:
-        loader = Loader(world, at_hand(parts, world), fanouts=(3,), batch_size=4)
+        loader = Loader.open(world, parts, fanouts=(3,), batch_size=4)
         batches = loader.run(50)
         next(batches)
-        batches.close()  # type: ignore[attr-defined]
+        batches.close()
 
     run_in_threads(load, 1)
     names = [thread.name for thread in threading.enumerate()]
@@ -106,15 +109,13 @@ def test_leaving_the_loop_stops_the_stages(power_law_graph: MakeGraph, tmp_path:
 def test_a_failing_stage_is_raised_in_the_loop(graph12: Graph, tmp_path: Path) -> None:
     parts = split_graph(graph12, 1, tmp_path / "p")
 
-    class Broken:
-        window = 0
-
-        def plan(self, ids: np.ndarray, moment: Moment) -> int:
+    class Broken(FeatureStore):
+        def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
             raise OSError("the wire is cut")
 
-    def load(world: World) -> list[Prepared]:
-        loader = Loader(world, at_hand(parts, world), fanouts=(2,), batch_size=2)
-        loader.use(Broken())  # type: ignore[arg-type]
+    def load(world: World) -> list[MiniBatch]:
+        loader = Loader.open(world, parts, fanouts=(2,), batch_size=2)
+        loader.use(Broken())
         return list(loader.run(1))
 
     with pytest.raises(OSError, match="the wire is cut"):

@@ -114,7 +114,7 @@ def test_a_trace_replays_to_the_runs_counters(prefetch: str, tmp_path: Path) -> 
     assert len(traces) == 2
     counted: dict[str, int] = {}
     for trace in traces:
-        counters = vars(replay_own(trace).counters)
+        counters = vars(replay_own(trace).counts)
         assert counters == trace.run["counters"]
         counted = {name: counted.get(name, 0) + value for name, value in counters.items()}
     for name in ("remote", "hits", "misses", "replacements"):

@@ -27,9 +27,9 @@ MakeGraph = Callable[..., Graph]
 def same(one: Sample, other: Sample) -> bool:
     """Whether two samples agree in every bit."""
     return (
-        one.nodes_per_hop == other.nodes_per_hop
-        and one.edges_per_hop == other.edges_per_hop
-        and np.array_equal(one.node_ids, other.node_ids)
+        one.num_sampled_nodes == other.num_sampled_nodes
+        and one.num_sampled_edges == other.num_sampled_edges
+        and np.array_equal(one.n_id, other.n_id)
         and np.array_equal(one.indptr, other.indptr)
         and np.array_equal(one.sources, other.sources)
     )
@@ -85,13 +85,13 @@ def test_every_row_is_the_plain_draw(power_law_graph: MakeGraph) -> None:
     sample = NeighborSampler(shard, [shard], fanouts=(3, 5), seed=1, rank=2).sample(
         shard.train_ids[:9], moment
     )
-    ends = np.cumsum(sample.nodes_per_hop)
+    ends = np.cumsum(sample.num_sampled_nodes)
     for place in range(len(sample.indptr) - 1):
-        node, hop = int(sample.node_ids[place]), int(np.searchsorted(ends, place, side="right"))
+        node, hop = int(sample.n_id[place]), int(np.searchsorted(ends, place, side="right"))
         row = graph.indices[graph.indptr[node] : graph.indptr[node + 1]]
         key = hop_key(1, 0, 4, 2, hop)
         drawn = sample.sources[sample.indptr[place] : sample.indptr[place + 1]]
-        assert sample.node_ids[drawn].tolist() == draw_neighbors_plain(row, node, key, (3, 5)[hop])
+        assert sample.n_id[drawn].tolist() == draw_neighbors_plain(row, node, key, (3, 5)[hop])
 
 
 def test_no_seeds_make_an_empty_sample(graph12: Graph) -> None:
@@ -99,8 +99,8 @@ def test_no_seeds_make_an_empty_sample(graph12: Graph) -> None:
     sample = NeighborSampler(shard, [shard], fanouts=(2, 2), seed=0, rank=0).sample(
         np.zeros(0, np.int64), Moment(0, 0)
     )
-    assert sample.nodes_per_hop == (0, 0, 0)
-    assert len(sample.node_ids) == len(sample.sources) == 0
+    assert sample.num_sampled_nodes == (0, 0, 0)
+    assert len(sample.n_id) == len(sample.sources) == 0
 
 
 def test_fanout_must_be_positive(graph12: Graph) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from minidist.steered import PRESAMPLED
 
 from minidist.moment import Moment
 from minidist.sampling.neighbor_sampler import NeighborSampler, Sample
 from minidist.sampling.seeds import SeedSchedule
-from minidist.steered import PRESAMPLED
 from minidist.store.partition_book import Ids, PartitionBook
 from minidist.store.partition_dir import Parts
 from minidist.store.shard import Shard
@@ -101,20 +101,20 @@ class Trainers:
         def remote_of(moment: Moment) -> tuple[Sample, Ids]:
             sample = sampler.sample(schedule.seeds(moment), moment)
             first, last = shard.book.range_of(rank)
-            is_remote = (sample.node_ids < first) | (sample.node_ids >= last)
+            is_remote = (sample.n_id < first) | (sample.n_id >= last)
             return sample, np.flatnonzero(is_remote)
 
         steps = range(min(schedule.num_steps, PRESAMPLED))
         presampled = []
         for step in steps:
             sample, places = remote_of(Moment(self.epochs, step))
-            presampled.append(sample.node_ids[places])
+            presampled.append(sample.n_id[places])
         minibatches, measures, owners = [], [], []
         for moment in schedule.moments(self.epochs, Moment(0, 0)):
             sample, places = remote_of(moment)
-            ids = sample.node_ids[places]
+            ids = sample.n_id[places]
             minibatches.append(ids)
-            measures.append((len(sample.node_ids), len(sample.sources), *_asked(sample, places)))
+            measures.append((len(sample.n_id), len(sample.sources), *_asked(sample, places)))
             owners.append(np.bincount(shard.book.owner(ids), minlength=self.count))
         nodes, edges, asked, answered = np.array(measures, np.int64).T
         trace = make_trace(

@@ -78,3 +78,17 @@ def interface_towards(address: str) -> str | None:
     """The name of our interface on the way to an address."""
     source = route_to(address)
     return next((name for name, own in interfaces().items() if own == source), None)
+
+
+def available_bytes() -> int | None:
+    """What this process may still take: of the machine and of its control group; None: unknown."""
+    limits = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    group = Path("/sys/fs/cgroup")
+    most, used = group / "memory.max", group / "memory.current"
+    if most.is_file() and used.is_file() and (text := most.read_text().strip()) != "max":
+        limits.append(int(text) - int(used.read_text()))
+    return min(limits, default=None)

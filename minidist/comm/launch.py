@@ -46,6 +46,17 @@ def under_launcher() -> bool:
     return launcher() is not None
 
 
+def default_ranks(device: str) -> int:
+    """One rank a GPU of this host, or 2; without PyTorch, which takes seconds to import."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = (
+        len(list(Path("/dev").glob("nvidia[0-9]*")))
+        if visible is None
+        else len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    )
+    return 2 if device == "cpu" or not gpus else gpus
+
+
 def shows_progress() -> bool:
     """Whether somebody watches this rank's stderr on a terminal."""
     return _TERMINAL in os.environ or sys.stderr.isatty()

@@ -52,7 +52,7 @@ class TorchGroup(Group):
     ) -> None:
         self.rank, self.size = heartbeats.rank, heartbeats.size
         self.heartbeats, self._timeout = heartbeats, timeout
-        nccl = device.type == "cuda"
+        nccl = self._nccl = device.type == "cuda"
         self._guard(
             lambda: dist.init_process_group(
                 "nccl" if nccl else "gloo",
@@ -68,6 +68,12 @@ class TorchGroup(Group):
         self._patient = dist.new_group(backend="gloo", timeout=_FOR_EVER)
 
     def all_reduce(self, tensor: torch.Tensor, operation: str, moment: Moment) -> None:
+        if tensor.is_cuda and not self._nccl:
+            on_host = tensor.cpu()
+            self.all_reduce(on_host, operation, moment)
+            tensor.copy_(on_host)
+            return
+
         def reduce() -> None:
             if tensor.device.type == "cpu" and self.size == 2:
                 self._sum_of_two(tensor)

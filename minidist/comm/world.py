@@ -30,7 +30,10 @@ _READ_S = 1.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """A rank's place in the job; passed in wherever it is needed, never global."""
+    """A rank's place in the job; passed in wherever it is needed, never global.
+
+    num_cores: those of its host that are this rank's share.
+    """
 
     rank: int
     size: int
@@ -39,6 +42,7 @@ class World:
     device: torch.device
     group: Group
     transport: Transport
+    num_cores: int = 1
 
     def close(self) -> None:
         """Leave in order: peers may need our answers until all of them got here."""
@@ -59,6 +63,7 @@ def local_worlds(size: int, timeout: float = 60.0, share_hosts: bool = True) -> 
             device=torch.device("cpu"),
             group=LocalGroup(hall, rank),
             transport=LocalTransport(hub, rank, share_hosts),
+            num_cores=max(1, len(os.sched_getaffinity(0)) // size),
         )
         for rank in range(size)
     ]
@@ -66,12 +71,17 @@ def local_worlds(size: int, timeout: float = 60.0, share_hosts: bool = True) -> 
 
 @contextmanager
 def open_world(
-    *, transport: str = "auto", device: str = "auto", fetch_timeout: float = 60.0
+    *,
+    transport: str = "auto",
+    device: str = "auto",
+    fetch_timeout: float = 60.0,
+    share_gpus: bool = False,
 ) -> Iterator[World]:
     """The world of this process: of mpiexec, srun or torchrun, or alone.
 
     transport: ``auto`` takes mpi under mpiexec and srun, collective under torchrun.
-    device: ``auto`` takes a GPU where there is one.   fetch_timeout: seconds.
+    device: ``auto`` takes a GPU where each rank of the host has one.   fetch_timeout: seconds.
+    share_gpus: ranks may share a GPU; their gradients are then summed by gloo, on the host.
 
     An exception inside, on any rank, is printed and ends the whole job: with exit code 2 for a
     ValueError, 130 for Ctrl-C and 1 for others. Raises ValueError where the launcher and its ranks
@@ -80,7 +90,7 @@ def open_world(
     kind = launcher()
     if kind is None:
         world = local_worlds(1, fetch_timeout)[0]
-        yield replace(world, device=_device(device, 0, 1))
+        yield replace(world, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
         return
     rank = int(os.environ.get("RANK", "0"))
     mpi: Any = None
@@ -88,7 +98,7 @@ def open_world(
         if kind == "mpi":
             mpi = load_mpi()
             rank = mpi.COMM_WORLD.Get_rank()
-        world = _join(kind, mpi, transport, device, fetch_timeout)
+        world = _join(kind, mpi, transport, device, fetch_timeout, share_gpus)
         yield world
         world.close()
     except BaseException as error:
@@ -129,8 +139,11 @@ def _say(error: BaseException, rank: int) -> None:
         traceback.print_exception(error)
 
 
-def _device(asked: str, local_rank: int, local_size: int) -> torch.device:
-    """Our own GPU, or the CPU. Raises ValueError for a missing GPU or more ranks than GPUs."""
+def _device(asked: str, local_rank: int, local_size: int, share: bool = False) -> torch.device:
+    """Our own GPU, one that we share, or the CPU.
+
+    Raises ValueError for a GPU that was asked for and is missing or too few of them.
+    """
     if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -139,16 +152,21 @@ def _device(asked: str, local_rank: int, local_size: int) -> torch.device:
     # srun --gpus-per-task shows each rank a single GPU, its own.
     if num_gpus == 1 and local_size > 1 and os.environ.get("SLURM_GPUS_PER_TASK") == "1":
         local_rank, local_size = 0, 1
-    if local_size > num_gpus:
+    if local_size > num_gpus and not share:
+        too_many = f"{local_size} ranks run on a host with {num_gpus} GPU(s)"
+        if asked == "auto":
+            if local_rank == 0:
+                print(f"{too_many}: training on the CPU (see --share-gpus)", file=sys.stderr)
+            return torch.device("cpu")
         raise ValueError(
-            f"{local_size} ranks run on a host with {num_gpus} GPU(s), and no two may share one: "
-            f"start at most {num_gpus} ranks a host, or train with --device cpu"
+            f"{too_many}, and no two share one unless told to: start at most {num_gpus} ranks a "
+            "host, let them share with --share-gpus, or train with --device cpu"
         )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
+    torch.cuda.set_device(local_rank % num_gpus)
+    return torch.device("cuda", local_rank % num_gpus)
 
 
-def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float) -> World:
+def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, share: bool) -> World:
     """Meet the other ranks, and open the group and the transport with them."""
     if kind == "torchrun":
         if transport == "mpi":
@@ -157,18 +175,21 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float) -> W
     else:
         _check_size(mpi.COMM_WORLD.Get_size())
         if mpi.COMM_WORLD.Get_size() == 1:
-            return replace(local_worlds(1, timeout)[0], device=_device(device, 0, 1))
+            alone = local_worlds(1, timeout)[0]
+            return replace(alone, device=_device(device, 0, 1))
         ranks = meet_over_mpi(mpi.COMM_WORLD, timeout)
     local_rank, local_size = ranks.local
     # torchrun sets this variable itself, to 1, whatever the cores; elsewhere it is the user's word.
     asked = "" if kind == "torchrun" else os.environ.get("OMP_NUM_THREADS", "")
     torch.set_num_threads((int(asked) if asked.isdigit() else 0) or ranks.num_threads)
     heartbeats = Heartbeats(ranks.rank, len(ranks.cards), ranks.connect())
-    where = _device(device, local_rank, local_size)
-    group = TorchGroup(ranks.store, heartbeats, where, timeout)
+    where = _device(device, local_rank, local_size, share)
+    # NCCL refuses two ranks on one GPU.
+    meeting = torch.device("cpu") if share else where
+    group = TorchGroup(ranks.store, heartbeats, meeting, timeout)
     carrier: Transport
     if transport == "collective" or kind == "torchrun":
-        carrier = CollectiveTransport(ranks.hosts, heartbeats, where, timeout)
+        carrier = CollectiveTransport(ranks.hosts, heartbeats, meeting, timeout)
     else:
         carrier = MpiTransport(mpi.COMM_WORLD, ranks.hosts, timeout)
     # Rank 0 may hold the board that others still read, until all are here.
@@ -183,6 +204,7 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float) -> W
         device=where,
         group=group,
         transport=carrier,
+        num_cores=ranks.num_threads,
     )
 
 

@@ -3,8 +3,6 @@
 N nodes, E directed edges, P parts.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from minidist.graph import Graph
@@ -53,17 +51,3 @@ def describe(
         advice = "; --method stream needs far less" if method == "metis" else ""
         lines.append(f"warning: this is more than there is, and may be killed for it{advice}")
     return "\n".join(lines)
-
-
-def available_bytes() -> int | None:
-    """What this process may still take: of the machine and of its control group; None: unknown."""
-    limits = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    most, used = group / "memory.max", group / "memory.current"
-    if most.is_file() and used.is_file() and (text := most.read_text().strip()) != "max":
-        limits.append(int(text) - int(used.read_text()))
-    return min(limits, default=None)

@@ -11,6 +11,7 @@ import pymetis
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from minidist.comm.host import available_bytes
 from minidist.comm.launch import shows_progress
 from minidist.config import PartitionConfig
 from minidist.data.datasets import load_dataset
@@ -170,7 +171,7 @@ def run(settings: PartitionConfig) -> None:
         raise ValueError(f"--json {settings.json}: cannot write: {error.strerror}") from None
     seed, watched = settings.seed, shows_progress()
     graph = load_dataset(settings.dataset, root=settings.data_root, seed=seed, progress=watched)
-    directed, free = not is_symmetric(graph), memory.available_bytes()
+    directed, free = not is_symmetric(graph), available_bytes()
     print(memory.describe(graph, settings.parts, settings.method, free, directed=directed))
     start = time.perf_counter()
     assignment = assign(graph, settings.parts, settings.method, seed, progress=watched)

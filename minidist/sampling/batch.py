@@ -11,13 +11,14 @@ B seeds, L layers, n nodes, m of them with in-edges, e edges, D features.
 """
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from minidist.moment import Moment
+from rudder.row_counts import RowCounts
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -55,6 +56,15 @@ class LayerEdges:
         return torch.stack([self.sources.long(), places.repeat_interleave(degrees.long())])
 
 
+@dataclass(kw_only=True)
+class StageSeconds:
+    """What a minibatch took: sample and fetch in their threads, wait in the training loop."""
+
+    sample: float = 0.0
+    fetch: float = 0.0
+    wait: float = 0.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MiniBatch:
     """What one rank trains on in one step.
@@ -63,6 +73,8 @@ class MiniBatch:
     seeds; indptr int64 [m + 1], sources int64 [e]; num_sampled_nodes (L + 1 numbers) and
     num_sampled_edges (L) per hop; num_global_seeds: seeds of all ranks in this step, what the sum
     of losses is divided by so that gradients summed over ranks are the mean over the global batch.
+    rows: what became of its remote rows.   seconds: what it took.   copied: what the training
+    stream of a GPU waits for.
     """
 
     moment: Moment
@@ -74,6 +86,9 @@ class MiniBatch:
     num_sampled_nodes: tuple[int, ...]
     num_sampled_edges: tuple[int, ...]
     num_global_seeds: int
+    rows: RowCounts
+    seconds: StageSeconds
+    copied: "torch.cuda.Event | None" = None
 
     @property
     def batch_size(self) -> int:
@@ -111,12 +126,11 @@ class MiniBatch:
             num_sampled_edges=list(self.num_sampled_edges),
         )
 
-    def to(self, device: torch.device) -> "MiniBatch":
-        """The same minibatch on a device; copies to a GPU overlap with what runs there."""
-        if device.type == "cpu":
-            return self
-        moved = {
-            name: getattr(self, name).pin_memory().to(device, non_blocking=True)
-            for name in ("n_id", "x", "y", "indptr", "sources")
-        }
-        return replace(self, **moved)
+    def await_copies(self) -> None:
+        """Let the current stream of the GPU wait until the minibatch is there."""
+        if self.copied is None:
+            return
+        stream = torch.cuda.current_stream(self.x.device)
+        stream.wait_event(self.copied)
+        for tensor in (self.n_id, self.x, self.y, self.indptr, self.sources):
+            tensor.record_stream(stream)  # allocated for the copies' stream, freed after this one

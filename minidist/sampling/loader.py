@@ -1,68 +1,53 @@
-"""Loader: minibatches, prepared ahead of the training loop by bounded stages.
+"""Loader: minibatches of one rank, prepared ahead of the training loop by bounded stages.
 
     ahead = 0     sample 1, fetch 1, TRAIN 1, sample 2, fetch 2, TRAIN 2, ...       (one thread)
 
-    ahead = 2     sample  1 2 3 4 ...
-                  fetch     1 2 3 ...       each stage a thread, at most ``ahead`` minibatches
-                  TRAIN       1 2 ...       in front of the next; fetch asks for the rows of one
-                                            more while those of this one come
+    ahead = 2     sample  1 2 3 4 ...         dealt to the rank's workers, put back in order
+                  fetch     1 2 3 ...         at most ``ahead`` minibatches in front of the next
+                  TRAIN       1 2 ...         stage; fetch asks for the rows of one more while
+                                              those of this one come
 
-    A buffer that looks W minibatches ahead (``RemoteRows.window``) sees each sample that much
+    A buffer that looks W minibatches ahead (``FeatureStore.window``) sees each sample that much
     earlier: it waits in the fetch stage.
 
 The stages run across epoch boundaries, so that short epochs overlap too.
 """
 
 import queue
+import sys
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from minidist.comm.world import World
 from minidist.moment import Moment
-from minidist.sampling.batch import MiniBatch
+from minidist.sampling.batch import MiniBatch, StageSeconds
 from minidist.sampling.neighbor_sampler import NeighborSampler, Sample, serve_neighbors
+from minidist.sampling.sampler_pool import SamplerPool
 from minidist.sampling.seeds import SeedSchedule
-from minidist.store.feature_store import DistFeatures, OwnersRows, RemoteRows
+from minidist.store.device_lane import make_lane
+from minidist.store.feature_store import DistributedStore, PeerStore, RowsUnderWay
+from minidist.store.host_shards import HostShards
 from minidist.store.partition_book import Ids
-from minidist.store.row_copy import RowCounts
+from minidist.store.partition_dir import Parts
+from minidist.store.row_placement import make_placement
 from minidist.store.row_server import RowServer
-from minidist.store.shard import Shard
-
-In = TypeVar("In")
-Out = TypeVar("Out")
+from minidist.store.worker_pool import WorkerPool
+from rudder.feature_store import FeatureStore
 
 # How often a stage that waits looks whether the others are still there.
 _LOOK_S = 0.1
-# How long leaving the loop waits for stages; one that waits for a peer ends at its own deadline.
+# How long leaving a run waits for its threads, which have nothing left to do by then.
 _JOIN_S = 2.0
 # Minibatches whose rows the fetch stage asks for before those of the one before have come: links
 # would be idle from the last row of one to the first of the next.
-_ASKED_AHEAD = 1
-_BEGIN = Moment(0, 0)
-# A sample and the seconds it took.
-_Sampled = tuple[Sample, float]
-
-
-@dataclass(kw_only=True)
-class Prepared:
-    """A minibatch, what became of its remote rows, and the seconds it took.
-
-    sample_s and fetch_s are of the threads that prepared it; wait_s is the training loop's.
-    """
-
-    batch: MiniBatch
-    rows: RowCounts
-    sample_s: float
-    fetch_s: float
-    wait_s: float = 0.0
+ASKED_AHEAD = 1
 
 
 @dataclass
@@ -72,7 +57,7 @@ class _Failure:
 
 @dataclass
 class _Stage:
-    """A thread that feeds a bounded queue from an iterator, and stops when told to."""
+    """A thread that feeds a bounded queue from an iterator, until that ends or ``stop`` is set."""
 
     name: str
     source: Iterator[Any]
@@ -116,55 +101,225 @@ class _Stage:
             yield item
 
 
-class Loader:
-    """Minibatches of one rank: ``for prepared in loader.run(num_epochs)``.
+@dataclass
+class _Bounded(Iterator[Moment]):
+    """Moments, up to the limit that leaving early sets.
 
-    shards: for each part the Shard that this host has mapped, or None (see ``Parts.at_hand``).
-    topology: the same for in-edges alone, where the whole topology is replicated on every host.
-    fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
-    ahead: minibatches that each stage may be in front of the next; 0 prepares each when asked.
-    Raises ValueError when no rank has training nodes.
+    Apart from its ``Run``, which nothing that a thread holds may refer to: or leaving a loop would
+    not end it.
+    """
+
+    moments: Iterator[Moment]
+    limit: int | None = None
+    count: int = 0
+
+    def __next__(self) -> Moment:
+        if self.limit is not None and self.count >= self.limit:
+            raise StopIteration
+        self.count += 1
+        return next(self.moments)
+
+
+class Run(Iterator[MiniBatch]):
+    """The minibatches of some epochs, in order; each is on the world's device.
+
+    Leaving it early takes what is under way to its end, so that what a buffer's index says is there
+    has come, and ranks that leave at the same step have made the same exchanges. An error in a
+    stage is raised here: PeerTimeout where a peer did not answer in time.
+    """
+
+    def __init__(self, loader: "Loader", moments: Iterator[Moment], lead: int | None) -> None:
+        """lead: minibatches that every rank prepares beyond the one it leaves at; None: no more."""
+        self._loader, self._moments, self._lead = loader, _Bounded(moments), lead
+        self._stop = threading.Event()
+        self._taken, self._over = 0, False
+        self._began = time.perf_counter()
+        samples = loader.samples(self._moments)
+        if loader.ahead == 0:
+            self._stages: list[_Stage] = []
+            self._source = loader.fetched(loader.foreseen(samples), 0)
+            return
+        sampling = _Stage("sample", samples, loader.ahead, self._stop)
+        fetched = loader.fetched(loader.foreseen(iter(sampling)), ASKED_AHEAD)
+        self._stages = [sampling, _Stage("fetch", fetched, loader.ahead, self._stop)]
+        self._source = iter(self._stages[-1])
+
+    def __next__(self) -> MiniBatch:
+        if self._over:
+            self._loader.check_current(self)
+            raise StopIteration
+        if self._stages:
+            self._began = time.perf_counter()
+        try:
+            batch = next(self._source, None)
+        except BaseException as error:
+            self._end(error)
+            raise
+        if batch is None:
+            self._end()
+            raise StopIteration
+        batch.await_copies()
+        self._taken += 1
+        batch.seconds.wait = (
+            time.perf_counter() - self._began
+            if self._stages
+            else batch.seconds.sample + batch.seconds.fetch
+        )
+        self._loader.next_epoch = batch.moment.epoch + 1
+        return batch
+
+    def close(self) -> None:
+        """Leave the run; what is under way comes to its end first."""
+        if self._over:
+            return
+        self._moments.limit = 0 if self._lead is None else self._taken + self._lead
+        try:
+            for _ in self._source:
+                pass
+        except Exception as error:
+            self._end(error)
+            return
+        self._end()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        self._over = True
+        self._loader.failure = self._loader.failure or error
+        self._stop.set()
+        for stage in self._stages:
+            stage.thread.join(_JOIN_S)
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing() and hasattr(self, "_source"):
+            self.close()
+
+
+class Loader:
+    """Minibatches of one rank: ``for batch in loader`` is one epoch, the next one each time.
+
+    shards: our part, and what this host has of others.   store: the rows of any node.   samplers:
+    draw the minibatches of ``schedule``.   server: answers peers.   ahead: minibatches that each
+    stage may be in front of the next; 0 prepares each when asked.   lockstep: see ``Transport``.
+    ``open`` makes one.
     """
 
     def __init__(
         self,
+        shards: HostShards,
+        store: DistributedStore,
+        server: RowServer,
+        samplers: SamplerPool,
+        schedule: SeedSchedule,
+        ahead: int,
+        lockstep: bool,
+    ) -> None:
+        self.shards, self.shard, self.store, self.server = shards, shards.own, store, server
+        self.schedule, self.ahead, self._samplers = schedule, ahead, samplers
+        self._lockstep = lockstep
+        self._first = self.shard.book.range_of(self.shard.part)[0]
+        self.next_epoch = 0
+        self.failure: BaseException | None = None
+        self._run: weakref.ref[Run] | None = None
+
+    @classmethod
+    def open(
+        cls,
         world: World,
-        shards: Sequence[Shard | None],
+        parts: Parts | HostShards,
         *,
         fanouts: Sequence[int],
         batch_size: int,
         seed: int = 0,
         ahead: int = 2,
         wire_type: str = "float32",
-        topology: Sequence[Shard | None] | None = None,
-    ) -> None:
-        shard = shards[world.rank]
-        assert shard is not None
-        self.shard, self._device, self._ahead = shard, world.device, ahead
-        self.rows = RowServer(world.transport, shard.book, shard.x)
-        serve_neighbors(world.transport, shard)
-        self._sampler = NeighborSampler(
-            shard,
-            shards if topology is None else topology,
-            fanouts=fanouts,
-            seed=seed,
-            rank=world.rank,
-            transport=world.transport,
-        )
-        mapped = [None if peer is None else peer.x for peer in shards]
-        self.owners = OwnersRows(world.transport, shard.book, mapped, wire_type=wire_type)
-        self._features = DistFeatures(shard.book, world.rank, shard.x, self.owners)
-        num_train = world.group.all_gather(len(shard.train_ids), "agreeing on the steps")
-        if sum(num_train) == 0:
-            raise ValueError(f"{shard.name}: no part holds a training node")
-        self.schedule = SeedSchedule(shard.train_ids, num_train, world.rank, batch_size, seed)
+        sample_threads: int | None = None,
+        features: str = "auto",
+    ) -> "Loader":
+        """The loader of this rank; every rank of the world must open one.
 
-    def use(self, remote: RemoteRows) -> None:
-        """Put something between us and the owners' rows, such as a buffer in front of ``owners``.
-
-        To be called before ``run``.
+        fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
+        sample_threads: workers that sample and gather; None: the rank's cores less one.
+        features: where own rows are gathered (see ``store.row_placement``).
+        Raises ValueError when no rank has training nodes, or for features this device lacks.
         """
-        self._features.remote = remote
+        shards = parts if isinstance(parts, HostShards) else HostShards.open(parts, world)
+        own, transport = shards.own, world.transport
+        pool = WorkerPool(sample_threads or max(1, world.num_cores - 1))
+        lane = make_lane(world.device, ahead + ASKED_AHEAD + 2)
+        server = RowServer(transport, own.book, own.x)
+        serve_neighbors(transport, own)
+        peers = PeerStore(
+            transport,
+            own.book,
+            [None if peer is None else peer.x for peer in shards.mapped],
+            wire_type=wire_type,
+        )
+        first = own.book.range_of(own.part)[0]
+        placement = make_placement(features, np.asarray(own.x), first, lane, pool)
+        store = DistributedStore(own.book, world.rank, placement, peers)
+        num_train = world.group.all_gather(len(own.train_ids), "agreeing on the steps")
+        if sum(num_train) == 0:
+            raise ValueError(f"{own.name}: no part holds a training node")
+        schedule = SeedSchedule(own.train_ids, num_train, world.rank, batch_size, seed)
+        # Where ranks must make the same exchanges in one order, one worker samples.
+        alone = transport.lockstep and any(shard is None for shard in shards.topology)
+        samplers = [
+            NeighborSampler(
+                own,
+                shards.topology,
+                fanouts=fanouts,
+                seed=seed,
+                rank=world.rank,
+                transport=transport,
+            )
+            for _ in range(1 if alone else pool.num_threads)
+        ]
+        sampling = SamplerPool(samplers, schedule, store.split, pool)
+        return cls(shards, store, server, sampling, schedule, ahead, transport.lockstep)
+
+    def use(self, remote: FeatureStore) -> None:
+        """Put a store in front of the owners' rows, such as a buffer; before the first run."""
+        self.store.remote = remote
+
+    def __len__(self) -> int:
+        """Steps of an epoch, the same on every rank."""
+        return self.schedule.num_steps
+
+    def __iter__(self) -> Run:
+        """One epoch: that after the last one begun, or the first."""
+        return self.run(1)
+
+    def run(self, num_epochs: int, start: Moment | None = None) -> Run:
+        """``num_epochs`` epochs from ``start``, or from where the last run left off.
+
+        An epoch that was left early is over. Beginning a run ends the one before, which raises
+        RuntimeError if it is asked again.
+        """
+        if self.failure is not None:
+            raise RuntimeError(
+                f"this loader failed before ({self.failure}): make a new one"
+            ) from self.failure
+        before = None if self._run is None else self._run()
+        if before is not None:
+            before.close()
+        start = Moment(self.next_epoch, 0) if start is None else start
+        self.next_epoch = start.epoch
+        moments = self.schedule.moments(start.epoch + num_epochs, start)
+        lead = None
+        if self._lockstep:
+            # At least what the stages can be in front of training, each with one more in its hands.
+            lead = 2 * self.ahead + ASKED_AHEAD + self.store.remote.window + 8
+        run = Run(self, moments, lead)
+        self._run = weakref.ref(run)
+        return run
+
+    def check_current(self, run: Run) -> None:
+        """Raise RuntimeError where another run has begun since."""
+        current = None if self._run is None else self._run()
+        if current is not run:
+            raise RuntimeError(
+                "another run of this loader has begun, which ended this one: a loader serves one "
+                "loop at a time"
+            )
 
     def presample(self, epoch: int, most: int) -> tuple[Ids, Ids]:
         """(ids, counts) of the remote nodes in the first ``most`` minibatches of an epoch.
@@ -173,100 +328,65 @@ class Loader:
         it. Pass the number of an epoch that is not trained on, and it tells how often nodes are
         drawn without telling which will be.
         """
-        steps = range(min(self.num_steps, most))
-        samples = (self._sample(Moment(epoch, step))[0].node_ids for step in steps)
-        remote = [ids[self._features.remote_places(ids)] for ids in samples]
+        moments = (Moment(epoch, step) for step in range(min(len(self), most)))
+        remote = [sample.n_id[sample.remote] for sample in self.samples(moments)]
         ids, counts = np.unique(np.concatenate(remote), return_counts=True)
         return ids, counts
 
-    @property
-    def num_steps(self) -> int:
-        """Steps of an epoch, the same on every rank."""
-        return self.schedule.num_steps
+    def samples(self, moments: Iterator[Moment]) -> Iterator[Sample]:
+        """The sampled minibatches, in order."""
+        return self._samplers.stream(moments) if self.ahead else map(self._samplers.sample, moments)
 
-    def run(self, num_epochs: int, start: Moment = _BEGIN) -> Iterator[Prepared]:
-        """Every minibatch from ``start`` to the end of epoch ``num_epochs - 1``.
-
-        Each is on the world's device. An error in a stage is raised here: PeerTimeout where a peer
-        did not answer in time. Leaving the loop stops the stages.
-        """
-        moments = self.schedule.moments(num_epochs, start)
-        if self._ahead == 0:
-            for prepared in self._fetched(self._foreseen(map(self._sample, moments)), 0):
-                prepared.wait_s = prepared.sample_s + prepared.fetch_s
-                yield prepared
-            return
-        stop = threading.Event()
-        samples = _Stage("sample", map(self._sample, moments), self._ahead, stop)
-        fetched = _Stage(
-            "fetch", self._fetched(self._foreseen(iter(samples)), _ASKED_AHEAD), self._ahead, stop
-        )
-        try:
-            began = time.perf_counter()
-            for prepared in fetched:
-                prepared.wait_s = time.perf_counter() - began
-                yield prepared
-                began = time.perf_counter()
-        finally:
-            stop.set()
-            for stage in (samples, fetched):
-                stage.thread.join(_JOIN_S)
-
-    def _sample(self, moment: Moment) -> _Sampled:
-        began = time.perf_counter()
-        sample = self._sampler.sample(self.schedule.seeds(moment), moment)
-        return sample, time.perf_counter() - began
-
-    def _foreseen(self, samples: Iterator[_Sampled]) -> Iterator[_Sampled]:
+    def foreseen(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         """The same samples, each after the buffer saw those up to ``window`` behind it."""
-        remote = self._features.remote
-        waiting: deque[_Sampled] = deque()
-        for sampled in samples:
-            ids = sampled[0].node_ids
+        remote = self.store.remote
+        waiting: deque[Sample] = deque()
+        for sample in samples:
             if remote.window:
-                remote.foresee(ids[self._features.remote_places(ids)])
-            waiting.append(sampled)
+                remote.foresee(sample.n_id[sample.remote])
+            waiting.append(sample)
             if len(waiting) > remote.window:
                 yield waiting.popleft()
         yield from waiting
 
-    def _fetched(self, samples: Iterator[_Sampled], ahead: int) -> Iterator[Prepared]:
+    def fetched(self, samples: Iterator[Sample], ahead: int) -> Iterator[MiniBatch]:
         """The minibatches of samples; the rows of ``ahead`` more are asked for meanwhile."""
-        under_way: deque[Callable[[], Prepared]] = deque()
-        for sampled in samples:
-            under_way.append(self._request(sampled))
-            if len(under_way) > ahead:
-                yield under_way.popleft()()
-        for receive in under_way:
-            yield receive()
-
-    def _request(self, sampled: _Sampled) -> Callable[[], Prepared]:
-        sample, sample_s = sampled
-        began = time.perf_counter()
-        wait = self._features.request(sample.node_ids, sample.moment)
-        asked_s = time.perf_counter() - began
-
-        def receive() -> Prepared:
+        under_way: deque[tuple[Sample, RowsUnderWay, float]] = deque()
+        for sample in samples:
             began = time.perf_counter()
-            x, rows = wait()
-            batch = self._batch(sample, x)
-            self._features.remote.finish(batch.x)
-            fetch_s = asked_s + time.perf_counter() - began
-            return Prepared(batch=batch, rows=rows, sample_s=sample_s, fetch_s=fetch_s)
+            rows = self.store.request(sample.n_id, sample.own, sample.remote, sample.moment)
+            under_way.append((sample, rows, time.perf_counter() - began))
+            if len(under_way) > ahead:
+                yield self._batch(*under_way.popleft())
+        for each in under_way:
+            yield self._batch(*each)
 
-        return receive
-
-    def _batch(self, sample: Sample, x: NDArray[np.float32]) -> MiniBatch:
-        first = self.shard.book.range_of(self.shard.part)[0]
-        y = torch.from_numpy(np.asarray(self.shard.y)[sample.node_ids[: sample.num_seeds] - first])
+    def _batch(self, sample: Sample, rows: RowsUnderWay, asked_s: float) -> MiniBatch:
+        began = time.perf_counter()
+        x, counts = rows.wait()
+        y = np.asarray(self.shard.y)[sample.n_id[: sample.num_seeds] - self._first]
+        if self.shard.multilabel:
+            y = y.astype(np.float32)
+        slot = rows.slot
+        tensors = {
+            name: slot.send(name, array)
+            for name, array in (
+                ("n_id", sample.n_id),
+                ("y", y),
+                ("indptr", sample.indptr),
+                ("sources", sample.sources),
+            )
+        }
+        copied = slot.close()
+        fetch_s = asked_s + time.perf_counter() - began
         return MiniBatch(
             moment=sample.moment,
-            n_id=torch.from_numpy(sample.node_ids),
-            x=torch.from_numpy(x),
-            y=y.float() if self.shard.multilabel else y,
-            indptr=torch.from_numpy(sample.indptr),
-            sources=torch.from_numpy(sample.sources).long(),
-            num_sampled_nodes=sample.nodes_per_hop,
-            num_sampled_edges=sample.edges_per_hop,
+            x=x,
+            num_sampled_nodes=sample.num_sampled_nodes,
+            num_sampled_edges=sample.num_sampled_edges,
             num_global_seeds=self.schedule.num_global_seeds(sample.moment.step),
-        ).to(self._device)
+            rows=counts,
+            seconds=StageSeconds(sample=sample.seconds, fetch=fetch_s),
+            copied=copied,
+            **tensors,
+        )

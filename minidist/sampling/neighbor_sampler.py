@@ -14,7 +14,7 @@ N nodes of the graph, P parts. Ids are global; a *place* is a position in the mi
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from minidist.sampling.kernels import (
     hop_key,
     place_nodes,
 )
-from minidist.store.partition_book import Ids
+from minidist.store.partition_book import Ids, no_ids
 from minidist.store.shard import Shard
 
 
@@ -37,22 +37,26 @@ from minidist.store.shard import Shard
 class Sample:
     """One minibatch's nodes and edges, as a CSR over places.
 
-    node_ids: int64 [n], seeds first, then by hop in order of first appearance.
-    indptr: int64 [m + 1], sources: int32 [e] places; row i holds the in-edges drawn for place i.
-    nodes_per_hop: B, then the nodes each hop added (L + 1 numbers, sum n).
-    edges_per_hop: edges each hop drew (L numbers, sum e).
+    n_id: int64 [n], seeds first, then by hop in order of first appearance.
+    indptr: int64 [m + 1], sources: int64 [e] places; row i holds the in-edges drawn for place i.
+    num_sampled_nodes: B, then the nodes each hop added (L + 1 numbers, sum n).
+    num_sampled_edges: edges each hop drew (L numbers, sum e).
+    own, remote: places of the rank's own nodes and of others'.   seconds: that it took.
     """
 
     moment: Moment
-    node_ids: Ids
+    n_id: Ids
     indptr: NDArray[np.int64]
-    sources: NDArray[np.int32]
-    nodes_per_hop: tuple[int, ...]
-    edges_per_hop: tuple[int, ...]
+    sources: NDArray[np.int64]
+    num_sampled_nodes: tuple[int, ...]
+    num_sampled_edges: tuple[int, ...]
+    own: Ids = field(default_factory=no_ids)
+    remote: Ids = field(default_factory=no_ids)
+    seconds: float = 0.0
 
     @property
     def num_seeds(self) -> int:
-        return self.nodes_per_hop[0]
+        return self.num_sampled_nodes[0]
 
 
 class NeighborSampler:
@@ -117,11 +121,11 @@ class NeighborSampler:
         forget_nodes(self._places, node_ids)
         return Sample(
             moment=moment,
-            node_ids=node_ids,
+            n_id=node_ids,
             indptr=np.concatenate(starts),
-            sources=self._neighbors[:num_edges].astype(np.int32),
-            nodes_per_hop=tuple(nodes_per_hop),
-            edges_per_hop=tuple(edges_per_hop),
+            sources=self._neighbors[:num_edges].astype(np.int64),
+            num_sampled_nodes=tuple(nodes_per_hop),
+            num_sampled_edges=tuple(edges_per_hop),
         )
 
     def _draw_hop(

@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 
 
+def no_ids() -> Ids:
+    """int64 [0]."""
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class PartitionBook:
     """Contiguous id ranges of P parts.

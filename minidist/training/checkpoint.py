@@ -20,14 +20,14 @@ VERSION = 2
 _FILE = "checkpoint.pt"
 
 
-def save_prefetching(folder: Path, rank: int, state: dict[str, NDArray[Any]]) -> None:
+def save_prefetcher(folder: Path, rank: int, state: dict[str, NDArray[Any]]) -> None:
     """Write what one rank's prefetching keeps to ``folder/prefetch-rank<r>.npz``."""
     if state:
         with whole(folder / f"prefetch-rank{rank}.npz") as partial, partial.open("wb") as file:
             np.savez(file, **state)  # type: ignore[arg-type]
 
 
-def load_prefetching(folder: Path, rank: int) -> dict[str, NDArray[Any]]:
+def load_prefetcher(folder: Path, rank: int) -> dict[str, NDArray[Any]]:
     """Read ``save_prefetching``'s file; empty where there is none.
 
     Raises ValueError when it cannot be read.

@@ -1,19 +1,25 @@
 """Exact evaluation: every node's full neighbourhood, layer by layer, in bounded memory.
 
-For each layer, each rank computes its own nodes chunk by chunk; what a chunk reads of other parts
-comes from their owners, who publish the layer before as a table of rows.
+Each rank computes its own nodes chunk by chunk. A layer reads one table of rows: our own part of it
+lies here, and what a chunk reads of other parts comes from their owners, who publish theirs.
 
     table 0 = x --layer 0--> table 1 --layer 1--> ... --layer L-1--> logits (never stored)
 
-n nodes of a part, W widest row of a layer, C classes, L layers.
+GraphSAGE's mean is linear, so a layer that narrows is applied before it aggregates: fewer columns
+are read for each edge. That changes the order of additions, and so the last bits of a logit.
+
+n nodes of a part, e edges of a chunk, W width of a table, C classes, L layers.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,37 +27,107 @@ from minidist.comm.transport.base import Op
 from minidist.comm.world import World
 from minidist.moment import OUTSIDE, Moment
 from minidist.sampling.batch import LayerEdges
-from minidist.sampling.kernels import forget_nodes, place_nodes
-from minidist.store.feature_store import DistFeatures, OwnersRows
+from minidist.sampling.kernels import place_nodes
+from minidist.store.feature_store import PeerStore
 from minidist.store.partition_book import Ids
 from minidist.store.row_server import RowServer
 from minidist.store.shard import Shard
-from minidist.training.models import GNN
+from minidist.store.worker_pool import WorkerPool
+from minidist.training.models import GNN, is_mean_sage, segment_mean
+from rudder.feature_store import Fetch
 
-# Numbers that the inputs of one chunk may hold: 64 MiB of float32.
-_CHUNK_ITEMS = 1 << 24
+# Numbers that one chunk may hold: 256 MiB of float32, and 1 GiB on a GPU.
+_CHUNK_ITEMS = {"cpu": 1 << 26, "cuda": 1 << 28}
+# Own rows stay on the GPU where a layer's two tables take at most this share of what is free there.
+_DEVICE_SHARE = 0.5
 SPLITS = ("train", "val", "test")
+
+
+@njit(cache=True, nogil=True)
+def _mean_rows(indptr, sources, own, others, first, end, out):  # type: ignore[no-untyped-def]
+    """out[i] = mean of the rows that row i's sources name: own below len(own), then others'."""
+    num_own, width = len(own), out.shape[1]
+    for i in range(first, end):
+        target = out[i]
+        target[:] = np.float32(0)
+        for k in range(indptr[i], indptr[i + 1]):
+            source = sources[k]
+            row = own[source] if source < num_own else others[source - num_own]
+            for column in range(width):
+                target[column] += row[column]
+        scale = np.float32(1) / np.float32(max(indptr[i + 1] - indptr[i], 1))
+        for column in range(width):
+            target[column] *= scale
+
+
+@njit(cache=True, nogil=True)
+def _remote_edges(indptr, indices, first, last):  # type: ignore[no-untyped-def]
+    """int64 [n]: in-edges from other parts of the nodes up to each."""
+    ends, count = np.empty(len(indptr) - 1, np.int64), 0
+    for i in range(len(ends)):
+        for k in range(indptr[i], indptr[i + 1]):
+            count += indices[k] < first or indices[k] >= last
+        ends[i] = count
+    return ends
+
+
+@njit(cache=True, nogil=True)
+def _localized(indices, first, last, places, sources, other_ids):  # type: ignore[no-untyped-def]
+    """Own sources by local id, others' from n on, by first appearance; how many those are.
+
+    places: int32 [N], -1 everywhere, and so again afterwards.
+    """
+    num_own, num_others = last - first, 0
+    for k in range(len(indices)):
+        source = np.int64(indices[k])
+        if first <= source < last:
+            sources[k] = source - first
+            continue
+        if places[source] < 0:
+            places[source] = num_others
+            other_ids[num_others] = source
+            num_others += 1
+        sources[k] = num_own + places[source]
+    for k in range(num_others):
+        places[other_ids[k]] = -1
+    return num_others
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Own nodes ``span``, the edges into them, and others' rows that these read, under way.
+
+    sources: own rows by local id, others' from n on.   others: float32 [r, W].
+    """
+
+    span: slice
+    indptr: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    others: NDArray[np.float32]
+    fetch: Fetch
 
 
 class LayerwiseInference:
     """Full-neighbourhood inference over all nodes of a partitioned graph.
 
-    rows: the server of our part's rows.   shards: for each part the Shard that this host has
-    mapped, or None. Memory: the part's own rows of two layers, and one chunk.
+    server: of our part's rows.   shards: for each part the Shard that this host has mapped, or
+    None. Memory: the part's own rows of two layers, and two chunks.
     """
 
     def __init__(
         self,
         world: World,
-        rows: RowServer,
+        server: RowServer,
         shards: Sequence[Shard | None],
-        chunk_items: int = _CHUNK_ITEMS,
+        chunk_items: int | None = None,
     ) -> None:
         shard = shards[world.rank]
         assert shard is not None
-        self._world, self._server, self._shard = world, rows, shard
+        self._world, self._server, self._shard = world, server, shard
         self._features = [None if peer is None else peer.x for peer in shards]
-        self._chunk_items = chunk_items
+        self._chunk_items = chunk_items or _CHUNK_ITEMS[world.device.type]
+        self._first, self._last = shard.book.range_of(shard.part)
+        self._indptr, self._indices = np.asarray(shard.indptr), np.asarray(shard.indices)
         self._places = np.full(shard.book.num_nodes, -1, np.int32)
 
     @torch.no_grad()
@@ -62,54 +138,91 @@ class LayerwiseInference:
         """
         was_training = model.training
         model.eval()
-        table: NDArray[np.float32] = np.asarray(self._shard.x)
-        for number in range(len(model.convs)):
-            source = self._source(number, table)
-            if number + 1 == len(model.convs):
-                yield from self._layer(model, number, source, moment)
-            else:
-                written = np.empty((self._shard.num_nodes, model.widths[number + 1]), np.float32)
-                for span, rows in self._layer(model, number, source, moment):
-                    written[span] = rows.cpu().numpy()
-                self._server.publish(number + 1, written)
-            # Nobody may ask for the next layer before all have written it, nor write over this one.
-            self._world.group.barrier(f"finishing layer {number}", moment)
-            if number > 0:
-                self._server.withdraw(number)
-            if number + 1 < len(model.convs):
-                table = written
+        rows = torch.from_numpy(np.asarray(self._shard.x))
+        with closing(WorkerPool(self._world.num_cores)) as pool:
+            for number in range(len(model.convs)):
+                rows = self._placed(rows, model.widths[number + 1])
+                outputs = self._layer(model, number, rows, pool, moment)
+                if number + 1 == len(model.convs):
+                    yield from outputs
+                    break
+                written = rows.new_empty(self._shard.num_nodes, model.widths[number + 1])
+                for span, out in outputs:
+                    written[span] = out
+                rows = written
         model.train(was_training)
 
-    def _source(self, number: int, table: NDArray[np.float32]) -> DistFeatures:
-        """The rows that a layer reads: x by memory map where mapped, hidden rows by request."""
-        world, book = self._world, self._shard.book
-        mapped: list[Any] = self._features if number == 0 else [None] * world.size
-        mapped = [table if part == world.rank else rows for part, rows in enumerate(mapped)]
-        owners = OwnersRows(
-            world.transport, book, mapped, table=number, op=Op.LAYER_ROWS, lane="evaluate"
-        )
-        return DistFeatures(book, world.rank, table, owners)
+    def _placed(self, rows: Tensor, next_width: int) -> Tensor:
+        """The rows on the GPU, where it has room for them and for those that the layer writes."""
+        if self._world.device.type != "cuda" or rows.is_cuda:
+            return rows
+        needed = rows.nbytes + 4 * len(rows) * next_width
+        free = torch.cuda.mem_get_info(self._world.device)[0]
+        return rows.to(self._world.device) if needed <= _DEVICE_SHARE * free else rows
 
     def _layer(
-        self, model: GNN, number: int, source: DistFeatures, moment: Moment
+        self, model: GNN, number: int, rows: Tensor, pool: WorkerPool, moment: Moment
     ) -> Iterator[tuple[slice, Tensor]]:
-        spans = self._chunks(max(model.widths[number : number + 2]))
-        counts = self._world.group.all_gather(len(spans), "agreeing on the chunks", moment)
-        for chunk in range(max(counts)):
-            if chunk >= len(spans):
-                # The others are not done: every rank makes the same number of exchanges.
-                source.fetch(np.zeros(0, np.int64), moment)
-                continue
-            node_ids, edges = self._inputs(spans[chunk])
-            x, _ = source.fetch(node_ids, moment)
-            rows = model.layer(number, torch.from_numpy(x).to(self._world.device), edges)
-            yield spans[chunk], rows
+        """One layer over all own nodes, chunk by chunk; rows: our part of the table it reads."""
+        conv: Any = model.convs[number]
+        device = self._world.device
+        narrows = is_mean_sage(conv) and model.widths[number + 1] < model.widths[number]
+        table = rows @ conv.lin_l.weight.T.to(rows.device) if narrows else rows
+        width = max(table.shape[1], model.widths[number + 1])
+        store = self._open_table(number + 1 if number or narrows else 0, table, moment)
+        for chunk in self._chunks(store, table.shape[1], width, is_mean_sage(conv), moment):
+            chunk.fetch.wait()
+            if is_mean_sage(conv):
+                mean = self._mean(table, chunk, pool).to(device)
+                mean = mean if narrows else conv.lin_l(mean)
+                if narrows and conv.lin_l.bias is not None:
+                    mean += conv.lin_l.bias
+                out = model.finish(number, mean + conv.lin_r(rows[chunk.span].to(device)))
+            else:
+                out = model.layer(number, *self._gathered(table, chunk))
+            yield chunk.span, out
+        # Nobody may ask for the next layer before all have written it, nor write over this one.
+        self._world.group.barrier(f"finishing layer {number}", moment)
+        if number or narrows:
+            self._server.withdraw(number + 1)
 
-    def _chunks(self, width: int) -> list[slice]:
-        """Spans of local nodes, each of one node at least, whose inputs fit a chunk."""
+    def _open_table(self, number: int, table: Tensor, moment: Moment) -> PeerStore:
+        """Publish our part of a table; returns the others'. Number 0: the features, mapped."""
+        world = self._world
+        mapped: list[Any] = list(self._features) if number == 0 else [None] * world.size
+        mapped[world.rank] = np.zeros((0, table.shape[1]), np.float32)  # of which nobody asks us
+        if number:
+            self._server.publish(number, table.cpu().numpy())
+            world.group.barrier(f"writing table {number}", moment)
+        book = self._shard.book
+        return PeerStore(world.transport, book, mapped, table=number, op=Op.LAYER_ROWS)
+
+    def _chunks(
+        self, store: PeerStore, width: int, widest: int, mean: bool, moment: Moment
+    ) -> Iterator[_Chunk]:
+        """The chunks of a layer, the rows of each asked for while the one before is computed.
+
+        A chunk costs its nodes, and of its edges those whose rows are gathered: all of them, but
+        for a mean on the CPU, which reads own rows where they lie.
+        """
+        spans = self._spans(widest, mean and self._world.device.type == "cpu")
+        counts = self._world.group.all_gather(len(spans), "agreeing on the chunks", moment)
+        under_way: deque[_Chunk] = deque()
+        for number in range(max(counts)):
+            # Those who are done before others still make the same number of exchanges.
+            span = spans[number] if number < len(spans) else slice(0, 0)
+            under_way.append(self._request(span, store, width, moment))
+            if len(under_way) > 1:
+                yield under_way.popleft()
+        yield from under_way
+
+    def _spans(self, width: int, only_remote: bool) -> list[slice]:
+        """Spans of local nodes, each of one node at least, whose rows fit a chunk."""
         budget = max(1, self._chunk_items // width)
-        # A node costs its own row and at most a row per in-edge.
-        ends = np.asarray(self._shard.indptr[1:]) + np.arange(1, self._shard.num_nodes + 1)
+        ends = self._indptr[1:]
+        if only_remote:
+            ends = _remote_edges(self._indptr, self._indices, self._first, self._last)
+        ends = ends + np.arange(1, self._shard.num_nodes + 1)
         spans, first, done = [], 0, 0
         while first < self._shard.num_nodes:
             last = int(np.searchsorted(ends, done + budget, side="right"))
@@ -118,27 +231,64 @@ class LayerwiseInference:
             first, done = last, int(ends[last - 1])
         return spans
 
-    def _inputs(self, span: slice) -> tuple[Ids, LayerEdges]:
-        """Ids of the nodes that a chunk reads, the chunk's own first, and its edges."""
-        indptr = np.asarray(self._shard.indptr)
-        start, end = int(indptr[span.start]), int(indptr[span.stop])
-        sources = np.array(self._shard.indices[start:end])
-        num_dst = span.stop - span.start
-        first = self._shard.book.range_of(self._shard.part)[0]
-        node_ids = np.empty(num_dst + len(sources) + 1, np.int64)
-        node_ids[:num_dst] = np.arange(first + span.start, first + span.stop)
-        self._places[node_ids[:num_dst]] = np.arange(num_dst, dtype=np.int32)
-        num_nodes = place_nodes(sources, self._places, node_ids, num_dst)
-        node_ids = node_ids[:num_nodes]
-        forget_nodes(self._places, node_ids)
-        device = self._world.device
-        edges = LayerEdges(
-            indptr=torch.from_numpy(indptr[span.start : span.stop + 1] - start).to(device),
-            sources=torch.from_numpy(sources.astype(np.int64)).to(device),
-            num_dst=num_dst,
-            num_src=num_nodes,
+    def _request(self, span: slice, store: PeerStore, width: int, moment: Moment) -> _Chunk:
+        indptr = self._indptr[span.start : span.stop + 1]
+        indices = self._indices[indptr[0] : indptr[-1]]
+        sources, other_ids = np.empty((2, len(indices)), np.int64)
+        num_others = _localized(indices, self._first, self._last, self._places, sources, other_ids)
+        others = np.empty((num_others, width), np.float32)
+        ids = other_ids[:num_others].copy()
+        fetch = store.request(ids, lambda _: (others, np.arange(num_others)), moment)
+        return _Chunk(span, indptr - indptr[0], sources, others, fetch)
+
+    def _mean(self, table: Tensor, chunk: _Chunk, pool: WorkerPool) -> Tensor:
+        """Means over the in-edges of a chunk's nodes: [nodes, W], where the table is."""
+        num_nodes = len(chunk.indptr) - 1
+        if table.is_cuda:
+            edges = self._edges(chunk.indptr, chunk.sources, table.device)
+            num_own = len(table)
+            if not len(chunk.others):
+                return segment_mean(table, edges)
+            at = torch.nonzero(edges.sources >= num_own).flatten()
+            rows = table.index_select(0, edges.sources.clamp(max=num_own - 1))
+            others = torch.from_numpy(chunk.others).to(table.device)
+            rows.index_copy_(0, at, others.index_select(0, edges.sources[at] - num_own))
+            return torch.segment_reduce(rows, "mean", offsets=edges.indptr, axis=0, initial=0)
+        out, own = np.empty((num_nodes, table.shape[1]), np.float32), table.numpy()
+        pool.spread(
+            lambda first, end: _mean_rows(
+                chunk.indptr, chunk.sources, own, chunk.others, first, end, out
+            ),
+            num_nodes,
         )
-        return node_ids, edges
+        return torch.from_numpy(out)
+
+    def _gathered(self, table: Tensor, chunk: _Chunk) -> tuple[Tensor, LayerEdges]:
+        """The rows that a chunk reads, its own nodes' first, and its edges: for any conv."""
+        num_own, num_dst = len(table), len(chunk.indptr) - 1
+        places = np.full(num_own + len(chunk.others), -1, np.int32)
+        nodes = np.empty(num_dst + len(chunk.sources) + 1, np.int64)
+        nodes[:num_dst] = np.arange(chunk.span.start, chunk.span.stop)
+        places[nodes[:num_dst]] = np.arange(num_dst, dtype=np.int32)
+        sources = chunk.sources.copy()
+        nodes = nodes[: place_nodes(sources, places, nodes, num_dst)]
+        h = table.new_empty(len(nodes), table.shape[1])
+        own, others = np.flatnonzero(nodes < num_own), np.flatnonzero(nodes >= num_own)
+        at = torch.from_numpy
+        h[at(own)] = table[at(nodes[own]).to(table.device)]
+        h[at(others)] = at(chunk.others[nodes[others] - num_own]).to(table.device)
+        edges = self._edges(chunk.indptr, sources, self._world.device, len(nodes))
+        return h.to(self._world.device), edges
+
+    def _edges(
+        self, indptr: Ids, sources: Ids, device: torch.device, num_src: int = 0
+    ) -> LayerEdges:
+        return LayerEdges(
+            indptr=torch.from_numpy(indptr).to(device),
+            sources=torch.from_numpy(sources).to(device),
+            num_dst=len(indptr) - 1,
+            num_src=num_src,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,13 +311,13 @@ def evaluate(inference: LayerwiseInference, model: GNN, world: World, shard: Sha
     # Per split: (hits, predictions + truths) / 2 for F1; accuracy is the same with one label each.
     tally = torch.zeros(len(SPLITS), 2, dtype=torch.float64)
     for span, logits in inference.run(model):
-        logits, truth = logits.cpu(), y[span]
+        truth = y[span]
         if shard.multilabel:
-            predicted = logits > 0
+            predicted = (logits > 0).cpu()
             right = (predicted & (truth > 0)).sum(dim=1).double()
             asked = (predicted.sum(dim=1) + truth.sum(dim=1)).double() / 2
         else:
-            right = (logits.argmax(dim=1) == truth).double()
+            right = (logits.argmax(dim=1).cpu() == truth).double()
             asked = torch.ones_like(right)
         tally += members[:, span].double() @ torch.stack([right, asked], dim=1)
     totals = torch.stack(world.group.all_gather(tally, "adding up scores")).sum(dim=0)

@@ -3,16 +3,16 @@
 import hashlib
 import resource
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from minidist.comm.transport.base import Op, Traffic
 from minidist.comm.world import World
-from minidist.sampling.loader import Prepared
-from minidist.store.prefetching import Prefetching
-from minidist.store.row_copy import RowCounts
+from minidist.sampling.batch import MiniBatch
+from rudder.prefetcher import Prefetcher
+from rudder.row_counts import RowCounts
 
 STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
 
@@ -44,17 +44,19 @@ class Meter:
         """The steps that follow belong to a new epoch."""
         self.epochs.append(EpochTimes())
 
-    def add_step(self, prepared: Prepared, train_s: float, step_s: float) -> None:
+    def add_step(self, batch: MiniBatch, train_s: float, step_s: float) -> None:
         """Count a step's stages and rows; step_s is its wall time, the wait included."""
         times = self.epochs[-1]
-        times.sample_s += prepared.sample_s
-        times.fetch_s += prepared.fetch_s
-        times.wait_s += prepared.wait_s
+        times.sample_s += batch.seconds.sample
+        times.fetch_s += batch.seconds.fetch
+        times.wait_s += batch.seconds.wait
         times.train_s += train_s
         times.epoch_time_s += step_s
-        self.rows += prepared.rows
+        self.rows += batch.rows
 
-    def summarize(self, world: World, row_bytes: int, prefetching: Prefetching) -> dict[str, Any]:
+    def summarize(
+        self, world: World, row_bytes: int, prefetcher: Prefetcher | None
+    ) -> dict[str, Any]:
         """Times, rows, bytes, memory and prefetching over all ranks; every rank must call it.
 
         Times are medians over the epochs after the first (which compiles and warms up) of the
@@ -64,11 +66,14 @@ class Meter:
         world.group.barrier("adding up the summary")
         mine = (self.epochs, self.rows, _rows_traffic(world.transport.traffic), peak_memory_mb())
         ranks = world.group.all_gather(mine, "adding up the summary")
-        reports = world.group.all_gather(prefetching.report(), "adding up the summary")
         summary: dict[str, Any] = {
             name: _median_of_slowest([epochs for epochs, _, _, _ in ranks], name)
             for name in ("epoch_time_s", *STAGES)
         }
+        steered: dict[str, Any] = {"buffer": None, "decisions": None}
+        if prefetcher is not None:
+            reports = world.group.all_gather(prefetcher.report(), "adding up the summary")
+            steered = prefetcher.summarize(reports)
         rows = RowCounts()
         for _, counts, _, _ in ranks:
             rows += counts
@@ -79,12 +84,12 @@ class Meter:
         moved = traffic["received"] + traffic["mapped"]
         return {
             **summary,
-            "rows": asdict(rows),
+            "rows": rows.by_cause(),
             "bytes_moved": moved,
             "row_bytes": row_bytes,
             "traffic": {f"bytes_{key}": value for key, value in traffic.items()},
             "peak_memory_mb": max(memory for _, _, _, memory in ranks),
-            **prefetching.summarize(reports),
+            **steered,
         }
 
 

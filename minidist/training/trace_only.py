@@ -11,28 +11,28 @@ from tqdm import tqdm
 from minidist.comm.launch import shows_progress
 from minidist.comm.world import World
 from minidist.sampling.loader import Loader
-from minidist.store.prefetching import Prefetching
 from minidist.training.meter import Meter
+from rudder.prefetcher import Prefetcher
 
 
 def rehearse(
-    world: World, loader: Loader, prefetching: Prefetching, num_epochs: int
+    world: World, loader: Loader, prefetcher: Prefetcher | None, num_epochs: int
 ) -> dict[str, Any]:
     """Take every minibatch of the run; returns the part of the summary that knows no model."""
     meter = Meter()
     bar = tqdm(
-        total=num_epochs * loader.num_steps,
+        total=num_epochs * len(loader),
         unit="step",
         disable=world.rank != 0 or not shows_progress(),
     )
     with bar:
         ended = time.perf_counter()
-        for prepared in loader.run(num_epochs):
-            if prepared.batch.moment.step == 0:
+        for batch in loader.run(num_epochs):
+            if batch.moment.step == 0:
                 meter.start_epoch()
             now = time.perf_counter()
-            meter.add_step(prepared, 0.0, now - ended)
+            meter.add_step(batch, 0.0, now - ended)
             ended = now
             bar.update()
-    figures = meter.summarize(world, 4 * loader.shard.num_features, prefetching)
-    return {"steps_per_epoch": loader.num_steps, **figures}
+    figures = meter.summarize(world, 4 * loader.shard.num_features, prefetcher)
+    return {"steps_per_epoch": len(loader), **figures}

@@ -14,21 +14,23 @@ from minidist.comm.launch import shows_progress
 from minidist.comm.world import World
 from minidist.config import TrainConfig
 from minidist.moment import Moment
+from minidist.sampling.batch import MiniBatch
 from minidist.sampling.kernels import hop_key
-from minidist.sampling.loader import Loader, Prepared
+from minidist.sampling.loader import Loader
 from minidist.store.partition_dir import Parts
-from minidist.store.prefetching import Prefetching
-from minidist.store.shard import Shard
-from minidist.training.checkpoint import Checkpoint, load_prefetching, save_prefetching
+from minidist.training.checkpoint import Checkpoint, load_prefetcher, save_prefetcher
 from minidist.training.evaluate import LayerwiseInference, Scores, evaluate
 from minidist.training.event_log import EventLog
 from minidist.training.gradients import GradientSum
 from minidist.training.meter import Meter, losses_sha256
 from minidist.training.models import GNN, build_model, loss_sum
+from rudder.prefetcher import Prefetcher
 
 # The hop number that no sampler uses: its key seeds dropout.
 _DROPOUT_HOP = -1
 _BEGIN = Moment(0, 0)
+# Steps of a GPU whose losses may be unread: reading one waits for the steps before it.
+_LAG = 31
 
 
 def describe(parts: Parts, world: World) -> dict[str, Any]:
@@ -55,8 +57,7 @@ class Progress:
 class Trainer:
     """Trains on one rank. Every rank of the world makes and runs one.
 
-    shards: for each part the Shard this host has mapped, or None.   loader: of those.
-    prefetching: what it uses.   out: folder for checkpoints, or None.
+    prefetcher: what it uses, if anything.   out: folder for checkpoints, or None.
     """
 
     def __init__(
@@ -64,21 +65,23 @@ class Trainer:
         config: TrainConfig,
         world: World,
         parts: Parts,
-        shards: list[Shard | None],
         loader: Loader,
-        prefetching: Prefetching,
+        prefetcher: Prefetcher | None,
         out: Path | None,
         events: EventLog,
     ) -> None:
         self._config, self._world, self._parts = config, world, parts
         self._out, self._events = out, events
-        self._loader, self._prefetching = loader, prefetching
+        self._loader, self._prefetcher = loader, prefetcher
         self._shard = loader.shard
-        self._inference = LayerwiseInference(world, self._loader.rows, shards)
+        self._inference = LayerwiseInference(world, self._loader.server, self._loader.shards.mapped)
         self._model = self._build_model().to(world.device)
         self._gradients = GradientSum(self._model, world.group)
-        self._adam = torch.optim.Adam(self._model.parameters(), lr=config.lr)
+        fused = world.device.type == "cuda"
+        self._adam = torch.optim.Adam(self._model.parameters(), lr=config.lr, fused=fused)
         self._progress, self._meter = Progress(), Meter()
+        self._unread: list[tuple[Moment, torch.Tensor, dict[str, Any]]] = []
+        self._lag = _LAG if fused else 0
 
     def _build_model(self) -> GNN:
         config, parts = self._config, self._parts
@@ -111,7 +114,7 @@ class Trainer:
         progress = self._progress
         self._events.write("started", rank=self._world.rank, config=asdict(config))
         bar = tqdm(
-            total=config.epochs * self._loader.num_steps,
+            total=config.epochs * len(self._loader),
             initial=len(progress.losses),
             unit="step",
             disable=self._world.rank != 0 or not shows_progress(),
@@ -127,51 +130,67 @@ class Trainer:
 
     def _epochs(self, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
-        last_step = self._loader.num_steps - 1
+        last_step = len(self._loader) - 1
         self._meter.start_epoch()
         ended = time.perf_counter()
-        for prepared in self._loader.run(config.epochs, progress.moment):
+        for batch in self._loader.run(config.epochs - progress.moment.epoch, progress.moment):
             began = time.perf_counter()
-            moment = prepared.batch.moment
-            loss = self._step(prepared)
+            moment = batch.moment
+            loss = self._step(batch)
+            self._unread.append((batch.moment, loss, self._times_of(batch, began)))
+            if moment.step == last_step or len(self._unread) > self._lag:
+                self._read_losses()
             step_ended = time.perf_counter()
-            self._meter.add_step(prepared, step_ended - began, step_ended - ended)
-            progress.losses.append(loss)
+            self._meter.add_step(batch, step_ended - began, step_ended - ended)
             progress.moment = Moment(moment.epoch, moment.step + 1)
-            self._log_step(prepared, loss, step_ended - began)
             bar.update()
             if moment.step == last_step:
                 self._end_epoch(moment.epoch, bar)
-            elif config.checkpoint_every and len(progress.losses) % config.checkpoint_every == 0:
+            elif config.checkpoint_every and self._num_steps % config.checkpoint_every == 0:
                 self._checkpoint()
             ended = time.perf_counter()
 
-    def _step(self, prepared: Prepared) -> float:
+    @property
+    def _num_steps(self) -> int:
+        return len(self._progress.losses) + len(self._unread)
+
+    def _step(self, batch: MiniBatch) -> torch.Tensor:
         """Forward, backward, sum over ranks, update; returns the global mean loss."""
-        batch, seed = prepared.batch, self._config.seed
+        seed, bf16 = self._config.seed, self._config.amp == "bf16"
         self._model.train()
         loss = None
         if batch.batch_size:
             key = (batch.moment.epoch, batch.moment.step, self._world.rank, _DROPOUT_HOP)
             self._model.reseed(hop_key(seed, *key))
-            loss = loss_sum(self._model(batch), batch.y) / batch.num_global_seeds
+            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=bf16):
+                logits = self._model(batch)
+            loss = loss_sum(logits.float(), batch.y) / batch.num_global_seeds
         total = self._gradients.backward(loss, batch.moment)
         self._adam.step()
-        return float(total)
+        return total
 
-    def _log_step(self, prepared: Prepared, loss: float, train_s: float) -> None:
-        moment = prepared.batch.moment
-        self._events.write(
-            "step",
-            epoch=moment.epoch,
-            step=moment.step,
-            loss=loss,
-            sample_s=prepared.sample_s,
-            fetch_s=prepared.fetch_s,
-            wait_s=prepared.wait_s,
-            train_s=train_s,
-            rows=asdict(prepared.rows),
-        )
+    def _times_of(self, batch: MiniBatch, began: float) -> dict[str, Any]:
+        """What the event log says of a step besides its loss."""
+        return {
+            "sample_s": batch.seconds.sample,
+            "fetch_s": batch.seconds.fetch,
+            "wait_s": batch.seconds.wait,
+            "train_s": time.perf_counter() - began,
+            "rows": batch.rows.by_cause(),
+        }
+
+    def _read_losses(self) -> None:
+        """Bring in the losses of the steps since the last call, and log those steps.
+
+        On a GPU that waits until they are done, so it happens once for many steps.
+        """
+        if not self._unread:
+            return
+        losses = torch.stack([loss for _, loss, _ in self._unread]).tolist()
+        for (moment, _, times), loss in zip(self._unread, losses, strict=True):
+            self._progress.losses.append(loss)
+            self._events.write("step", epoch=moment.epoch, step=moment.step, loss=loss, **times)
+        self._unread.clear()
 
     def _end_epoch(self, epoch: int, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
@@ -206,9 +225,14 @@ class Trainer:
         }
 
     def _checkpoint(self) -> None:
+        self._read_losses()
         if self._out is None:
             return
-        save_prefetching(self._out, self._world.rank, self._prefetching.state())
+        save_prefetcher(
+            self._out,
+            self._world.rank,
+            {} if self._prefetcher is None else self._prefetcher.state_dict(),
+        )
         if self._world.rank != 0:
             return
         Checkpoint(
@@ -228,8 +252,8 @@ class Trainer:
         # A copy: ranks that are threads of one process are handed the same tensors.
         self._adam.load_state_dict(copy.deepcopy(saved.optimizer))
         self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores))
-        kept = load_prefetching(folder, self._world.rank)
-        if not (kept and self._prefetching.load(kept)):
+        kept = load_prefetcher(folder, self._world.rank)
+        if not (kept and self._prefetcher and self._prefetcher.load_state_dict(kept)):
             self._events.write("buffer starts afresh")
 
     def _summary(self) -> dict[str, Any]:
@@ -245,8 +269,8 @@ class Trainer:
             "val_accuracy": best["val"],
             "train_accuracy": best["train"],
             "best_epoch": best["epoch"],
-            "steps_per_epoch": self._loader.num_steps,
-            **self._meter.summarize(world, 4 * parts.num_features, self._prefetching),
+            "steps_per_epoch": len(self._loader),
+            **self._meter.summarize(world, 4 * parts.num_features, self._prefetcher),
             "scores": progress.scores,
             "losses": progress.losses,
             "losses_sha256": losses_sha256(progress.losses),

@@ -3,6 +3,7 @@
 C capacity in rows, D features, R rows of a minibatch, k rows to swap in.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from rudder.buffer.index import Ids, Int32s
 
 Array = NDArray[Any]
+Send = Callable[[str, Array], torch.Tensor]
 
 
 @njit(cache=True, nogil=True)
@@ -35,7 +37,10 @@ class Rows(Protocol):
     """C rows. A minibatch's rows pass by on the host first, then on the training device.
 
     slots int32 or int64, positions int64 or int32, one each for a row; rows and x float32.
+    width: D.
     """
+
+    width: int
 
     def fill(self, slots: Ids, rows: Array) -> None:
         """Our row in ``slots[i]`` = ``rows[i]``, before the first minibatch."""
@@ -49,8 +54,11 @@ class Rows(Protocol):
         """Our row in ``slots[i]`` = ``source[positions[i]]``."""
         ...
 
-    def on_device(self, x: torch.Tensor) -> None:
-        """Do on the device what reading and swapping left for it; x [R or more, D] is there."""
+    def on_device(self, x: torch.Tensor, send: Send) -> None:
+        """Do on the device what reading and swapping left for it.
+
+        x [R or more, D] is there.   send: brings an array there, under a name of its own.
+        """
         ...
 
 
@@ -58,7 +66,7 @@ class HostRows:
     """Rows in host memory: float32 [C, D]."""
 
     def __init__(self, capacity: int, width: int) -> None:
-        self.rows = np.zeros((capacity, width), np.float32)
+        self.width, self.rows = width, np.zeros((capacity, width), np.float32)
 
     def fill(self, slots: Ids, rows: Array) -> None:
         self.rows[slots] = rows
@@ -69,7 +77,7 @@ class HostRows:
     def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
         _gather(_words(source), positions, _words(self.rows), slots)
 
-    def on_device(self, x: torch.Tensor) -> None:
+    def on_device(self, x: torch.Tensor, send: Send) -> None:
         return
 
 
@@ -80,12 +88,15 @@ class DeviceRows:
     """
 
     def __init__(self, capacity: int, width: int, device: torch.device) -> None:
-        self.rows = torch.zeros(capacity, width, device=device)
+        self.width, self.rows = width, torch.zeros(capacity, width, device=device)
         self._hits: tuple[Ids, Ids] | None = None
         self._swap: tuple[Ids, Array] | None = None
 
     def fill(self, slots: Ids, rows: Array) -> None:
-        self.rows[self._there(slots)] = self._there(rows)
+        there = torch.from_numpy(slots).to(self.rows.device)
+        self.rows[there] = torch.from_numpy(rows).to(self.rows.device)
+        if self.rows.is_cuda:
+            torch.cuda.synchronize(self.rows.device)  # hits are read on another stream
 
     def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
         hit = slots >= 0
@@ -94,14 +105,11 @@ class DeviceRows:
     def swap_in(self, slots: Ids, source: Array, positions: Ids | Int32s) -> None:
         self._swap = slots, source[positions]
 
-    def on_device(self, x: torch.Tensor) -> None:
+    def on_device(self, x: torch.Tensor, send: Send) -> None:
         if self._hits is not None:
-            slots, positions = (self._there(numbers) for numbers in self._hits)
-            x.index_copy_(0, positions, self.rows.index_select(0, slots))
+            slots, places = send("hit_slots", self._hits[0]), send("hit_places", self._hits[1])
+            x.index_copy_(0, places, self.rows.index_select(0, slots))
         if self._swap is not None:
-            slots, rows = (self._there(array) for array in self._swap)
+            slots, rows = send("swap_slots", self._swap[0]), send("swap_rows", self._swap[1])
             self.rows.index_copy_(0, slots, rows)
         self._hits, self._swap = None, None
-
-    def _there(self, array: Array) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.rows.device)

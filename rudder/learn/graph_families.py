@@ -23,7 +23,8 @@ _SHARE_TRAINED = 0.3
 class Family:
     """A shape of graphs, and how it is partitioned and sampled.
 
-    shape: fields of ``minidist.data.synthetic.SyntheticSpec`` besides sizes.   minibatches: of a rank.
+    shape: fields of ``minidist.data.synthetic.SyntheticSpec`` besides sizes.
+    minibatches: of a rank.
     """
 
     name: str

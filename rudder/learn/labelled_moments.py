@@ -30,7 +30,7 @@ from rudder.observations import (
     hits_trend,
     moved_trend,
 )
-from rudder.planner import Steering
+from rudder.planner import Planner
 from rudder.presets import capacity_of, make_policy, read_preset
 from rudder.replay.play import play
 from rudder.replay.trace import Trace
@@ -158,15 +158,15 @@ class _From:
         return
 
 
-def _kept(steering: Steering, trace: Trace, latest: Snapshot) -> Ending:
-    endings = [_ending(steering, trace, latest, delay) for delay in DELAYS]
+def _kept(planner: Planner, trace: Trace, latest: Snapshot) -> Ending:
+    endings = [_ending(planner, trace, latest, delay) for delay in DELAYS]
     return replace(endings[-1], rows=min(ending.rows for ending in endings))
 
 
-def _ending(steering: Steering, trace: Trace, latest: Snapshot, delay: int) -> Ending:
+def _ending(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Ending:
     first = latest.minibatch + 1
-    fork = steering.fork(_From(first + delay))
-    before = fork.counters.moved
+    fork = planner.fork(_From(first + delay))
+    before = fork.counts.moved
     snapshots = list(play(fork, trace, first, first + HORIZON))
     after = snapshots[1]
     return Ending(
@@ -174,7 +174,7 @@ def _ending(steering: Steering, trace: Trace, latest: Snapshot, delay: int) -> E
         moved=moved_trend(latest, after),
         hits_change=after.hits_pct - latest.hits_pct,
         moved_change=100.0 * (after.moved - latest.moved) / max(latest.moved, 1),
-        rows=fork.counters.moved - before,
+        rows=fork.counts.moved - before,
     )
 
 
@@ -186,16 +186,16 @@ def _moments(
     facts = replace(trace.facts, capacity=capacity)
     behaviour = _Behaviour(*_BEHAVIOURS[kind % len(_BEHAVIOURS)], rng)
     policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
-    steering = Steering(policy, facts, behaviour)
-    for snapshot in play(steering, trace):
+    planner = Planner(policy, facts, behaviour)
+    for snapshot in play(planner, trace):
         # The two minibatches after it must exist.
         if snapshot.left < 2 or (snapshot.minibatch >= EARLY and rng.random() * every >= 1):
             continue
         yield Example(
             context=behaviour.ledger.context(),
             facts=facts,
-            replaced=_ending(steering, trace, snapshot, 0),
-            kept=_kept(steering, trace, snapshot),
+            replaced=_ending(planner, trace, snapshot, 0),
+            kept=_kept(planner, trace, snapshot),
             remote=snapshot.remote,
             run=trace.name.split("/")[0],
         )

@@ -10,8 +10,8 @@ For one run, and in it for each minibatch:
     the source fetches misses and proposed rows in ONE request, serves the minibatch, then swaps
 
 C capacity in rows; N ids in all. slots in [0, C); ids int64 in [0, N), distinct in one call. What a
-policy keeps of an id is best kept as the tally in the id's entry (see ``rudder.buffer.index``), which the
-look-up has read; else in arrays made by ``np.zeros``, whose untouched pages cost nothing.
+policy keeps of an id is best kept as the tally in the id's entry (see ``rudder.buffer.index``),
+which the look-up has read; else in arrays made by ``np.zeros``, whose untouched pages cost nothing.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""The grid: recorded traces under every policy, decider and buffer size, beside the best possible."""
+"""The grid: recorded traces under every policy, decider and buffer size, beside the bound."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from rudder.deciders.base import Decider
 from rudder.deciders.fixed import recorded_decider
 from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
-from rudder.planner import Counters, Steering
+from rudder.planner import Planner
 from rudder.presets import (
     PRESETS,
     capacity_of,
@@ -26,6 +26,7 @@ from rudder.presets import (
 from rudder.replay.belady import belady_rows
 from rudder.replay.play import play
 from rudder.replay.trace import Trace, read_traces
+from rudder.row_counts import RowCounts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,14 @@ class Replayed:
     """One rank's trace under one setting."""
 
     capacity: int
-    counters: Counters
+    counts: RowCounts
     tally: Tally
     failures: Counter[str]
 
 
-def steering_of(
+def planner_of(
     trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
-) -> tuple[Steering, Inline | None]:
+) -> tuple[Planner, Inline | None]:
     """What plays a trace under a setting, and who decides in it, to be closed in the end.
 
     decider: in place of the setting's own.
@@ -78,26 +79,26 @@ def steering_of(
     capacity = capacity_of(config, preset, trace.facts.halo_rows)
     facts = replace(trace.facts, capacity=capacity)
     policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
-    deciding = None
+    inline = None
     if preset.is_steered:
-        deciding = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
-    return Steering(policy, facts, deciding), deciding
+        inline = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
+    return Planner(policy, facts, inline), inline
 
 
 def replay(
     trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
 ) -> Replayed:
     """Play a trace under a setting; decider: in place of the setting's own."""
-    steering, deciding = steering_of(trace, config, decider, seed)
-    for _ in play(steering, trace):
+    planner, inline = planner_of(trace, config, decider, seed)
+    for _ in play(planner, trace):
         pass
-    if deciding is None:
+    if inline is None:
         tally, failures = Tally(), Counter[str]()
     else:
-        deciding.close()
-        tally, failures = deciding.ledger.tally, deciding.ledger.failures
-    capacity = steering.facts.capacity
-    return Replayed(capacity=capacity, counters=steering.counters, tally=tally, failures=failures)
+        inline.close()
+        tally, failures = inline.ledger.tally, inline.ledger.failures
+    capacity = planner.facts.capacity
+    return Replayed(capacity=capacity, counts=planner.counts, tally=tally, failures=failures)
 
 
 def own_setting(trace: Trace) -> SteerConfig:
@@ -117,9 +118,9 @@ def row_of(
     traces: Sequence[Trace], config: SteerConfig, ranks: Sequence[Replayed], belady: int
 ) -> dict[str, Any]:
     """One row of the grid: all ranks of a run under one setting."""
-    counters, tally, failures = Counters(), Tally(), Counter[str]()
+    counts, tally, failures = RowCounts(), Tally(), Counter[str]()
     for rank in ranks:
-        counters += rank.counters
+        counts += rank.counts
         tally += rank.tally
         failures += rank.failures
     preset = read_preset(config)
@@ -129,10 +130,10 @@ def row_of(
         "prefetch": config.prefetch,
         "decider": preset.decider if preset.is_steered else None,
         "buffer": config.buffer if preset.has_buffer else 0.0,
-        "rows_moved": counters.moved,
-        "rows_none": counters.remote,
-        **counters.hit_shares(),
-        "replacement_rows": counters.replacements,
+        "rows_moved": counts.moved,
+        "rows_none": counts.remote,
+        **counts.hit_shares(),
+        "replacement_rows": counts.replacements,
         "belady_rows": belady,
         "capacity_over_batch": sum(rank.capacity for rank in ranks) / remote if remote else None,
         "decisions": decisions(preset.decider, tally, failures) if preset.is_steered else None,

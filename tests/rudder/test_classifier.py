@@ -190,7 +190,7 @@ def test_fine_tuning_changes_the_head_alone(name: str, folder: Path) -> None:
     tuned, again = (ClassifierDecider(name, FACTS, folder, 5) for _ in range(2))
     replayed = [replay(trace, config, decider) for decider in (plain, tuned, again)]
     assert not any(one.failures for one in replayed)
-    assert replayed[1].counters == replayed[2].counters
+    assert replayed[1].counts == replayed[2].counts
     before, after, other = (
         {target: layers(decider, target) for target in TARGETS} for decider in (plain, tuned, again)
     )

@@ -36,7 +36,7 @@ def test_a_first_moments_rows_are_those_of_a_replay() -> None:
     config = SteerConfig(prefetch="rudder", decider="always", buffer=0.5)
 
     def moved(decider: str) -> int:
-        return replay(head, config, fixed_decider(decider)).counters.moved - base
+        return replay(head, config, fixed_decider(decider)).counts.moved - base
 
     assert first.replaced.rows == moved("always")
     assert first.kept.rows == min(moved(f"after:{delay}") for delay in DELAYS)

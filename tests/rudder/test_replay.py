@@ -10,7 +10,8 @@ from rudder.buffer.index import Ids
 from rudder.cli.flags import from_args
 from rudder.presets import PRESETS
 from rudder.replay.belady import belady_rows
-from rudder.replay.grid import ReplayConfig, grid, grid_table, main, own_setting, replay_own
+from rudder.replay.__main__ import main
+from rudder.replay.grid import ReplayConfig, grid, grid_table, own_setting, replay_own
 from rudder.replay.trace import Trace, read_traces
 from tests.rudder.streams import make_test_trace
 
@@ -65,7 +66,7 @@ def test_a_replay_of_the_runs_own_setting(run: Path) -> None:
     (row,) = grid(from_args(ReplayConfig, [str(run), "--prefetch", "own"]))
     assert row["prefetch"] == "lfu"
     ranks = [replay_own(trace) for trace in read_traces(run)]
-    assert row["rows_moved"] == sum(rank.counters.moved for rank in ranks)
+    assert row["rows_moved"] == sum(rank.counts.moved for rank in ranks)
     assert own_setting(read_traces(run)[0]).prefetch == "lfu"
 
 

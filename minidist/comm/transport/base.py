@@ -90,6 +90,9 @@ class Transport(ABC):
     calls in them where it needs nothing.
     """
 
+    # Whether ranks must make the same exchanges of a lane, in one order, with or without calls.
+    lockstep: bool = False
+
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.traffic = Traffic(size)

@@ -32,6 +32,8 @@ class CollectiveTransport(Transport):
     device: where tensors must be for the backend (NCCL moves GPU memory only).
     """
 
+    lockstep = True
+
     def __init__(
         self,
         hosts: Sequence[Host],

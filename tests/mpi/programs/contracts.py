@@ -11,8 +11,9 @@ from minidist.comm.transport.base import Op
 from minidist.comm.world import open_world
 from minidist.moment import Moment
 from minidist.sampling.neighbor_sampler import NeighborSampler, serve_neighbors
-from minidist.store.feature_store import DistFeatures, OwnersRows
+from minidist.store.feature_store import DistributedStore, PeerStore
 from minidist.store.partition_dir import Parts
+from minidist.store.row_placement import HostPlacement
 from minidist.store.row_server import RowServer
 from minidist.store.shard import whole
 
@@ -34,19 +35,20 @@ def main() -> None:
         reference = whole(graph)
         plain = NeighborSampler(reference, [reference], fanouts=FANOUTS, seed=5, rank=world.rank)
         rows = [None if part is None else part.x for part in alone]
-        owners = OwnersRows(world.transport, shard.book, rows)
-        features = DistFeatures(shard.book, world.rank, shard.x, owners)
+        peers = PeerStore(world.transport, shard.book, rows)
+        placement = HostPlacement(np.asarray(shard.x), shard.book.range_of(world.rank)[0])
+        features = DistributedStore(shard.book, world.rank, placement, peers)
         counted = 0
         for step in range(5):
             moment = Moment(3, step)
             seeds = shard.train_ids[step :: 7 + world.rank]
             sample, expected = sampler.sample(seeds, moment), plain.sample(seeds, moment)
-            assert sample.nodes_per_hop == expected.nodes_per_hop
-            assert np.array_equal(sample.node_ids, expected.node_ids)
+            assert sample.num_sampled_nodes == expected.num_sampled_nodes
+            assert np.array_equal(sample.n_id, expected.n_id)
             assert np.array_equal(sample.indptr, expected.indptr)
             assert np.array_equal(sample.sources, expected.sources)
-            x, counts = features.fetch(sample.node_ids, moment)
-            assert np.array_equal(x, graph.x[sample.node_ids])
+            x, counts = features.fetch(sample.n_id, moment)
+            assert np.array_equal(x.numpy(), graph.x[sample.n_id])
             counted += counts.misses
         world.group.barrier("fetching")
         traffic = world.transport.traffic

@@ -3,8 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids
-from rudder.cached_store import BufferedRows, Moved
+from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
-from rudder.prefetcher import Prefetcher
+from rudder.feature_store import FeatureStore, Fetch, Place, When
+from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset
 from rudder.replay.grid import replay, replay_own
 from rudder.replay.trace import Trace, read_traces
+from rudder.row_counts import RowCounts
 from tests.rudder.streams import BUFFERED, make_test_trace
 
 WIDTH = 3
@@ -31,42 +32,43 @@ class At:
     step: int
 
 
-class Table:
+class Rows(Fetch):
+    """Rows that come when they are waited for."""
+
+    def __init__(self, rows: NDArray[Any], out: NDArray[Any], positions: Ids) -> None:
+        super().__init__(RowCounts(remote=len(rows), misses=len(rows)))
+        self._rows, self._out, self._positions = rows, out, positions
+
+    def wait(self) -> RowCounts:
+        self._out[self._positions] = self._rows
+        return self.counts
+
+
+class Table(FeatureStore):
     """The owners' rows; notes every request."""
 
     def __init__(self, num_ids: int) -> None:
         self.x = np.random.default_rng(0).standard_normal((num_ids, WIDTH)).astype(np.float32)
         self.requests: list[Ids] = []
 
-    def request(
-        self, ids: Ids, out: NDArray[Any], positions: Ids, moment: At
-    ) -> Callable[[], None]:
+    def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
         assert len(np.unique(ids)) == len(ids), "a row is asked for twice"
         self.requests.append(ids)
-
-        def receive() -> None:
-            out[positions] = self.x[ids]
-
-        return receive
+        return Rows(self.x[ids], *place(0))
 
 
 def make_prefetcher(config: SteerConfig, trace: Trace, table: Table) -> Prefetcher:
-    preset = read_preset(config)
-    capacity = capacity_of(config, preset, trace.facts.halo_rows)
-    return Prefetcher(
-        config,
-        preset,
-        table,
-        facts=type(trace.facts)(**{**vars(trace.facts), "capacity": capacity}),
+    capacity = capacity_of(config, read_preset(config), trace.facts.halo_rows)
+    context = RankContext(
+        facts=replace(trace.facts, capacity=capacity, row_bytes=4 * WIDTH),
         prior=trace.prior,
         num_ids=trace.num_ids,
-        width=WIDTH,
-        seed=0,
         rank=0,
+        seed=0,
         device=torch.device("cpu"),
-        log=lambda event, **fields: None,
         run={**vars(config)},
     )
+    return Prefetcher(config, table, context, lambda event, **fields: None)
 
 
 def run(prefetcher: Prefetcher, trace: Trace, table: Table, first: int = 0, ahead: int = 0) -> None:
@@ -74,39 +76,40 @@ def run(prefetcher: Prefetcher, trace: Trace, table: Table, first: int = 0, ahea
 
     ahead: minibatches that are asked for before the rows of one are waited for.
     """
-    rows, foreseen = prefetcher.rows, first
+    store, foreseen = prefetcher.store, first
     under_way: deque[Callable[[], None]] = deque()
     for number in range(first, trace.num_minibatches):
-        while foreseen < min(number + rows.window + 1, trace.num_minibatches):
-            rows.foresee(trace.minibatch(foreseen))
+        while foreseen < min(number + store.window + 1, trace.num_minibatches):
+            store.foresee(trace.minibatch(foreseen))
             foreseen += 1
-        ids, at = trace.minibatch(number), At(*divmod(number, 10))
-        num_spare = rows.plan(ids, at)
-        out = np.full((len(ids) + 5 + num_spare, WIDTH), np.nan, np.float32)
-        positions = np.random.default_rng(number).permutation(len(ids) + 5)[: len(ids)]
         before = len(table.requests)
-        receive = rows.request(ids, out, positions, at)
-        assert len(table.requests) == before + 1
-        under_way.append(partial(check, rows, table, ids, out, positions, receive))
+        under_way.append(request(store, trace.minibatch(number), number, table))
+        assert len(table.requests) == before + 1 + (number == first)
         if len(under_way) > ahead:
             under_way.popleft()()
-    for each in under_way:
-        each()
+    for check in under_way:
+        check()
 
 
-def check(
-    rows: BufferedRows,
-    table: Table,
-    ids: Ids,
-    out: NDArray[Any],
-    positions: Ids,
-    receive: Callable[[], Moved],
-) -> None:
-    """Wait for a minibatch's rows, and look at every one."""
-    moved = receive()
-    rows.finish(torch.from_numpy(out))
-    np.testing.assert_array_equal(out[positions], table.x[ids])
-    assert moved.remote == len(ids) == moved.hits + moved.misses
+def request(store: CachedStore, ids: Ids, number: int, table: Table) -> Callable[[], None]:
+    """Ask for a minibatch's rows; what is returned waits for them, and looks at every one."""
+    positions = np.random.default_rng(number).permutation(len(ids) + 5)[: len(ids)]
+    out = np.zeros(0)
+
+    def place(num_spare: int) -> tuple[NDArray[Any], Ids]:
+        nonlocal out
+        out = np.full((len(ids) + 5 + num_spare, WIDTH), np.nan, np.float32)
+        return out, positions
+
+    fetch = store.request(ids, place, At(*divmod(number, 10)))
+
+    def check() -> None:
+        counts = fetch.wait()
+        fetch.on_device(torch.from_numpy(out), lambda _, array: torch.from_numpy(array))
+        np.testing.assert_array_equal(out[positions], table.x[ids])
+        assert counts.remote == len(ids) == counts.hits + counts.misses
+
+    return check
 
 
 @pytest.mark.parametrize(("device", "ahead"), [("cpu", 0), ("cpu", 1), ("cuda", 1)])
@@ -130,22 +133,22 @@ def test_rows_are_exact_and_counted(
     run(prefetcher, trace, table, ahead=ahead)
     prefetcher.finish()
     prefetcher.close()
-    counters = prefetcher.report().counters
-    assert counters.remote == len(trace.ids) == counters.hits + counters.misses
-    assert counters.moved == sum(map(len, table.requests))
-    assert counters.halo_remote == np.isin(trace.ids, trace.prior.halo).sum()
+    counts = prefetcher.report().counts
+    assert counts.remote == len(trace.ids) == counts.hits + counts.misses
+    assert counts.moved == sum(map(len, table.requests))
+    assert counts.halo_remote == np.isin(trace.ids, trace.prior.halo).sum()
     if capacity >= 10 and decider != "never":
-        assert counters.hits > 0
+        assert counts.hits > 0
     if capacity == 0:
-        assert counters.moved == counters.remote
+        assert counts.moved == counts.remote
 
     # The trace that the run left, replayed with the run's own decisions, counts the same.
     (recorded,) = read_traces(tmp_path)
     np.testing.assert_array_equal(recorded.ids, trace.ids)
-    assert replay_own(recorded).counters == counters
-    assert recorded.run["counters"] == vars(counters)
+    assert replay_own(recorded).counts == counts
+    assert recorded.run["counters"] == vars(counts)
     # So does the decider itself, as far as it goes by the minibatch alone.
-    assert replay(trace, config).counters == counters
+    assert replay(trace, config).counts == counts
 
 
 @pytest.mark.parametrize("stop", [1, 25])
@@ -162,22 +165,22 @@ def test_a_resumed_buffer_goes_on(preset: str, decider: str | None, stop: int) -
     table = Table(trace.num_ids)
     first = make_prefetcher(config, head, table)
     run(first, head, table)
-    state, hits = first.state(), first.report().counters.hits
+    state, hits = first.state_dict(), first.report().counts.hits
 
     again = make_prefetcher(config, trace, table)
-    assert again.load(dict(state))
+    assert again.load_state_dict(dict(state))
     run(again, trace, table, stop)
     if not preset.startswith("lookahead"):  # which knew less of the future when it stopped
-        assert hits + again.report().counters.hits == whole.report().counters.hits
+        assert hits + again.report().counts.hits == whole.report().counts.hits
     held = (state["ids"] >= 0).sum()
-    later = whole.report().counters.replacements - first.report().counters.replacements
+    later = whole.report().counts.replacements - first.report().counts.replacements
     if not preset.startswith("lookahead"):
-        assert again.report().counters.replacements == held + later
+        assert again.report().counts.replacements == held + later
 
     other = make_prefetcher(
         SteerConfig(prefetch=preset, decider=decider, buffer_rows=29, interval=8), trace, table
     )
-    assert not other.load(dict(state)), "a state of other settings is not taken"
+    assert not other.load_state_dict(dict(state)), "a state of other settings is not taken"
     run(other, trace, table)
 
 
@@ -185,16 +188,14 @@ def test_a_failing_fetch_leaves_the_state_to_read() -> None:
     trace = make_test_trace()
 
     class Broken(Table):
-        def request(
-            self, ids: Ids, out: NDArray[Any], positions: Ids, moment: At
-        ) -> Callable[[], None]:
+        def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
             raise OSError("the wire is cut")
 
     table = Broken(trace.num_ids)
     prefetcher = make_prefetcher(SteerConfig(prefetch="lru", buffer_rows=5), trace, table)
     with pytest.raises(OSError, match="wire"):
         run(prefetcher, trace, table)
-    prefetcher.state()
+    prefetcher.state_dict()
 
 
 @pytest.mark.parametrize("prefetch", ["lookahead", "fixed"])
@@ -208,7 +209,7 @@ def test_a_checkpoint_may_be_taken_at_any_time(prefetch: str) -> None:
         nonlocal states
         while not over.is_set():
             try:
-                prefetcher.state()
+                prefetcher.state_dict()
             except Exception as error:
                 failures.append(error)
                 return

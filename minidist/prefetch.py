@@ -1,4 +1,4 @@
-"""Steered: a loader whose remote rows come through a rudder buffer. Where the two packages meet."""
+"""Steer: put a rudder buffer in front of a loader's remote rows. Where the two packages meet."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig
 from rudder.observations import Facts
 from rudder.policies.base import Prior
-from rudder.prefetcher import Prefetcher
+from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
@@ -35,10 +35,11 @@ def steer(
 ) -> Prefetcher:
     """Put the buffer, policy and decider that ``config`` asks for between a loader and the owners.
 
-    Every rank must call it, before ``loader.run(num_epochs)``, and close what is returned after it.
-    log: ``log(event, **fields)``, told each decision and what came of it.   run: what a trace
-    should know of the run. Raises ValueError where the decider, its model or the trace cannot be
-    had, or on a preset without a buffer if no trace is asked for either.
+    Every rank must call it, before the loader is run, and close what is returned after it.
+    num_epochs: that will be trained.   log: ``log(event, **fields)``, told each decision and what
+    came of it.   run: what a trace should know of the run. Raises ValueError where the decider, its
+    model or the trace cannot be had, or on a preset without a buffer if no trace is asked for
+    either.
     """
     preset, shard = read_preset(config), loader.shard
     if not preset.has_buffer and config.trace is None:
@@ -48,33 +49,30 @@ def steer(
         # An epoch that no run of this length trains on.
         ids, counts = loader.presample(num_epochs, PRESAMPLED)
         presampled = {"frequent": ids, "frequencies": counts}
-    prefetcher = Prefetcher(
-        config,
-        preset,
-        loader.owners,
-        facts=Facts(
-            num_nodes=parts.num_nodes,
-            num_edges=parts.num_edges,
-            part_nodes=shard.num_nodes,
-            part_edges=len(shard.indices),
-            num_parts=world.size,
-            halo_rows=len(shard.halo),
-            capacity=capacity_of(config, preset, len(shard.halo)),
-            row_bytes=4 * shard.num_features,
-            batch_size=loader.schedule.batch_size,
-            num_minibatches=num_epochs * loader.num_steps,
-            minibatches_per_epoch=loader.num_steps,
-        ),
+    facts = Facts(
+        num_nodes=parts.num_nodes,
+        num_edges=parts.num_edges,
+        part_nodes=shard.num_nodes,
+        part_edges=len(shard.indices),
+        num_parts=world.size,
+        halo_rows=len(shard.halo),
+        capacity=capacity_of(config, preset, len(shard.halo)),
+        row_bytes=4 * shard.num_features,
+        batch_size=loader.schedule.batch_size,
+        num_minibatches=num_epochs * len(loader),
+        minibatches_per_epoch=len(loader),
+    )
+    context = RankContext(
+        facts=facts,
         prior=Prior(
             halo=np.asarray(shard.halo), halo_degrees=np.asarray(shard.halo_degrees), **presampled
         ),
         num_ids=parts.num_nodes,
-        width=shard.num_features,
-        seed=seed + world.rank,
         rank=world.rank,
+        seed=seed + world.rank,
         device=world.device,
-        log=log,
         run=dict(run or {}),
     )
-    loader.use(prefetcher.rows)
+    prefetcher = Prefetcher(config, loader.store.remote, context, log)
+    loader.use(prefetcher.store)
     return prefetcher
