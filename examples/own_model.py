@@ -27,6 +27,7 @@ with open_world() as world:
             data = batch.to_data()
             logits = model(data.x, data.edge_index)[: data.batch_size]
             loss = F.cross_entropy(logits, data.y, reduction="sum") / batch.num_global_seeds
+            adam.zero_grad()
             total = gradients.backward(loss, batch.moment)
             adam.step()
             if world.rank == 0 and batch.moment.step == len(loader) - 1:

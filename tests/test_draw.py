@@ -19,9 +19,9 @@ def draw(degree: int, nodes: np.ndarray, key: int, fanout: int) -> np.ndarray:
     width = min(degree, fanout)
     out = np.empty(len(nodes) * width, np.int32)
     starts = np.arange(len(nodes) + 1) * width
-    rows, picked = np.zeros(len(nodes), np.int64), np.arange(len(nodes))
+    tables, rows = np.zeros((2, len(nodes)), np.int64)
     taken = np.zeros(degree + 1, np.int64)
-    draw_neighbors(indptr, indices, nodes, rows, picked, key, fanout, starts, out, taken, 0)
+    draw_neighbors((indptr,), (indices,), nodes, tables, rows, key, fanout, starts, out, taken, 0)
     return out.reshape(len(nodes), width)
 
 

@@ -1,7 +1,8 @@
 """The loader: every seed once an epoch, PyG's fields, stages that end when they should."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
 from minidist.graph import Graph
 from minidist.moment import Moment
+from minidist.prefetch import steer
 from minidist.sampling.batch import MiniBatch
 from minidist.sampling.loader import Loader
 from minidist.sampling.seeds import SeedSchedule
+from minidist.store.partition_dir import Parts
 from rudder.buffer.index import Ids
+from rudder.config import SteerConfig
 from rudder.feature_store import FeatureStore, Fetch, Place, When
 from tests.parts import split_graph
 
@@ -116,7 +120,120 @@ def test_a_failing_stage_is_raised_in_the_loop(graph12: Graph, tmp_path: Path) -
     def load(world: World) -> list[MiniBatch]:
         loader = Loader.open(world, parts, fanouts=(2,), batch_size=2)
         loader.use(Broken())
-        return list(loader.run(1))
+        with pytest.raises(OSError, match="the wire is cut"):
+            list(loader.run(1))
+        with pytest.raises(RuntimeError, match=r"before \(the wire is cut\): make a new one"):
+            loader.run(1)
+        raise OSError("the wire is cut")
 
     with pytest.raises(OSError, match="the wire is cut"):
         run_in_threads(load, 1)
+
+
+@contextmanager
+def steered(world: World, parts: Parts, prefetch: str | None, ahead: int = 2) -> Iterator[Loader]:
+    """A loader whose remote rows come through a small buffer, or through none."""
+    loader = Loader.open(world, parts, fanouts=(3, 2), batch_size=6, ahead=ahead)
+    if prefetch is None:
+        yield loader
+        return
+    decider = "always" if prefetch == "rudder" else None
+    config = SteerConfig(prefetch=prefetch, decider=decider, buffer_rows=30)
+    with closing(steer(config, world, parts, loader, num_epochs=4)):
+        yield loader
+
+
+def leave_by_break(loader: Loader, check: Callable[[MiniBatch], None]) -> None:
+    for batch in loader:
+        check(batch)
+        if batch.moment.step == 2:
+            break
+
+
+def leave_by_an_error_that_is_kept(loader: Loader, check: Callable[[MiniBatch], None]) -> None:
+    kept = []
+    try:
+        for batch in loader:
+            check(batch)
+            if batch.moment.step == 2:
+                raise KeyError("a user's own")
+    except KeyError as error:
+        kept.append(error)  # and with its traceback the loop's iterator
+    for batch in loader.run(1):
+        check(batch)
+    assert kept
+
+
+PREFETCH = [None, "rudder", "fixed", "lfu", "lru", "lookahead"]
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_an_error_that_is_kept])
+@pytest.mark.parametrize("prefetch", PREFETCH)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_are_exact_after_a_loop_was_left(
+    power_law_graph: MakeGraph,
+    tmp_path: Path,
+    size: int,
+    prefetch: str | None,
+    leave: Callable[..., None],
+    ahead: int,
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), size, tmp_path / "p")
+    graph = parts.graph()
+
+    def load(world: World) -> None:
+        def check(batch: MiniBatch) -> None:
+            assert np.array_equal(batch.x.numpy(), graph.x[batch.n_id.numpy()])
+
+        with steered(world, parts, prefetch, ahead) as loader:
+            leave(loader, check)
+            epochs = [batch.moment.epoch for batch in loader if check(batch) is None]
+            assert epochs == [epochs[0]] * len(loader), "a whole epoch, the next one"
+            assert epochs[0] == (1 if leave is leave_by_break else 2)
+
+    run_in_threads(load, size, share_hosts=False)
+
+
+@pytest.mark.parametrize("prefetch", PREFETCH)
+def test_an_epoch_a_loop_is_one_loop_of_epochs(
+    power_law_graph: MakeGraph, tmp_path: Path, prefetch: str | None
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 2, tmp_path / "p")
+
+    def load(world: World) -> None:
+        runs = []
+        for epochs in ([3], [1, 1, 1], [None, 2]):
+            with steered(world, parts, prefetch) as loader:
+                runs.append(
+                    [
+                        (batch.moment, batch.n_id, batch.x)
+                        for number in epochs
+                        for batch in (loader if number is None else loader.run(number))
+                    ]
+                )
+        for one, *others in zip(*runs, strict=True):
+            for other in others:
+                assert one[0] == other[0]
+                assert torch.equal(one[1], other[1])
+                assert torch.equal(one[2], other[2])
+
+    run_in_threads(load, 2, share_hosts=False)
+
+
+def test_an_older_loop_says_that_another_has_begun(
+    power_law_graph: MakeGraph, tmp_path: Path
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
+
+    def load(world: World) -> None:
+        loader = Loader.open(world, parts, fanouts=(3,), batch_size=4)
+        older, newer = iter(loader), None
+        next(older)
+        newer = iter(loader)
+        assert next(newer).moment == Moment(1, 0)
+        with pytest.raises(RuntimeError, match="another run of this loader has begun"):
+            next(older)
+        assert next(newer).moment == Moment(1, 1)
+
+    run_in_threads(load, 1)

@@ -333,6 +333,15 @@ class Loader:
         ids, counts = np.unique(np.concatenate(remote), return_counts=True)
         return ids, counts
 
+    @property
+    def num_workers(self) -> int:
+        """Threads that sample."""
+        return self._samplers.num_workers
+
+    def sample(self, moment: Moment) -> Sample:
+        """The sampled minibatch of a moment, drawn now by one thread."""
+        return self._samplers.sample(moment)
+
     def samples(self, moments: Iterator[Moment]) -> Iterator[Sample]:
         """The sampled minibatches, in order."""
         return self._samplers.stream(moments) if self.ahead else map(self._samplers.sample, moments)

@@ -27,6 +27,7 @@ from minidist.sampling.kernels import (
     draw_neighbors,
     forget_nodes,
     hop_key,
+    locate_rows,
     place_nodes,
 )
 from minidist.store.partition_book import Ids, no_ids
@@ -82,14 +83,16 @@ class NeighborSampler:
                 f"--fanout {fanouts}: expected one number of at least 1 for each layer"
             )
         self._book, self._fanouts, self._seed, self._rank = shard.book, fanouts, seed, rank
-        self._transport = transport
-        self._rows = [_Rows.of(part) if part is not None else None for part in shards]
-        self._asks_owners = any(rows is None for rows in self._rows)
+        self._transport, self._halo_hops = transport, shard.halo_hops
+        at_hand = [part for part in shards if part is not None]
+        self._asks_owners = len(at_hand) < len(shards)
         assert transport is not None or not self._asks_owners
-        self._halo_hops, self._far_ids = shard.halo_hops, shard.far_ids
-        self._far = _Rows(np.asarray(shard.far_indptr), np.asarray(shard.far_indices), 0)
-        longest = max(rows.max_degree() for rows in [*self._rows, self._far] if rows is not None)
-        self._taken, self._stamp = np.zeros(longest + 1, np.int64), 0
+        numbers = iter(range(len(shards)))
+        self._table_of_part = np.array([-1 if s is None else next(numbers) for s in shards])
+        self._far_ids = np.asarray(shard.far_ids)
+        far = (shard.far_indptr, shard.far_indices)
+        self._tables = _Tables.of([*((part.indptr, part.indices) for part in at_hand), far])
+        self._taken, self._stamp = np.zeros(self._tables.longest + 1, np.int64), 0
         self._places = np.full(shard.book.num_nodes, -1, np.int32)
         # On the wire and while drawn, ids take the type that the parts' files use.
         self._wire_type = shard.indices.dtype
@@ -135,83 +138,80 @@ class NeighborSampler:
 
         Returns starts, int64 [f + 1]: where in ``self._neighbors`` each node's neighbours begin.
         """
-        at_hand, calls, asked = self._locate(frontier, key, fanout)
-        counts = np.empty(len(frontier), np.int64)
+        num, tables = len(frontier), self._tables
+        where, rows, counts = np.empty((3, num), np.int64)
+        num_missing = locate_rows(
+            frontier, self._book.offsets, self._table_of_part, self._far_ids, where, rows
+        )
+        count_neighbors(tables.indptrs, where, rows, fanout, counts)
         answers: list[tuple[Ids, Array]] = []
         if self._asks_owners and hop > self._halo_hops:
-            # Every rank makes this exchange, with or without calls: see Transport.exchange.
-            assert self._transport is not None
-            lengths = self._transport.exchange(Op.NEIGHBORS, calls, moment, "sample")
-            for call, positions, length in zip(calls, asked, lengths, strict=True):
-                answer = call.reply[:length]
+            answers = self._ask_owners(frontier, where, key, fanout, moment)
+            for positions, answer in answers:
                 counts[positions] = answer[: len(positions)]
-                answers.append((positions, answer[len(positions) :]))
         else:
-            assert not calls
-        for rows, positions, places in at_hand:
-            count_neighbors(rows.indptr, places, positions, fanout, counts)
-        starts = np.empty(len(frontier) + 1, np.int64)
+            assert not num_missing
+        starts = np.empty(num + 1, np.int64)
         starts[0] = num_edges
         np.cumsum(counts, out=starts[1:])
         starts[1:] += num_edges
         self._neighbors = _grown(self._neighbors, int(starts[-1]), num_edges)
-        for rows, positions, places in at_hand:
-            self._stamp = draw_neighbors(
-                rows.indptr, rows.indices, frontier, places, positions, key, fanout, starts,
-                self._neighbors, self._taken, self._stamp,
-            )  # fmt: skip
-        for positions, drawn in answers:
+        self._stamp = draw_neighbors(
+            tables.indptrs, tables.indices, frontier, where, rows, key, fanout, starts,
+            self._neighbors, self._taken, self._stamp,
+        )  # fmt: skip
+        for positions, answer in answers:
+            drawn = answer[len(positions) :]
             self._neighbors[_spans(starts[positions], counts[positions])] = drawn
         return starts
 
-    def _locate(
-        self, frontier: Ids, key: int, fanout: int
-    ) -> tuple[list[tuple["_Rows", Ids, Ids]], list[Call], list[Ids]]:
-        """Where the frontier's rows are.
+    def _ask_owners(
+        self, frontier: Ids, where: Ids, key: int, fanout: int, moment: Moment
+    ) -> list[tuple[Ids, Array]]:
+        """Ask the owners of the nodes that are in no table here.
 
-        Returns (rows, positions, row numbers by position) of those at hand, the calls for the
-        others, and each call's positions.
+        Returns, for each owner, positions in the frontier and its answer: a count for each, then
+        the neighbours. Every rank makes this exchange, with or without calls (see ``Transport``).
         """
-        at_hand: list[tuple[_Rows, Ids, Ids]] = []
         calls: list[Call] = []
         asked: list[Ids] = []
-        order, bounds = self._book.by_owner(frontier)
-        for part, rows in enumerate(self._rows):
-            positions = order[bounds[part] : bounds[part + 1]]
-            if len(positions) == 0:
-                continue
-            if rows is not None:
-                at_hand.append((rows, positions, frontier - rows.first if rows.first else frontier))
-                continue
-            if len(self._far_ids):
-                far = np.searchsorted(self._far_ids, frontier)
-                far[far == len(self._far_ids)] = 0
-                known = self._far_ids[far[positions]] == frontier[positions]
-                at_hand.append((self._far, positions[known], far))
-                positions = positions[~known]
+        missing = np.flatnonzero(where < 0)
+        order, bounds = self._book.by_owner(frontier[missing])
+        for part in range(self._book.num_parts):
+            positions = missing[order[bounds[part] : bounds[part + 1]]]
             if len(positions):
                 reply = np.empty(len(positions) * (fanout + 1), self._wire_type)
                 ids = frontier[positions]
                 calls.append(Call(peer=part, header=(key, fanout), ids=ids, reply=reply))
                 asked.append(positions)
-        return at_hand, calls, asked
+        assert self._transport is not None
+        lengths = self._transport.exchange(Op.NEIGHBORS, calls, moment, "sample")
+        return [
+            (positions, call.reply[:length])
+            for call, positions, length in zip(calls, asked, lengths, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
-    """In-edges of nodes ``first``, ``first + 1``, ... as plain arrays, fastest for numba."""
+class _Tables:
+    """In-edges in several CSRs, as tuples of arrays of one type, for numba.   longest: degree."""
 
-    indptr: NDArray[np.int64]
-    indices: Array
-    first: int
+    indptrs: tuple[NDArray[np.int64], ...]
+    indices: tuple[Array, ...]
+    longest: int
 
     @classmethod
-    def of(cls, shard: Shard) -> "_Rows":
-        first = shard.book.range_of(shard.part)[0]
-        return cls(np.asarray(shard.indptr), np.asarray(shard.indices), first)
+    def of(cls, tables: Sequence[tuple[Array, Array]]) -> "_Tables":
+        longest = max(int(np.diff(indptr).max(initial=0)) for indptr, _ in tables)
+        indptrs, indices = zip(*tables, strict=True)
+        return cls(tuple(map(_read_only, indptrs)), tuple(map(_read_only, indices)), longest)
 
-    def max_degree(self) -> int:
-        return int(np.diff(self.indptr).max(initial=0))
+
+def _read_only(array: Array) -> Array:
+    """A view that numba gives the type of a memory-mapped file's array."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _grown(array: Array, capacity: int, used: int) -> Array:
@@ -233,9 +233,9 @@ class NeighborServer:
     """Answers peers' requests for neighbours of the nodes we own, one at a time."""
 
     def __init__(self, shard: Shard) -> None:
-        self._rows, self._first = _Rows.of(shard), shard.book.range_of(shard.part)[0]
+        self._tables, self._first = _Tables.of([(shard.indptr, shard.indices)]), shard.first
         self._last = self._first + shard.num_nodes
-        self._taken, self._stamp = np.zeros(self._rows.max_degree() + 1, np.int64), 0
+        self._taken, self._stamp = np.zeros(self._tables.longest + 1, np.int64), 0
         self._turn = threading.Lock()
 
     def __call__(self, header: tuple[int, int], ids: Ids, allocate: Allocate) -> NDArray[Any]:
@@ -249,16 +249,16 @@ class NeighborServer:
                 f"but this part owns {self._first} to {self._last - 1}"
             )
         key, fanout = header
-        rows, everyone = ids - self._first, np.arange(len(ids))
-        counts = np.empty(len(ids), np.int64)
-        count_neighbors(self._rows.indptr, rows, everyone, fanout, counts)
+        tables, rows = self._tables, ids - self._first
+        everywhere, counts = np.zeros((2, len(ids)), np.int64)
+        count_neighbors(tables.indptrs, everywhere, rows, fanout, counts)
         starts = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(counts, out=starts[1:])
-        reply = allocate(len(ids) + int(starts[-1]), self._rows.indices.dtype)
+        reply = allocate(len(ids) + int(starts[-1]), tables.indices[0].dtype)
         reply[: len(ids)] = counts
         with self._turn:
             self._stamp = draw_neighbors(
-                self._rows.indptr, self._rows.indices, ids, rows, everyone, key, fanout, starts,
+                tables.indptrs, tables.indices, ids, everywhere, rows, key, fanout, starts,
                 reply[len(ids) :], self._taken, self._stamp,
             )  # fmt: skip
         return reply

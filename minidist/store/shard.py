@@ -55,6 +55,11 @@ class Shard:
         return len(self.indptr) - 1
 
     @property
+    def first(self) -> int:
+        """The first owned id."""
+        return self.book.range_of(self.part)[0]
+
+    @property
     def num_features(self) -> int:
         return int(self.x.shape[1])
 

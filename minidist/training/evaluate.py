@@ -11,6 +11,7 @@ are read for each edge. That changes the order of additions, and so the last bit
 n nodes of a part, e edges of a chunk, W width of a table, C classes, L layers.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -41,6 +42,8 @@ _CHUNK_ITEMS = {"cpu": 1 << 26, "cuda": 1 << 28}
 # Own rows stay on the GPU where a layer's two tables take at most this share of what is free there.
 _DEVICE_SHARE = 0.5
 SPLITS = ("train", "val", "test")
+# Features are mapped read-only, and so they are only read here.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 @njit(cache=True, nogil=True)

@@ -165,6 +165,7 @@ class Trainer:
             with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=bf16):
                 logits = self._model(batch)
             loss = loss_sum(logits.float(), batch.y) / batch.num_global_seeds
+        self._adam.zero_grad()
         total = self._gradients.backward(loss, batch.moment)
         self._adam.step()
         return total
@@ -195,6 +196,7 @@ class Trainer:
     def _end_epoch(self, epoch: int, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
         progress.moment = Moment(epoch + 1, 0)
+        self._gradients.check(Moment(epoch))
         every = config.eval_every
         if every and (epoch + 1) % every == 0:
             self._evaluate(epoch)
