@@ -1,7 +1,7 @@
 """pymetis alone against ours: seconds, edge cut, balance and peak memory, each in its own process.
 
     python -m benchmarks.partition
-    python -m benchmarks.partition --dataset npz:../shared/data/tolokers.npz --parts 8
+    python -m benchmarks.partition --dataset npz:data/real/tolokers.npz --parts 8
     python -m benchmarks.partition --nodes 2400000 --edges 124000000 --parts 4 --methods plain,metis
 
 Peak memory counts everything above the graph and the libraries. The last line is JSON.

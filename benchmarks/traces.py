@@ -14,7 +14,7 @@ from minidist.run_config import RunConfig
 from rudder.cli.flags import require
 from rudder.replay.trace import Trace, read_traces
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[1] / "data" / "real"
 NUM_PARTS = 4
 
 

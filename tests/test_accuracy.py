@@ -15,7 +15,7 @@ from torch_geometric.nn import SAGEConv
 from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+DATA = Path(__file__).parents[1] / "data" / "real"
 # The flags that the README gives for each graph, and the accuracy to reach.
 GRAPHS = {
     "amazon_photo": ("--batch-size 50 --epochs 60", 0.93),

@@ -10,7 +10,7 @@ import pytest
 
 from minidist.data.datasets import load_dataset
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(__file__).parents[1] / "data" / "real"
 
 
 def arrays() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from minidist.partition.streaming_partition import stream_pass
 from minidist.store.partition_dir import Parts
 
 GraphFactory = Callable[..., Graph]
-REAL = Path(__file__).parents[2] / "shared" / "data"
+REAL = Path(__file__).parents[1] / "data" / "real"
 REAL_NAMES = ("facebook_pagepage", "amazon_photo", "coauthor_cs", "tolokers")
 
 

@@ -17,7 +17,7 @@ from rudder.cli.flags import from_args
 from rudder.replay.grid import replay_own
 from rudder.replay.trace import read_traces
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "amazon_photo.npz"
+REAL = Path(__file__).parents[1] / "data" / "real" / "amazon_photo.npz"
 VARIANTS = {
     "none": {},
     "overlap": {},
