@@ -1,16 +1,24 @@
 """What the README shows is what runs."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minidist import Loader, Parts
 from minidist.comm.world import local_worlds
 from minidist.config import PartitionConfig
+from minidist.data.datasets import load_dataset
+from minidist.moment import Moment
 from minidist.partition.partitioner import run as partition
 from minidist.prefetch import steer
+from minidist.run import train_in_threads
+from minidist.run_config import RunConfig
+from minidist.sampling.neighbor_sampler import NeighborSampler
+from minidist.store.shard import whole
 from rudder.config import SteerConfig
 
 ROOT = Path(__file__).parent.parent
@@ -43,3 +51,38 @@ def test_own_model_trains_on_two_ranks(tmp_path: Path) -> None:
     losses = [float(line.split()[-1]) for line in done.stdout.splitlines()]
     assert len(losses) == 5
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("share", [0.25, 0.6])
+def test_the_plain_pipeline_is_the_fast_one(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same samples, same rows moved, same losses."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    plain: Any = importlib.import_module("plain_pipeline")
+    plain.SHARE = share
+    losses, rows = plain.train()
+    config = RunConfig(
+        dataset="synthetic:tiny",
+        method="random",
+        transport="local",
+        ranks=plain.RANKS,
+        prefetch="rudder",
+        decider="always",
+        buffer=share,
+        fanout=plain.FANOUTS,
+        hidden=plain.HIDDEN,
+        batch_size=plain.BATCH,
+        epochs=plain.EPOCHS,
+        eval_every=0,
+    )
+    summary = train_in_threads(config, quiet=True)
+    assert losses == summary["losses"]
+    assert {"replacements": 0} | rows == summary["rows"]
+    assert (rows.get("replacements", 0) > 0) == (share > 0.5)
+    graph, _ = plain.partition(load_dataset("synthetic:tiny"))
+    shard, moment = whole(graph), Moment(1, 2)
+    sampler = NeighborSampler(shard, [shard], fanouts=plain.FANOUTS, seed=plain.SEED, rank=1)
+    seeds = shard.train_ids[::7]
+    fast, (nodes, batch) = sampler.sample(seeds, moment), plain.sample(graph, seeds, moment, 1)
+    assert fast.n_id.tolist() == nodes
+    assert fast.indptr.tolist() == batch.indptr.tolist()
+    assert fast.sources.tolist() == batch.sources.tolist()

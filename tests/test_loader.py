@@ -73,6 +73,28 @@ def test_minibatches_do_not_depend_on_the_stages(
     run_in_threads(load, size)
 
 
+@pytest.mark.parametrize("share_hosts", [True, False])
+def test_minibatches_do_not_depend_on_the_workers(
+    power_law_graph: MakeGraph, tmp_path: Path, share_hosts: bool
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 2, tmp_path / "p")
+
+    def load(world: World) -> None:
+        loaders = [
+            Loader.open(world, parts, fanouts=(3, 2), batch_size=8, sample_threads=threads)
+            for threads in (1, 2, 5)
+        ]
+        assert [loader.num_workers for loader in loaders] == [1, 2, 5]
+        for one, *others in zip(*(loader.run(3) for loader in loaders), strict=True):
+            for other in others:
+                assert one.moment == other.moment
+                assert torch.equal(one.n_id, other.n_id)
+                assert torch.equal(one.sources, other.sources)
+                assert torch.equal(one.x, other.x)
+
+    run_in_threads(load, 2, share_hosts=share_hosts)
+
+
 def test_pyg_data_has_neighbor_loaders_fields(power_law_graph: MakeGraph, tmp_path: Path) -> None:
     """A PyG model gives the same seeds' output with and without trimming to each layer."""
     parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")

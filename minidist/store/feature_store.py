@@ -17,7 +17,7 @@ import torch
 
 from minidist.comm.transport.base import Array, Call, Op, Transport
 from minidist.moment import Moment
-from minidist.store.partition_book import Ids, PartitionBook
+from minidist.store.partition_book import Ids, PartitionBook, split_places
 from minidist.store.row_copy import copy_rows
 from minidist.store.row_placement import PlacedRows, RowPlacement
 from minidist.store.row_server import WIRE_TYPES
@@ -119,8 +119,8 @@ class DistributedStore:
 
     def split(self, ids: Ids) -> tuple[Ids, Ids]:
         """Where in ``ids`` our own nodes are, and where those of other parts."""
-        is_own = (ids >= self._first) & (ids < self._last)
-        return np.flatnonzero(is_own), np.flatnonzero(~is_own)
+        own, remote = split_places(ids, self._first, self._last)
+        return own, remote
 
     def fetch(self, ids: Ids, moment: Moment) -> tuple[torch.Tensor, RowCounts]:
         """``request`` the rows of global ids, and wait. Raises ValueError on one that is none."""

@@ -69,6 +69,19 @@ class PartitionBook:
 
 
 @njit(cache=True, nogil=True)
+def split_places(ids, first, last):  # type: ignore[no-untyped-def]
+    """Where in ``ids`` those from ``first`` to ``last`` are, and where the others; int64 both."""
+    inside, outside = np.empty((2, len(ids)), np.int64)
+    num_inside = num_outside = 0
+    for i in range(len(ids)):
+        inside[num_inside] = outside[num_outside] = i
+        is_inside = first <= ids[i] < last
+        num_inside += is_inside
+        num_outside += not is_inside
+    return inside[:num_inside], outside[:num_outside]
+
+
+@njit(cache=True, nogil=True)
 def _by_owner(ids, offsets):  # type: ignore[no-untyped-def]
     num_parts = len(offsets) - 1
     owners = np.empty(len(ids), np.int32)

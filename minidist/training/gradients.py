@@ -91,7 +91,7 @@ class GradientSum:
             scaled = [tensor * had_seeds for tensor in extra]
             flat = torch.cat([t.reshape(-1).to(dtype) for t in (*sent, *scaled, has)])
             self._group.all_reduce(flat, "summing gradients", moment)
-            *grads, counts = flat.split([t.numel() for t in (*sent, *scaled, has)])
+            *grads, counts = torch.split(flat, [t.numel() for t in (*sent, *scaled, has)])
             # What we have ourselves needs no look at the counts, for which a GPU would be waited.
             have_all = all(p.grad is not None for p in alike)
             touched = [True] * len(alike) if have_all else (counts[:-1] > 0).tolist()

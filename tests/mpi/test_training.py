@@ -12,6 +12,7 @@ from benchmarks.lab.hosts import hosts, missing
 from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
+TRAIN += ["--device", "cpu", "--sample-threads", "3"]
 # Presets that differ in when they move rows: before the start, on demand, by decision.
 BUFFERED = ("massivegnn", "lookahead", "rudder --decider random:0.5")
 IN_THREADS = """
@@ -47,7 +48,7 @@ def train(
 def expected(tiny_parts: dict[int, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Hashes of the losses of ranks that are threads of one process, by their number."""
     file = tmp_path_factory.mktemp("threads") / "hashes.json"
-    words = [*TRAIN[2:], "--prefetch", "none", "--transport", "local"]
+    words = [*TRAIN[2:], "--sample-threads", "1", "--prefetch", "none", "--transport", "local"]
     runs = [[*words, "--ranks", str(num), "--parts", parts] for num, parts in tiny_parts.items()]
     run([PYTHON, "-c", IN_THREADS, json.dumps(runs), str(file)])
     return dict(zip(tiny_parts, json.loads(file.read_text()), strict=True))
@@ -64,7 +65,8 @@ def test_launchers_agree(
         "bare": [PYTHON],
         "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
     }[launcher]
-    summary = train(words, tiny_parts[2], tmp_path / "summary.json", extra)
+    flags = "--ranks 2" if launcher == "bare" else ""
+    summary = train(words, tiny_parts[2], tmp_path / "summary.json", extra, flags)
     assert summary["losses_sha256"] == expected[2]
     assert summary["transport"] == ("collective" if launcher == "torchrun" else "mpi")
 
