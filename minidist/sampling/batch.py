@@ -132,5 +132,7 @@ class MiniBatch:
             return
         stream = torch.cuda.current_stream(self.x.device)
         stream.wait_event(self.copied)
-        for tensor in (self.n_id, self.x, self.y, self.indptr, self.sources):
-            tensor.record_stream(stream)  # allocated for the copies' stream, freed after this one
+        # Allocated for the copies' stream, freed after this one. What was copied together is one.
+        tensors = (self.n_id, self.x, self.y, self.indptr, self.sources)
+        for tensor in {t.untyped_storage().data_ptr(): t for t in tensors}.values():
+            tensor.record_stream(stream)

@@ -27,10 +27,13 @@ _U_GOLDEN, _U32 = np.uint64(GOLDEN), np.uint64(32)
 _BLOCK, _AHEAD = 16, 32
 
 
-def hop_key(seed: int, epoch: int, step: int, rank: int, hop: int) -> int:
-    """The 64-bit key of one hop of one minibatch; as a signed int64, so that it travels in one."""
+def hop_key(*parts: int) -> int:
+    """The 64-bit key of (seed, epoch, step, rank, hop); signed, so that it travels as an int64.
+
+    Without the hop it is the minibatch's: ``hop_key(*parts, hop) = mix(hop_key(*parts) + hop)``.
+    """
     key = 0
-    for part in (seed, epoch, step, rank, hop):
+    for part in parts:
         key = mix_plain((key + part) & MASK)
     return key - (1 << 64) if key >> 63 else key
 
@@ -177,3 +180,48 @@ def forget_nodes(places, node_ids):  # type: ignore[no-untyped-def]
     """Make ``places`` all -1 again after a minibatch, touching only its nodes."""
     for node in node_ids:
         places[node] = -1
+
+
+@njit(cache=True, nogil=True)
+def sample_at_hand(  # type: ignore[no-untyped-def]
+    seeds, key, fanouts, offsets, table_of_part, far_ids, indptrs, indices, places, taken, stamp
+):
+    """A whole minibatch whose in-edges are all in tables here, in one call without the GIL.
+
+    key: of the minibatch; hop h's is ``mix(key + h)``. Returns (node ids, indptr, sources, nodes of
+    each hop, edges of each hop, stamp), as ``Sample`` has them.
+    """
+    num_hops, start, num_nodes, num_edges = len(fanouts), 0, len(seeds), 0
+    nodes, edges = np.empty(num_hops + 1, np.int64), np.empty(num_hops, np.int64)
+    node_ids, sources = seeds.copy(), np.empty(0, np.int64)
+    indptr, nodes[0] = np.zeros(1, np.int64), num_nodes
+    for i in range(num_nodes):
+        places[seeds[i]] = i
+    for hop in range(num_hops):
+        frontier = node_ids[start:num_nodes]
+        tables, rows = np.empty(len(frontier), np.int64), np.empty(len(frontier), np.int64)
+        locate_rows(frontier, offsets, table_of_part, far_ids, tables, rows)
+        starts = np.empty(len(indptr) + len(frontier), np.int64)
+        starts[: len(indptr)] = indptr
+        counts = starts[len(indptr) :]
+        count_neighbors(indptrs, tables, rows, fanouts[hop], counts)
+        for i in range(len(indptr), len(starts)):
+            starts[i] += starts[i - 1]
+        drawn = starts[-1]
+        grown_sources = np.empty(drawn, np.int64)
+        grown_sources[:num_edges] = sources[:num_edges]
+        grown_ids = np.empty(num_nodes + drawn - num_edges + 1, np.int64)
+        grown_ids[:num_nodes] = node_ids[:num_nodes]
+        hop_key = np.int64(mix(np.uint64(key) + np.uint64(hop)))
+        hop_starts = starts[len(indptr) - 1 :]
+        stamp = draw_neighbors(
+            indptrs, indices, frontier, tables, rows, hop_key, fanouts[hop], hop_starts,
+            grown_sources, taken, stamp,
+        )  # fmt: skip
+        start = num_nodes
+        num_nodes = place_nodes(grown_sources[num_edges:], places, grown_ids, num_nodes)
+        nodes[hop + 1], edges[hop] = num_nodes - start, drawn - num_edges
+        node_ids, sources, indptr, num_edges = grown_ids, grown_sources, starts, drawn
+    node_ids = node_ids[:num_nodes].copy()
+    forget_nodes(places, node_ids)
+    return node_ids, indptr, sources, nodes, edges, stamp

@@ -17,7 +17,6 @@ import queue
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -101,40 +100,15 @@ class _Stage:
             yield item
 
 
-@dataclass
-class _Bounded(Iterator[Moment]):
-    """Moments, up to the limit that leaving early sets.
+class _Pipeline(Iterator[MiniBatch]):
+    """The stages of one run, and how far training is."""
 
-    Apart from its ``Run``, which nothing that a thread holds may refer to: or leaving a loop would
-    not end it.
-    """
-
-    moments: Iterator[Moment]
-    limit: int | None = None
-    count: int = 0
-
-    def __next__(self) -> Moment:
-        if self.limit is not None and self.count >= self.limit:
-            raise StopIteration
-        self.count += 1
-        return next(self.moments)
-
-
-class Run(Iterator[MiniBatch]):
-    """The minibatches of some epochs, in order; each is on the world's device.
-
-    Leaving it early takes what is under way to its end, so that what a buffer's index says is there
-    has come, and ranks that leave at the same step have made the same exchanges. An error in a
-    stage is raised here: PeerTimeout where a peer did not answer in time.
-    """
-
-    def __init__(self, loader: "Loader", moments: Iterator[Moment], lead: int | None) -> None:
-        """lead: minibatches that every rank prepares beyond the one it leaves at; None: no more."""
-        self._loader, self._moments, self._lead = loader, _Bounded(moments), lead
+    def __init__(self, loader: "Loader", moments: Iterator[Moment]) -> None:
+        self._loader, self._taken, self._over = loader, 0, False
+        self._limit: int | None = None
         self._stop = threading.Event()
-        self._taken, self._over = 0, False
         self._began = time.perf_counter()
-        samples = loader.samples(self._moments)
+        samples = loader.samples(self._up_to_limit(moments))
         if loader.ahead == 0:
             self._stages: list[_Stage] = []
             self._source = loader.fetched(loader.foreseen(samples), 0)
@@ -143,6 +117,12 @@ class Run(Iterator[MiniBatch]):
         fetched = loader.fetched(loader.foreseen(iter(sampling)), ASKED_AHEAD)
         self._stages = [sampling, _Stage("fetch", fetched, loader.ahead, self._stop)]
         self._source = iter(self._stages[-1])
+
+    def _up_to_limit(self, moments: Iterator[Moment]) -> Iterator[Moment]:
+        for count, moment in enumerate(moments):
+            if self._limit is not None and count >= self._limit:
+                return
+            yield moment
 
     def __next__(self) -> MiniBatch:
         if self._over:
@@ -158,28 +138,30 @@ class Run(Iterator[MiniBatch]):
         if batch is None:
             self._end()
             raise StopIteration
-        batch.await_copies()
         self._taken += 1
+        self._loader.next_epoch = batch.moment.epoch + 1
+        batch.await_copies()
         batch.seconds.wait = (
             time.perf_counter() - self._began
             if self._stages
             else batch.seconds.sample + batch.seconds.fetch
         )
-        self._loader.next_epoch = batch.moment.epoch + 1
         return batch
 
     def close(self) -> None:
-        """Leave the run; what is under way comes to its end first."""
+        """See ``Run.close``."""
         if self._over:
             return
-        self._moments.limit = 0 if self._lead is None else self._taken + self._lead
+        self._limit = self._taken + self._loader.lead
         try:
             for _ in self._source:
                 pass
-        except Exception as error:
+        except BaseException as error:
             self._end(error)
-            return
-        self._end()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._end()
 
     def _end(self, error: BaseException | None = None) -> None:
         self._over = True
@@ -188,8 +170,32 @@ class Run(Iterator[MiniBatch]):
         for stage in self._stages:
             stage.thread.join(_JOIN_S)
 
+
+class Run(Iterator[MiniBatch]):
+    """The minibatches of some epochs, in order; each is on the world's device.
+
+    An error in a stage is raised here: PeerTimeout where a peer did not answer in time.
+    """
+
+    def __init__(self, pipeline: _Pipeline) -> None:
+        self._pipeline, self._thread = pipeline, threading.get_ident()
+
+    def __next__(self) -> MiniBatch:
+        return next(self._pipeline)
+
+    def close(self) -> None:
+        """Leave the run, as ``break`` does: the stages go on to ``Loader.lead`` minibatches more.
+
+        Those are dropped. So every row has come that a buffer's index says is there, and ranks
+        that leave at the same step have made the same exchanges, whatever the timing. An error on
+        the way is raised when the next run begins.
+        """
+        self._pipeline.close()
+
     def __del__(self) -> None:
-        if not sys.is_finalizing() and hasattr(self, "_source"):
+        # The garbage collector may run in a thread that the stages need, such as one of theirs.
+        # Then the next run of the loader ends this one.
+        if threading.get_ident() == self._thread and not sys.is_finalizing():
             self.close()
 
 
@@ -198,8 +204,8 @@ class Loader:
 
     shards: our part, and what this host has of others.   store: the rows of any node.   samplers:
     draw the minibatches of ``schedule``.   server: answers peers.   ahead: minibatches that each
-    stage may be in front of the next; 0 prepares each when asked.   lockstep: see ``Transport``.
-    ``open`` makes one.
+    stage may be in front of the next; 0 prepares each when asked.   most_workers: threads that
+    sample, on the rank that has most. ``open`` makes one.
     """
 
     def __init__(
@@ -210,15 +216,14 @@ class Loader:
         samplers: SamplerPool,
         schedule: SeedSchedule,
         ahead: int,
-        lockstep: bool,
+        most_workers: int,
     ) -> None:
         self.shards, self.shard, self.store, self.server = shards, shards.own, store, server
         self.schedule, self.ahead, self._samplers = schedule, ahead, samplers
-        self._lockstep = lockstep
-        self._first = self.shard.book.range_of(self.shard.part)[0]
+        self._most_workers = most_workers
         self.next_epoch = 0
         self.failure: BaseException | None = None
-        self._run: weakref.ref[Run] | None = None
+        self._pipeline: _Pipeline | None = None
 
     @classmethod
     def open(
@@ -253,15 +258,16 @@ class Loader:
             [None if peer is None else peer.x for peer in shards.mapped],
             wire_type=wire_type,
         )
-        first = own.book.range_of(own.part)[0]
-        placement = make_placement(features, np.asarray(own.x), first, lane, pool)
+        placement = make_placement(features, np.asarray(own.x), own.first, lane, pool)
         store = DistributedStore(own.book, world.rank, placement, peers)
-        num_train = world.group.all_gather(len(own.train_ids), "agreeing on the steps")
+        # Where ranks must make the same exchanges in one order, one worker samples.
+        alone = transport.lockstep and any(shard is None for shard in shards.topology)
+        num_workers = 1 if alone else pool.num_threads
+        ranks = world.group.all_gather((len(own.train_ids), num_workers), "agreeing on the steps")
+        num_train = [count for count, _ in ranks]
         if sum(num_train) == 0:
             raise ValueError(f"{own.name}: no part holds a training node")
         schedule = SeedSchedule(own.train_ids, num_train, world.rank, batch_size, seed)
-        # Where ranks must make the same exchanges in one order, one worker samples.
-        alone = transport.lockstep and any(shard is None for shard in shards.topology)
         samplers = [
             NeighborSampler(
                 own,
@@ -271,10 +277,11 @@ class Loader:
                 rank=world.rank,
                 transport=transport,
             )
-            for _ in range(1 if alone else pool.num_threads)
+            for _ in range(num_workers)
         ]
         sampling = SamplerPool(samplers, schedule, store.split, pool)
-        return cls(shards, store, server, sampling, schedule, ahead, transport.lockstep)
+        most_workers = max(workers for _, workers in ranks)
+        return cls(shards, store, server, sampling, schedule, ahead, most_workers)
 
     def use(self, remote: FeatureStore) -> None:
         """Put a store in front of the owners' rows, such as a buffer; before the first run."""
@@ -291,35 +298,38 @@ class Loader:
     def run(self, num_epochs: int, start: Moment | None = None) -> Run:
         """``num_epochs`` epochs from ``start``, or from where the last run left off.
 
-        An epoch that was left early is over. Beginning a run ends the one before, which raises
-        RuntimeError if it is asked again.
+        An epoch that was left early is over, and the next run begins with the one after it.
+        Beginning a run closes the one before (see ``Run.close``), which raises RuntimeError if it
+        is asked again. Raises RuntimeError after a stage has failed.
         """
+        if self._pipeline is not None:
+            self._pipeline.close()
         if self.failure is not None:
             raise RuntimeError(
-                f"this loader failed before ({self.failure}): make a new one"
+                f"this loader failed before ({self.failure!r}): make a new one"
             ) from self.failure
-        before = None if self._run is None else self._run()
-        if before is not None:
-            before.close()
         start = Moment(self.next_epoch, 0) if start is None else start
         self.next_epoch = start.epoch
         moments = self.schedule.moments(start.epoch + num_epochs, start)
-        lead = None
-        if self._lockstep:
-            # At least what the stages can be in front of training, each with one more in its hands.
-            lead = 2 * self.ahead + ASKED_AHEAD + self.store.remote.window + 8
-        run = Run(self, moments, lead)
-        self._run = weakref.ref(run)
-        return run
+        self._pipeline = _Pipeline(self, moments)
+        return Run(self._pipeline)
 
-    def check_current(self, run: Run) -> None:
+    def check_current(self, pipeline: _Pipeline) -> None:
         """Raise RuntimeError where another run has begun since."""
-        current = None if self._run is None else self._run()
-        if current is not run:
+        if pipeline is not self._pipeline:
             raise RuntimeError(
                 "another run of this loader has begun, which ended this one: a loader serves one "
                 "loop at a time"
             )
+
+    @property
+    def lead(self) -> int:
+        """The most minibatches that can be in front of training, the same on every rank.
+
+        Each stage has a queue and one in its hands, and each worker may have one.
+        """
+        stages = 2 * (self.ahead + 1) + ASKED_AHEAD + self._most_workers if self.ahead else 0
+        return stages + self.store.remote.window
 
     def presample(self, epoch: int, most: int) -> tuple[Ids, Ids]:
         """(ids, counts) of the remote nodes in the first ``most`` minibatches of an epoch.
@@ -372,20 +382,14 @@ class Loader:
 
     def _batch(self, sample: Sample, rows: RowsUnderWay, asked_s: float) -> MiniBatch:
         began = time.perf_counter()
-        x, counts = rows.wait()
-        y = np.asarray(self.shard.y)[sample.n_id[: sample.num_seeds] - self._first]
-        if self.shard.multilabel:
-            y = y.astype(np.float32)
+        y = np.asarray(self.shard.y)[sample.n_id[: sample.num_seeds] - self.shard.first]
         slot = rows.slot
-        tensors = {
-            name: slot.send(name, array)
-            for name, array in (
-                ("n_id", sample.n_id),
-                ("y", y),
-                ("indptr", sample.indptr),
-                ("sources", sample.sources),
-            )
-        }
+        vectors = {"n_id": sample.n_id, "indptr": sample.indptr, "sources": sample.sources}
+        if self.shard.multilabel:
+            tensors = {**slot.send_all(vectors), "y": slot.send("y", y.astype(np.float32))}
+        else:
+            tensors = slot.send_all({**vectors, "y": y})
+        x, counts = rows.wait()
         copied = slot.close()
         fetch_s = asked_s + time.perf_counter() - began
         return MiniBatch(

@@ -29,6 +29,7 @@ from minidist.sampling.kernels import (
     hop_key,
     locate_rows,
     place_nodes,
+    sample_at_hand,
 )
 from minidist.store.partition_book import Ids, no_ids
 from minidist.store.shard import Shard
@@ -83,6 +84,7 @@ class NeighborSampler:
                 f"--fanout {fanouts}: expected one number of at least 1 for each layer"
             )
         self._book, self._fanouts, self._seed, self._rank = shard.book, fanouts, seed, rank
+        self._fanout_array = np.array(fanouts, np.int64)
         self._transport, self._halo_hops = transport, shard.halo_hops
         at_hand = [part for part in shards if part is not None]
         self._asks_owners = len(at_hand) < len(shards)
@@ -102,6 +104,24 @@ class NeighborSampler:
 
     def sample(self, seeds: Ids, moment: Moment) -> Sample:
         """The minibatch of these distinct seeds (int64 [B]) at this epoch and step."""
+        if self._asks_owners:
+            return self._sample_by_request(seeds, moment)
+        key, tables = hop_key(self._seed, *moment, self._rank), self._tables
+        n_id, indptr, sources, nodes, edges, self._stamp = sample_at_hand(
+            seeds, key, self._fanout_array, self._book.offsets, self._table_of_part, self._far_ids,
+            tables.indptrs, tables.indices, self._places, self._taken, self._stamp,
+        )  # fmt: skip
+        return Sample(
+            moment=moment,
+            n_id=n_id,
+            indptr=indptr,
+            sources=sources,
+            num_sampled_nodes=tuple(nodes.tolist()),
+            num_sampled_edges=tuple(edges.tolist()),
+        )
+
+    def _sample_by_request(self, seeds: Ids, moment: Moment) -> Sample:
+        """Hop by hop, because owners are asked between them."""
         start, num_nodes, num_edges = 0, len(seeds), 0
         self._node_ids = _grown(self._node_ids, num_nodes + 1, 0)
         self._node_ids[:num_nodes] = seeds

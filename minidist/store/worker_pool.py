@@ -4,6 +4,7 @@ Kernels release the GIL, so threads of one process use all of a rank's cores.
 """
 
 import itertools
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 # Rows (or other items) that are worth handing to another thread: about half a millisecond.
 _GRAIN = 8192
+_SWITCH_INTERVAL_S = 2e-4
 
 
 class WorkerPool:
@@ -19,6 +21,9 @@ class WorkerPool:
 
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
+        if num_threads > 1:
+            # Who trains waits for the GIL at most so long, where it is not given back before.
+            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         self._threads = ThreadPoolExecutor(num_threads, "minidist-worker")
 
     def submit(self, work: Callable[..., T], *arguments: object) -> "Future[T]":

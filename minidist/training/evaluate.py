@@ -307,10 +307,11 @@ class Scores:
 def evaluate(inference: LayerwiseInference, model: GNN, world: World, shard: Shard) -> Scores:
     """Exact scores over the whole graph, the same on every rank."""
     y = torch.from_numpy(np.array(shard.y))
-    first = shard.book.range_of(shard.part)[0]
     members = torch.zeros(len(SPLITS), shard.num_nodes, dtype=torch.bool)
     for row, split in enumerate(SPLITS):
-        members[row, torch.from_numpy(np.array(getattr(shard, f"{split}_ids"))) - first] = True
+        members[row, torch.from_numpy(np.array(getattr(shard, f"{split}_ids"))) - shard.first] = (
+            True
+        )
     # Per split: (hits, predictions + truths) / 2 for F1; accuracy is the same with one label each.
     tally = torch.zeros(len(SPLITS), 2, dtype=torch.float64)
     for span, logits in inference.run(model):

@@ -8,7 +8,6 @@ batch more than one of a large batch.
 """
 
 import hashlib
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +63,7 @@ class GradientSum:
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
         total = self._sum(trained, loss, moment)
+        self._average_buffers(loss is not None, moment)
         for parameter, grad in zip(trained, before, strict=True):
             if parameter.grad is None:
                 parameter.grad = grad
@@ -73,59 +73,84 @@ class GradientSum:
 
     @torch.no_grad()
     def _sum(self, trained: list[nn.Parameter], loss: Tensor | None, moment: Moment) -> Tensor:
-        """Replace each fresh grad, and each buffer, by that of all ranks; returns the loss's sum.
+        """Replace each fresh grad by the sum of all ranks' grads; returns the loss's sum.
 
         One message for each dtype and device, in the usual case one: the gradients, whether we have
-        each, the buffers, whether we had seeds, and the loss.
+        each, and the loss.
         """
-        buffers = [buffer for buffer in self._model.buffers() if buffer.numel()]
-        had_seeds = loss is not None
-        total = trained[0].new_zeros(()) if loss is None else loss.detach()
+        own = trained[0].new_zeros(()) if loss is None else loss.detach()
+        totals: list[Tensor] = []
         by_kind: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
         for parameter in trained:
             by_kind.setdefault((parameter.dtype, parameter.device), []).append(parameter)
-        for number, ((dtype, device), alike) in enumerate(by_kind.items()):
-            extra = [total, *buffers] if number == 0 else []
-            sent = [torch.zeros_like(p) if p.grad is None else p.grad for p in alike]
-            has = torch.tensor([p.grad is not None for p in alike] + [had_seeds], device=device)
-            scaled = [tensor * had_seeds for tensor in extra]
-            flat = torch.cat([t.reshape(-1).to(dtype) for t in (*sent, *scaled, has)])
+        for (dtype, device), alike in by_kind.items():
+            sent = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in alike]
+            has = torch.tensor([p.grad is not None for p in alike], device=device)
+            flat = torch.cat([t.reshape(-1).to(device, dtype) for t in (*sent, has, own)])
             self._group.all_reduce(flat, "summing gradients", moment)
-            *grads, counts = torch.split(flat, [t.numel() for t in (*sent, *scaled, has)])
+            *grads, counts, total = torch.split(flat, [t.numel() for t in (*sent, has, own)])
             # What we have ourselves needs no look at the counts, for which a GPU would be waited.
             have_all = all(p.grad is not None for p in alike)
-            touched = [True] * len(alike) if have_all else (counts[:-1] > 0).tolist()
-            for parameter, grad, is_touched in zip(alike, grads, touched, strict=False):
+            touched = [True] * len(alike) if have_all else (counts > 0).tolist()
+            for parameter, grad, is_touched in zip(alike, grads, touched, strict=True):
                 parameter.grad = grad.view_as(parameter) if is_touched else None
-            if number == 0:
-                total = grads[len(alike)].reshape(()).clone()
-                self._average(buffers, grads[len(alike) + 1 :], counts[-1])
-        return total
+            totals.append(total.reshape(()).clone())
+        return totals[0]
 
-    def _average(self, buffers: list[Tensor], sums: Sequence[Tensor], count: Tensor) -> None:
-        """Buffers become the mean over the ranks that had seeds; whole numbers are rounded."""
-        for buffer, summed in zip(buffers, sums, strict=True):
-            mean = summed.view_as(buffer) / count
+    @torch.no_grad()
+    def _average_buffers(self, had_seeds: bool, moment: Moment) -> None:
+        """Buffers become their mean over the ranks that had seeds; whole numbers are rounded.
+
+        In float64, a message of its own: whole numbers outgrow the gradients' dtype, and constants
+        would be rounded to it. Where no rank had seeds, nothing changes.
+        """
+        buffers = [
+            torch.view_as_real(buffer) if buffer.is_complex() else buffer
+            for buffer in self._model.buffers()
+            if buffer.numel()
+        ]
+        if not buffers:
+            return
+        device = buffers[0].device
+        own = torch.cat([buffer.reshape(-1).to(device, torch.float64) for buffer in buffers])
+        flat = torch.cat([own, own.new_ones(1)])
+        if not had_seeds:
+            flat.zero_()
+        self._group.all_reduce(flat, "averaging buffers", moment)
+        means = torch.where(flat[-1] > 0, flat[:-1] / flat[-1], own)
+        parts = torch.split(means, [buffer.numel() for buffer in buffers])
+        for buffer, mean in zip(buffers, parts, strict=True):
+            mean = mean.view_as(buffer)
             buffer.copy_(mean if buffer.is_floating_point() else mean.round())
 
     def check(self, moment: Moment = OUTSIDE) -> None:
-        """Raise ValueError naming the first parameter or buffer that ranks do not hold alike."""
+        """Raise ValueError naming the first parameter or buffer that differs between ranks.
+
+        Freezing counts as a difference, as do dtype and shape. Raises PeerTimeout.
+        """
         named = [*self._model.named_parameters(), *self._model.named_buffers()]
-        mine = [
-            (name, tensor.requires_grad, str(tensor.dtype), _digest(tensor))
-            for name, tensor in named
-        ]
-        everyone = self._group.all_gather(mine, "comparing parameters", moment)
-        for rank, theirs in enumerate(everyone):
-            for ours, other in zip(everyone[0], theirs, strict=False):
-                if ours != other:
-                    raise ValueError(
-                        f"ranks 0 and {rank} do not hold {ours[0]!r} alike ({moment}): train, "
-                        "freeze and load the same on every rank, and sum gradients by "
-                        "GradientSum.backward"
-                    )
+        everyone = self._group.all_gather(
+            {name: _features(tensor) for name, tensor in named}, "comparing parameters", moment
+        )
+        for name in dict.fromkeys(name for features in everyone for name in features):
+            held = [features.get(name, {}) for features in everyone]
+            odd = [rank for rank, features in enumerate(held) if features != held[0]]
+            if odd:
+                kinds = max(held, key=len)
+                what = [k for k in kinds if len({features.get(k) for features in held}) > 1]
+                raise ValueError(
+                    f"{name!r} of rank{'s' * (len(odd) > 1)} {', '.join(map(str, odd))} differs "
+                    f"from rank 0's in {' and '.join(what)} ({moment}): train, freeze and load the "
+                    "same on every rank, and sum gradients by GradientSum.backward"
+                )
 
 
-def _digest(tensor: Tensor) -> str:
+def _features(tensor: Tensor) -> dict[str, str]:
+    """What ranks compare of a parameter or buffer."""
     values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(values.numpy().tobytes(), digest_size=8).hexdigest()
+    return {
+        "requires_grad": str(tensor.requires_grad),
+        "dtype": str(tensor.dtype),
+        "shape": str(tuple(tensor.shape)),
+        "value": hashlib.blake2b(values.numpy().tobytes(), digest_size=8).hexdigest(),
+    }

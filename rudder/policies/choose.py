@@ -126,7 +126,8 @@ def _keep_best(slot_keys, miss_keys, counts, out_slots, out_misses):  # type: ig
         left -= 1 if key == cut else 0
         out_misses[np.uint64(num_misses)] = i
         num_misses += 1 if key < cut or (key == cut and left >= 0) else 0
-    assert num_slots == num_misses
+    if num_slots != num_misses:
+        raise RuntimeError("a row for each slot that is given up: the counts of keys are wrong")
     return num_misses
 
 

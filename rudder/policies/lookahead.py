@@ -135,9 +135,13 @@ class LookaheadPolicy(Policy):
         self._due, self._mask = due, mask
 
     def observe(self, ids: Ids, found: Found) -> None:
-        assert self._upcoming, "foresee() comes before observe()"
-        foreseen = self._upcoming.popleft()
-        assert len(foreseen) == len(ids)
+        # What follows reads the entries of the foreseen ids without a check of bounds.
+        foreseen = self._upcoming.popleft() if self._upcoming else no_ids()
+        if len(foreseen) != len(ids):
+            raise RuntimeError(
+                f"a minibatch of {len(ids)} remote ids, but {len(foreseen)} were foreseen: "
+                "foresee() comes before observe(), once for each minibatch and in its order"
+            )
         self._now += 1
         self._ids, self._misses = ids, found.misses
         self._miss_due = np.empty(len(found.misses), np.int32)
