@@ -34,7 +34,9 @@ class TrainConfig:
     dataset: str | None = flag(None, "dataset to partition (default: synthetic:small)")
     data_root: str = flag("data", "folder where datasets are kept")
     parts: str | None = flag(None, "partition directory; made from --dataset where missing")
-    method: str = flag("metis", "partitioner for a directory made here", METHODS)
+    method: str | None = flag(
+        None, "partitioner for a directory made here (default: metis)", METHODS
+    )
     ranks: int | None = flag(
         None, "ranks to start where no launcher did (default: one a GPU, or 2)"
     )

@@ -12,12 +12,14 @@ import torch
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
 from minidist.config import PartitionConfig
+from minidist.data.datasets import same_source, source_of
 from minidist.partition import partitioner as partition
 from minidist.prefetch import steer
 from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
 from minidist.store.host_shards import HostShards
 from minidist.store.partition_dir import Parts
+from minidist.training.checkpoint import finished
 from minidist.training.event_log import EventLog
 from minidist.training.summary import summary_table
 from minidist.training.trace_only import rehearse
@@ -46,8 +48,16 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
         raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
     if config.deterministic and world.device.type == "cuda":
         torch.use_deterministic_algorithms(True)
-    folder = config.out or config.resume
-    out = Path(folder) if folder else None
+    resume = None if config.resume is None else Path(config.resume)
+    if resume is not None and resume.suffix == ".pt":
+        resume = resume.parent
+    out = Path(config.out) if config.out else resume
+    if resume is not None:
+        done = world.group.first(lambda: finished(resume, config.epochs), "reading the run")
+        if done is not None:
+            if world.rank == 0 and not quiet:
+                print(f"the run in {resume} is finished: {config.epochs} epochs; see its summary")
+            return done
     # Rank 0 finds out before the long work; its error is everybody's.
     world.group.first(lambda: _check_outputs(config, out), "checking the outputs")
     with tempfile.TemporaryDirectory(prefix="minidist-") as scratch:
@@ -57,6 +67,8 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
         shards = HostShards.open(parts, world, config.topology)
         # Our maps outlive the files: what was made for this run alone can go now.
         world.group.barrier("mapping the parts")
+    if world.rank == 0 and parts.seed != config.seed:
+        print(f"{path} was made by {parts.method} with --seed {parts.seed}", file=sys.stderr)
     with EventLog(out, world.rank) as events:
         loader = Loader.open(
             world,
@@ -143,7 +155,7 @@ def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
                 dataset=config.dataset or "synthetic:small",
                 data_root=config.data_root,
                 parts=world.size,
-                method=config.method,
+                method=config.method or "metis",
                 halo_hops=config.halo_hops or 0,
                 seed=config.seed,
                 out=str(path),
@@ -155,13 +167,35 @@ def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
             f"{path} has {parts.num_parts} parts, but {world.size} ranks are running: start "
             f"{parts.num_parts} ranks, or partition into {world.size}"
         )
-    # An archive's graph is called by the name of its file.
-    asked = config.dataset and (config.dataset, Path(config.dataset.removeprefix("npz:")).stem)
-    if asked and parts.name not in asked:
-        raise ValueError(f"--dataset {config.dataset}: {path} holds {parts.name}")
+    if config.dataset is not None:
+        _check_source(config, parts)
+    if config.method not in (None, parts.method):
+        raise ValueError(
+            f"--method {config.method}: {path} was made by {parts.method}; leave --method out, or "
+            "give another --parts to have it made"
+        )
     if config.halo_hops not in (None, parts.halo_hops):
         raise ValueError(f"--halo-hops {config.halo_hops}: {path} keeps {parts.halo_hops}")
     return path
+
+
+def _check_source(config: RunConfig, parts: Parts) -> None:
+    """Raise ValueError unless the directory holds the graph of ``--dataset``."""
+    assert config.dataset is not None
+    try:
+        asked = source_of(config.dataset, config.seed)
+    except OSError as error:
+        raise ValueError(f"--dataset {config.dataset}: cannot be read: {error.strerror}") from None
+    if not same_source(asked, parts.source):
+        held = parts.source["dataset"]
+        held += "" if parts.source["seed"] is None else f" of seed {parts.source['seed']}"
+        why = ""
+        if asked["dataset"] == parts.source["dataset"]:
+            why = ", as it was" if asked["seed"] is None else f", not of seed {asked['seed']}"
+        raise ValueError(
+            f"--dataset {config.dataset}: {parts.path} holds {held}{why}: give another --parts or "
+            "--out, or delete that directory to have it made anew"
+        )
 
 
 def _write_page(out: Path) -> None:

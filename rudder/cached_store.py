@@ -103,9 +103,8 @@ class CachedStore(FeatureStore):
 
     def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
         with self._turn:
-            num_started = 0 if self._started else self._start(moment)
+            start = RowCounts() if self._started else self._start(moment)
             plan = self.planner.plan(ids, moment.epoch, moment.step)
-            plan.counts.replacements += num_started
             if self._recorder is not None:
                 self._recorder.record(ids, plan.replace)
             swap = plan.swap
@@ -114,17 +113,22 @@ class CachedStore(FeatureStore):
                 ids, positions, plan.found.misses, swap.ids, swap.places, len(out) - swap.num_extra
             )
             inner = self._inner.request(wanted, lambda _: (out, where), moment)
+        counts = plan.counts
+        counts.replacements += start.misses
+        counts.received_bytes = inner.counts.received_bytes + start.received_bytes
+        counts.mapped_bytes = inner.counts.mapped_bytes + start.mapped_bytes
         return CachedFetch(plan, inner, self._rows, out, positions)
 
-    def _start(self, moment: When) -> int:
-        """Bring in the rows that the policy starts with; returns how many."""
+    def _start(self, moment: When) -> RowCounts:
+        """Bring in the rows that the policy starts with; returns what that moved."""
         self._started = True
         slots, ids = self._refill or self.planner.start()
         # Also where there are none: stores that exchange in lockstep count on every rank.
         incoming = np.empty((len(ids), self._rows.width), np.float32)
-        self._inner.request(ids, lambda _: (incoming, np.arange(len(ids))), moment).wait()
+        fetch = self._inner.request(ids, lambda _: (incoming, np.arange(len(ids))), moment)
+        counts = fetch.wait()
         self._rows.fill(slots, incoming)
-        return len(ids)
+        return counts
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint: what ``Planner.state_dict`` has, between two minibatches."""

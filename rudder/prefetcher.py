@@ -78,6 +78,7 @@ class Prefetcher:
             else DeviceRows(facts.capacity, width, context.device)
         )
         self._planner = Planner(policy, facts, self._decisions)
+        self._before = RowCounts(), Tally(), Counter[str]()
         self.store = CachedStore(inner, self._planner, rows, self._recorder)
 
     def _start_decider(self) -> Inline | Worker:
@@ -124,12 +125,21 @@ class Prefetcher:
     def report(self) -> Report:
         """Our rows and decisions so far, for ``summarize``."""
         ledger = Ledger("never") if self._decisions is None else self._decisions.ledger
-        return Report(
-            capacity=self._context.facts.capacity,
-            counts=self._planner.counts,
-            tally=ledger.tally,
-            failures=ledger.failures,
-        )
+        counts, tally, failures = RowCounts(), Tally(), Counter[str]()
+        for before in (self._before, (self._planner.counts, ledger.tally, ledger.failures)):
+            counts += before[0]
+            tally += before[1]
+            failures += before[2]
+        capacity = self._context.facts.capacity
+        return Report(capacity=capacity, counts=counts, tally=tally, failures=failures)
+
+    def go_on_from(self, counts: RowCounts, report: Mapping[str, Any]) -> None:
+        """Add to our figures those of a run that this one continues.
+
+        counts: of the minibatches it trained on.   report: ``tally`` and ``failures`` of its
+        ``report``, as dictionaries.
+        """
+        self._before = counts, Tally(**report["tally"]), Counter(report["failures"])
 
     def summarize(self, reports: Sequence[Report]) -> dict[str, Any]:
         """``buffer`` and ``decisions`` of the summary, from all ranks' reports."""
@@ -139,6 +149,8 @@ class Prefetcher:
             tally += report.tally
             failures += report.failures
         buffer = {"capacity": [report.capacity for report in reports], **asdict(counts)}
+        for name in ("received_bytes", "mapped_bytes"):
+            del buffer[name]
         steered = self._preset.is_steered
         return {
             "buffer": {**buffer, **counts.hit_shares()},

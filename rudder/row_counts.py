@@ -10,7 +10,8 @@ class RowCounts:
     remote: distinct remote rows that minibatches needed = hits + misses.   replacements: rows moved
     for the buffer alone, those it starts with among them.   replaced: rows written to the buffer,
     whether they were misses anyway or not.   halo_remote, halo_hits: those of the remote rows and
-    of the hits whose node is in the halo.
+    of the hits whose node is in the halo.   received_bytes, mapped_bytes: of the rows moved, those
+    that owners sent and those read from their memory maps; only who moves rows knows them.
     """
 
     remote: int = 0
@@ -20,6 +21,8 @@ class RowCounts:
     replaced: int = 0
     halo_remote: int = 0
     halo_hits: int = 0
+    received_bytes: int = 0
+    mapped_bytes: int = 0
 
     @property
     def moved(self) -> int:

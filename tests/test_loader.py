@@ -1,8 +1,10 @@
 """The loader: every seed once an epoch, PyG's fields, stages that end when they should."""
 
+import gc
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,32 @@ from minidist.graph import Graph
 from minidist.moment import Moment
 from minidist.prefetch import steer
 from minidist.sampling.batch import MiniBatch
-from minidist.sampling.loader import Loader
+from minidist.sampling.loader import Loader, Run
 from minidist.sampling.seeds import SeedSchedule
 from minidist.store.partition_dir import Parts
 from rudder.buffer.index import Ids
 from rudder.config import SteerConfig
 from rudder.feature_store import FeatureStore, Fetch, Place, When
+from tests.mpi.jobs import run, torchrun
 from tests.parts import split_graph
 
 MakeGraph = Callable[..., Graph]
+
+
+class Watched(FeatureStore):
+    """A store in front of another; ``on_request(number)`` is called first, from 1 on."""
+
+    def __init__(self, inner: FeatureStore, on_request: Callable[[int], object]) -> None:
+        self.inner, self.on_request = inner, on_request
+        self.window, self.num_requests = inner.window, 0
+
+    def foresee(self, ids: Ids) -> None:
+        self.inner.foresee(ids)
+
+    def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
+        self.num_requests += 1
+        self.on_request(self.num_requests)
+        return self.inner.request(ids, place, moment)
 
 
 def test_schedule_takes_each_training_node_once_and_every_step() -> None:
@@ -144,7 +163,7 @@ def test_a_failing_stage_is_raised_in_the_loop(graph12: Graph, tmp_path: Path) -
         loader.use(Broken())
         with pytest.raises(OSError, match="the wire is cut"):
             list(loader.run(1))
-        with pytest.raises(RuntimeError, match=r"before \(the wire is cut\): make a new one"):
+        with pytest.raises(RuntimeError, match=r"the wire is cut.*: make a new one"):
             loader.run(1)
         raise OSError("the wire is cut")
 
@@ -210,9 +229,13 @@ def test_rows_are_exact_after_a_loop_was_left(
 
         with steered(world, parts, prefetch, ahead) as loader:
             leave(loader, check)
-            epochs = [batch.moment.epoch for batch in loader if check(batch) is None]
-            assert epochs == [epochs[0]] * len(loader), "a whole epoch, the next one"
-            assert epochs[0] == (1 if leave is leave_by_break else 2)
+            batches = list(loader)
+            for batch in batches:
+                check(batch)
+            epoch = 1 if leave is leave_by_break else 2
+            assert [batch.moment for batch in batches] == [
+                Moment(epoch, step) for step in range(len(loader))
+            ], "a whole epoch, the next one"
 
     run_in_threads(load, size, share_hosts=False)
 
@@ -259,3 +282,110 @@ def test_an_older_loop_says_that_another_has_begun(
         assert next(newer).moment == Moment(1, 1)
 
     run_in_threads(load, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_loop_is_left_at_one_point_whatever_the_timing(
+    power_law_graph: MakeGraph, tmp_path: Path, ahead: int, workers: int
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
+
+    def num_requests(world: World, training_s: float, fetching_s: float) -> int:
+        loader = Loader.open(
+            world, parts, fanouts=(3,), batch_size=4, ahead=ahead, sample_threads=workers
+        )
+        store = Watched(loader.store.remote, lambda _: time.sleep(fetching_s))
+        loader.use(store)
+        for batch in loader.run(20):
+            time.sleep(training_s)
+            if batch.moment.step == 2:
+                break
+        return store.num_requests
+
+    def load(world: World) -> None:
+        assert num_requests(world, 0.1, 0) == num_requests(world, 0, 0.02)
+
+    run_in_threads(load, 1)
+
+
+@pytest.mark.parametrize("leave", [Run.close, lambda loop: None])
+@pytest.mark.parametrize("error", [OSError("the wire is cut"), KeyboardInterrupt("the user's")])
+def test_an_error_while_a_loop_is_left_is_raised_in_the_next(
+    power_law_graph: MakeGraph, tmp_path: Path, error: BaseException, leave: Callable[[Run], None]
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
+
+    def load(world: World) -> None:
+        loader = Loader.open(world, parts, fanouts=(3,), batch_size=4, sample_threads=1)
+        left = threading.Event()
+
+        def fail(number: int) -> None:
+            if number > 3 and left.wait():
+                raise error
+
+        loader.use(Watched(loader.store.remote, fail))
+        loop = loader.run(20)
+        next(loop)
+        left.set()
+        with suppress(KeyboardInterrupt):
+            leave(loop)
+        with suppress(KeyboardInterrupt), pytest.raises(RuntimeError, match=f"{error}.*a new one"):
+            loader.run(1)
+        with pytest.raises(RuntimeError, match=f"{error}.*: make a new one"):
+            loader.run(1)
+
+    run_in_threads(load, 1)
+
+
+def test_a_loop_that_a_stage_collects_ends_with_the_next(
+    power_law_graph: MakeGraph, tmp_path: Path
+) -> None:
+    """A loop in a cycle of references is freed by whichever thread the collector runs in."""
+    parts = split_graph(power_law_graph(300, 3000), 1, tmp_path / "p")
+
+    def load(world: World) -> None:
+        loader = Loader.open(world, parts, fanouts=(3,), batch_size=4, sample_threads=1)
+        dropped, collected = threading.Event(), threading.Event()
+
+        def collect(number: int) -> None:
+            if number == 4 and dropped.wait():
+                gc.collect()
+                collected.set()
+
+        loader.use(Watched(loader.store.remote, collect))
+        cycle: list[object] = [loader.run(20)]
+        cycle.append(cycle)
+        del cycle
+        dropped.set()
+        assert collected.wait(30)
+        assert len(list(loader)) == len(loader)
+
+    run_in_threads(load, 1)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("minidist-sample", "minidist-fetch"))]
+
+
+def test_a_store_that_hides_what_is_foreseen_is_refused(
+    power_law_graph: MakeGraph, tmp_path: Path
+) -> None:
+    parts = split_graph(power_law_graph(300, 3000), 2, tmp_path / "p")
+
+    def load(world: World) -> None:
+        with steered(world, parts, "lookahead") as loader:
+            loader.use(Watched(loader.store.remote, lambda _: None))
+            loader.store.remote.window = 0
+            with pytest.raises(RuntimeError, match="ids, but 0 were foreseen"):
+                next(loader.run(1))
+
+    run_in_threads(load, 2, share_hosts=True)
+
+
+@pytest.mark.parametrize("topology", ["partitioned", "replicated"])
+def test_ranks_in_lockstep_leave_a_loop_together(
+    power_law_graph: MakeGraph, tmp_path: Path, topology: str
+) -> None:
+    split_graph(power_law_graph(300, 3000), 2, tmp_path / "p")
+    program = str(Path(__file__).parent / "mpi" / "programs" / "leaving.py")
+    output = run([*torchrun(2), program, str(tmp_path / "p"), topology])
+    assert output.count("is content") == 2

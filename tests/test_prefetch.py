@@ -177,8 +177,8 @@ def test_a_resumed_run_keeps_its_buffer(prefetch: str, tmp_path: Path) -> None:
     whole = train_in_threads(config)
     out = str(tmp_path / "run")
     train_in_threads(replace(config, epochs=2, out=out))
-    kept = {path.name for path in Path(out).glob("prefetch-rank*.npz")}
-    assert kept == {"prefetch-rank0.npz", "prefetch-rank1.npz"}
+    kept = {path.name for path in Path(out).glob("rank?.npz")}
+    assert kept == {"rank0.npz", "rank1.npz"}
     resumed = train_in_threads(replace(config, resume=out))
     assert resumed["losses_sha256"] == whole["losses_sha256"]
     reconcile(resumed)

@@ -178,7 +178,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     assert "hidden was 16, is 32" in message
     assert "lr was 0.003, is 0.1" in message
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"half")
-    assert "checkpoint.pt cannot be read" in bad(resume=run)
+    assert "checkpoint.pt is damaged" in bad(resume=run)
 
 
 @pytest.mark.parametrize(

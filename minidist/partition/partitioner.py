@@ -14,7 +14,7 @@ from tqdm import tqdm
 from minidist.comm.host import available_bytes
 from minidist.comm.launch import shows_progress
 from minidist.config import PartitionConfig
-from minidist.data.datasets import load_dataset
+from minidist.data.datasets import load_dataset, source_of
 from minidist.graph import Graph
 from minidist.partition import memory_estimate as memory
 from minidist.partition.adjacency import Adjacency, is_symmetric
@@ -185,6 +185,7 @@ def run(settings: PartitionConfig) -> None:
         method=settings.method,
         seed=seed,
         statistics=assignment.quality.statistics(),
+        source=source_of(settings.dataset, seed),
         num_parts=settings.parts,
         overwrite=settings.overwrite,
         progress=watched,

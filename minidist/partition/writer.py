@@ -60,6 +60,7 @@ def write_parts(
     method: str,
     seed: int,
     statistics: dict[str, Any],
+    source: dict[str, Any] | None = None,
     num_parts: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -67,8 +68,9 @@ def write_parts(
 ) -> None:
     """Write the partition directory (drawn in ``parts``) with node i in part ``assignment[i]``.
 
-    assignment: any integers [N]. num_parts: one more than the largest of them unless given.
-    chunk_bytes: how much of the features or edges is copied at a time.
+    assignment: any integers [N]. source: of the graph (see ``data.datasets``). num_parts: one more
+    than the largest of them unless given. chunk_bytes: how much of the features or edges is copied
+    at a time.
     Raises ValueError on a part without training nodes, on an ``out`` that is taken or cannot be
     written, and on a disk that is too small; nothing is left behind then.
     """
@@ -100,6 +102,7 @@ def write_parts(
             "halo_hops": halo_hops,
             "method": method,
             "seed": seed,
+            "source": source or {"dataset": graph.name, "crc32": None, "seed": None},
             "statistics": statistics,
             "files": {name: vars(file) for name, file in files.items()},
         }

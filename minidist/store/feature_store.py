@@ -53,6 +53,7 @@ class PeerStore(FeatureStore):
         out, positions = place(0)
         width = out.shape[1]
         order, bounds = self._book.by_owner(ids)
+        counts = RowCounts(remote=len(ids), misses=len(ids))
         calls: list[Call] = []
         places: list[Ids] = []
         for part, mapped in enumerate(self._mapped):
@@ -63,8 +64,10 @@ class PeerStore(FeatureStore):
                 first = self._book.range_of(part)[0]
                 copy_rows(mapped, ids, out, positions, first, chosen)
                 self._transport.traffic.mapped[self._op, part] += len(chosen) * width * 4
+                counts.mapped_bytes += len(chosen) * width * 4
                 continue
             reply = np.empty(len(chosen) * width, self._wire_type)
+            counts.received_bytes += reply.nbytes
             calls.append(
                 Call(
                     peer=part,
@@ -75,7 +78,6 @@ class PeerStore(FeatureStore):
                 )
             )
             places.append(positions[chosen])
-        counts = RowCounts(remote=len(ids), misses=len(ids))
         if not self._asks_owners:
             return Fetch(counts)
         # With or without calls: see Transport.exchange.

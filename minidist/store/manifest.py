@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 META = "meta.json"
 REMAKE = "run python -m minidist.partition again"
 

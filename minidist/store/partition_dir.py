@@ -54,6 +54,7 @@ ARRAYS = (
 class Parts:
     """An opened partition directory.
 
+    source: of the graph (see ``data.datasets.source_of``).
     statistics: edge cut, balance and halo sizes as the partitioner measured them.
     files: by relative path. checksum: of meta.json, and so of the whole directory.
     """
@@ -68,6 +69,7 @@ class Parts:
     halo_hops: int
     method: str
     seed: int
+    source: dict[str, Any]
     statistics: dict[str, Any]
     files: dict[str, ArrayFile]
     checksum: int
@@ -103,6 +105,7 @@ class Parts:
                 halo_hops=meta["halo_hops"],
                 method=meta["method"],
                 seed=meta["seed"],
+                source=meta["source"],
                 statistics=meta["statistics"],
                 files=files,
                 checksum=meta["checksum"],

@@ -296,12 +296,12 @@ class LayerwiseInference:
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy of each split, or micro-F1 where nodes have several labels; NaN if it is empty."""
+    """Accuracy of each split, or micro-F1 where nodes have several labels; None if it is empty."""
 
     metric: str
-    train: float
-    val: float
-    test: float
+    train: float | None
+    val: float | None
+    test: float | None
 
 
 def evaluate(inference: LayerwiseInference, model: GNN, world: World, shard: Shard) -> Scores:
@@ -325,6 +325,6 @@ def evaluate(inference: LayerwiseInference, model: GNN, world: World, shard: Sha
             asked = torch.ones_like(right)
         tally += members[:, span].double() @ torch.stack([right, asked], dim=1)
     totals = torch.stack(world.group.all_gather(tally, "adding up scores")).sum(dim=0)
-    train, val, test = (totals[:, 0] / totals[:, 1]).tolist()
+    train, val, test = (right / asked if asked else None for right, asked in totals.tolist())
     metric = "micro_f1" if shard.multilabel else "accuracy"
     return Scores(metric=metric, train=train, val=val, test=test)

@@ -39,10 +39,17 @@ class Meter:
 
     epochs: list[EpochTimes] = field(default_factory=list)
     rows: RowCounts = field(default_factory=RowCounts)
+    # Of ``rows``, those that an earlier process moved, whose transport had its own counters.
+    before: RowCounts = field(default_factory=RowCounts)
 
     def start_epoch(self) -> None:
         """The steps that follow belong to a new epoch."""
         self.epochs.append(EpochTimes())
+
+    def go_on_from(self, totals: dict[str, Any]) -> None:
+        """Go on from ``epochs`` and ``rows`` as dictionaries, of a run that this one continues."""
+        self.epochs = [EpochTimes(**times) for times in totals["epochs"]]
+        self.rows, self.before = RowCounts(**totals["rows"]), RowCounts(**totals["rows"])
 
     def add_step(self, batch: MiniBatch, train_s: float, step_s: float) -> None:
         """Count a step's stages and rows; step_s is its wall time, the wait included."""
@@ -64,7 +71,12 @@ class Meter:
         """
         # Peers may still be asking for rows when we are done with ours.
         world.group.barrier("adding up the summary")
-        mine = (self.epochs, self.rows, _rows_traffic(world.transport.traffic), peak_memory_mb())
+        mine = (
+            self.epochs,
+            self.rows,
+            _rows_traffic(world.transport.traffic, self.before),
+            peak_memory_mb(),
+        )
         ranks = world.group.all_gather(mine, "adding up the summary")
         summary: dict[str, Any] = {
             name: _median_of_slowest([epochs for epochs, _, _, _ in ranks], name)
@@ -81,11 +93,11 @@ class Meter:
             key: sum(part[key] for _, _, part, _ in ranks)
             for key in ("received", "mapped", "served")
         }
-        moved = traffic["received"] + traffic["mapped"]
+        bytes_moved = traffic["received"] + traffic["mapped"]
         return {
             **summary,
             "rows": rows.by_cause(),
-            "bytes_moved": moved,
+            "bytes_moved": bytes_moved,
             "row_bytes": row_bytes,
             "traffic": {f"bytes_{key}": value for key, value in traffic.items()},
             "peak_memory_mb": max(memory for _, _, _, memory in ranks),
@@ -93,9 +105,15 @@ class Meter:
         }
 
 
-def _rows_traffic(traffic: Traffic) -> dict[str, int]:
+def _rows_traffic(traffic: Traffic, before: RowCounts) -> dict[str, int]:
+    """Bytes by kind; what ranks received before is what they served, over all of them."""
+    earlier = {
+        "received": before.received_bytes,
+        "mapped": before.mapped_bytes,
+        "served": before.received_bytes,
+    }
     return {
-        key: int(getattr(traffic, key)[Op.ROWS].sum()) for key in ("received", "mapped", "served")
+        key: int(getattr(traffic, key)[Op.ROWS].sum()) + count for key, count in earlier.items()
     }
 
 

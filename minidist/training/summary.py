@@ -15,6 +15,10 @@ def summary_table(summary: dict[str, Any]) -> str:
             "dataset",
             f"{summary['dataset']}: {summary['num_nodes']:,} nodes, {summary['num_edges']:,} edges",
         ),
+        (
+            "partition",
+            "{method}, seed {seed}, {halo_hops} halo hops".format(**summary["partition"]),
+        ),
         ("ranks", f"{summary['world_size']} ({summary['transport']}, {summary['device']})"),
         ("epoch", f"{summary['epoch_time_s']:.3f} s, {summary['steps_per_epoch']} steps"),
         ("  the loop", f"train {summary['train_s']:.3f} s, wait {summary['wait_s']:.3f} s"),
@@ -29,8 +33,9 @@ def summary_table(summary: dict[str, Any]) -> str:
             ("loss", f"{summary['losses'][-1]:.4f} (sha256 {summary['losses_sha256'][:12]})"),
             (
                 metric,
-                f"test {summary['test_accuracy']:.4f}, val {summary['val_accuracy']:.4f} "
-                f"(after epoch {summary['best_epoch'] + 1} of {summary['config']['epochs']})",
+                f"test {_number(summary['test_accuracy'], 4)}, "
+                f"val {_number(summary['val_accuracy'], 4)} "
+                f"(after epoch {summary['best_epoch']} of {summary['config']['epochs']})",
             ),
         ]
     return render(lines)

@@ -1,6 +1,7 @@
 """Trainer: one rank's training loop, from the first minibatch to the summary."""
 
 import copy
+import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,13 +19,15 @@ from minidist.sampling.batch import MiniBatch
 from minidist.sampling.kernels import hop_key
 from minidist.sampling.loader import Loader
 from minidist.store.partition_dir import Parts
-from minidist.training.checkpoint import Checkpoint, load_prefetcher, save_prefetcher
+from minidist.training.checkpoint import Checkpoint, load_rank, save_best, save_rank
 from minidist.training.evaluate import LayerwiseInference, Scores, evaluate
 from minidist.training.event_log import EventLog
 from minidist.training.gradients import GradientSum
 from minidist.training.meter import Meter, losses_sha256
 from minidist.training.models import GNN, build_model, loss_sum
+from rudder.deciders.judge import Tally
 from rudder.prefetcher import Prefetcher
+from rudder.row_counts import RowCounts
 
 # The hop number that no sampler uses: its key seeds dropout.
 _DROPOUT_HOP = -1
@@ -39,6 +42,12 @@ def describe(parts: Parts, world: World) -> dict[str, Any]:
         "dataset": parts.name,
         "num_nodes": parts.num_nodes,
         "num_edges": parts.num_edges,
+        "partition": {
+            "path": str(parts.path),
+            "method": parts.method,
+            "seed": parts.seed,
+            "halo_hops": parts.halo_hops,
+        },
         "world_size": world.size,
         "transport": type(world.transport).__name__.removesuffix("Transport").lower(),
         "device": world.device.type,
@@ -52,6 +61,14 @@ class Progress:
     moment: Moment = _BEGIN
     losses: list[float] = field(default_factory=list)
     scores: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _best(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation with the best validation score, the latest among equals.
+
+    With no validation nodes there is none, and the last evaluation stands.
+    """
+    return max(reversed(scores), key=lambda score: -1.0 if score["val"] is None else score["val"])
 
 
 class Trainer:
@@ -131,7 +148,8 @@ class Trainer:
     def _epochs(self, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
         last_step = len(self._loader) - 1
-        self._meter.start_epoch()
+        if progress.moment.step == 0 or not self._meter.epochs:
+            self._meter.start_epoch()
         ended = time.perf_counter()
         for batch in self._loader.run(config.epochs - progress.moment.epoch, progress.moment):
             began = time.perf_counter()
@@ -203,7 +221,8 @@ class Trainer:
         self._checkpoint()
         loss = progress.losses[-1]
         self._events.write("epoch", epoch=epoch, loss=loss, **asdict(self._meter.epochs[-1]))
-        val = f", val {progress.scores[-1]['val']:.4f}" if progress.scores else ""
+        score = progress.scores[-1]["val"] if progress.scores else None
+        val = "" if score is None else f", val {score:.4f}"
         bar.set_postfix_str(f"epoch {epoch + 1}/{config.epochs}, loss {loss:.4f}{val}")
         if epoch + 1 < config.epochs:
             self._meter.start_epoch()
@@ -213,6 +232,12 @@ class Trainer:
         scores: Scores = evaluate(self._inference, self._model, self._world, self._shard)
         record = {"epoch": epoch, **asdict(scores)}
         self._progress.scores.append(record)
+        if (
+            self._out is not None
+            and self._world.rank == 0
+            and _best(self._progress.scores) is record
+        ):
+            save_best(self._out, self._model.state_dict(), record)
         self._events.write("evaluated", seconds=time.perf_counter() - began, **record)
 
     def _settings(self) -> dict[str, Any]:
@@ -230,11 +255,16 @@ class Trainer:
         self._read_losses()
         if self._out is None:
             return
-        save_prefetcher(
-            self._out,
-            self._world.rank,
-            {} if self._prefetcher is None else self._prefetcher.state_dict(),
-        )
+        report = None if self._prefetcher is None else self._prefetcher.report()
+        totals = {
+            "epochs": [asdict(times) for times in self._meter.epochs],
+            "rows": asdict(self._meter.rows),
+            "tally": asdict(report.tally if report else Tally()),
+            "failures": dict(report.failures if report else {}),
+        }
+        state = {} if self._prefetcher is None else self._prefetcher.state_dict()
+        state["totals"] = np.array(json.dumps(totals))
+        save_rank(self._out, self._world.rank, self._progress.moment, state)
         if self._world.rank != 0:
             return
         Checkpoint(
@@ -246,31 +276,38 @@ class Trainer:
             scores=self._progress.scores,
         ).save(self._out)
 
-    def _resume(self, folder: Path) -> None:
+    def _resume(self, path: Path) -> None:
         """Continue after the last step that rank 0 wrote down."""
         group, settings = self._world.group, self._settings()
-        saved = group.first(lambda: Checkpoint.load(folder, settings), "reading the checkpoint")
+        saved = group.first(lambda: Checkpoint.load(path, settings), "reading the checkpoint")
+        if saved.moment.epoch > self._config.epochs:
+            raise ValueError(
+                f"--epochs {self._config.epochs}: the run in {path} has trained "
+                f"{saved.moment.epoch}; give at least as many"
+            )
         self._model.load_state_dict(saved.model)
         # A copy: ranks that are threads of one process are handed the same tensors.
         self._adam.load_state_dict(copy.deepcopy(saved.optimizer))
         self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores))
-        kept = load_prefetcher(folder, self._world.rank)
-        if not (kept and self._prefetcher and self._prefetcher.load_state_dict(kept)):
-            self._events.write("buffer starts afresh")
+        place = path if path.is_dir() else path.parent
+        kept = load_rank(place, self._world.rank, saved.moment)
+        totals = json.loads(str(kept.pop("totals")))
+        self._meter.go_on_from(totals)
+        if self._prefetcher is not None:
+            self._prefetcher.go_on_from(RowCounts(**totals["rows"]), totals)
+            if not (kept and self._prefetcher.load_state_dict(kept)):
+                self._events.write("buffer starts afresh")
 
     def _summary(self) -> dict[str, Any]:
         config, progress, world, parts = self._config, self._progress, self._world, self._parts
-        # With no validation nodes every score is NaN, and the last evaluation stands.
-        best = max(
-            reversed(progress.scores), key=lambda score: np.nan_to_num(score["val"], nan=-1.0)
-        )
+        best = _best(progress.scores)
         return {
             **describe(parts, world),
             "metric": best["metric"],
             "test_accuracy": best["test"],
             "val_accuracy": best["val"],
             "train_accuracy": best["train"],
-            "best_epoch": best["epoch"],
+            "best_epoch": best["epoch"] + 1,
             "steps_per_epoch": len(self._loader),
             **self._meter.summarize(world, 4 * parts.num_features, self._prefetcher),
             "scores": progress.scores,

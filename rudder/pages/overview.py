@@ -74,7 +74,7 @@ def _accuracy(run: Run) -> Markup | None:
         return None if val is None else _tile("Validation", percent(100 * val), "no test score")
     metric = str(run.summary.get("metric", "accuracy")).replace("_", "-")
     epoch = run.figure("best_epoch")
-    after = "" if epoch is None else f", after epoch {int(epoch) + 1}"
+    after = "" if epoch is None else f", after epoch {int(epoch)}"
     shown = "" if val is None else f"validation {percent(100 * val)}"
     return _tile(f"Test {metric}", percent(100 * test), f"{shown}{after}")
 

@@ -55,7 +55,7 @@ def _best(logs: list[RunLog]) -> dict[str, Any]:
         reversed(scores), key=lambda score: score["val"] if is_number(score["val"]) else -1.0
     )
     shares = {f"{name}_accuracy": best[name] for name in ("train", "val", "test")}
-    return {"metric": best["metric"], "best_epoch": best["epoch"], **shares}
+    return {"metric": best["metric"], "best_epoch": best["epoch"] + 1, **shares}
 
 
 def _decisions(logs: list[RunLog], config: dict[str, Any]) -> dict[str, Any] | None:

@@ -122,7 +122,7 @@ class RunFolder:
             "metric": "accuracy",
             "test_accuracy": 0.9375,
             "val_accuracy": 0.95,
-            "best_epoch": self.epochs - 1,
+            "best_epoch": self.epochs,
             "steps_per_epoch": self.steps,
             "epoch_time_s": 0.7,
             "train_s": 0.6,
