@@ -12,8 +12,7 @@ import torch
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
 from minidist.config import PartitionConfig
-from minidist.data.datasets import same_source, source_of
-from minidist.partition import partitioner as partition
+from minidist.data.graph_source import same_source, source_of
 from minidist.prefetch import steer
 from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
@@ -27,7 +26,6 @@ from minidist.training.trainer import Trainer, describe
 from rudder.cli.whole_file import require_writable, write_json
 from rudder.prefetcher import Prefetcher
 from rudder.presets import read_preset
-from rudder.report import write_report
 
 # Minibatches that sampling and fetching may each be in front of training.
 _AHEAD = 2
@@ -150,7 +148,10 @@ def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
                 "--parts: the ranks run on several hosts; name a partition directory on a file "
                 "system that all of them see (it is made if it does not exist)"
             )
-        partition.run(
+        # Most runs find their parts: those do not wait for METIS and the readers of datasets.
+        from minidist.partition.partitioner import run as partition
+
+        partition(
             PartitionConfig(
                 dataset=config.dataset or "synthetic:small",
                 data_root=config.data_root,
@@ -200,6 +201,8 @@ def _check_source(config: RunConfig, parts: Parts) -> None:
 
 def _write_page(out: Path) -> None:
     """The report for people, beside the summary; a run that has ended well does not fail for it."""
+    from rudder.report import write_report  # a step of its own, with much code of its own
+
     try:
         write_report([out], out / "report.html")
     except OSError as error:

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from minidist.comm.host import available_bytes
 from minidist.comm.launch import shows_progress
 from minidist.config import PartitionConfig
-from minidist.data.datasets import load_dataset, source_of
+from minidist.data.datasets import load_dataset
+from minidist.data.graph_source import source_of
 from minidist.graph import Graph
 from minidist.partition import memory_estimate as memory
 from minidist.partition.adjacency import Adjacency, is_symmetric

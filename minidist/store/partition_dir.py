@@ -32,18 +32,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidist.graph import Graph
-from minidist.partition.writer import CHUNK_BYTES, check_writable, write_parts
 from minidist.store.manifest import META, REMAKE, ArrayFile, read_manifest
 from minidist.store.partition_book import PartitionBook
 from minidist.store.shard import Shard
-
-__all__ = ["Parts", "check_writable", "write_parts"]
 
 Array = NDArray[Any]
 
 # np.load parses headers with ast, which CPython 3.11 cannot do in two threads at once: one of them
 # gets "AST constructor recursion depth mismatch". Ranks may be threads.
 _PARSING = threading.Lock()
+_BLOCK_BYTES = 1 << 24
 ARRAYS = (
     *("indptr", "indices", "x", "y", "train_ids", "val_ids", "test_ids", "node_ids"),
     *("halo", "halo_degrees", "far_ids", "far_indptr", "far_indices"),
@@ -197,7 +195,7 @@ class Parts:
 
 
 def _checksum(file: Path) -> int:
-    buffer, crc = memoryview(bytearray(CHUNK_BYTES)), 0
+    buffer, crc = memoryview(bytearray(_BLOCK_BYTES)), 0
     with file.open("rb", buffering=0) as stream:
         while count := stream.readinto(buffer):
             crc = zlib.crc32(buffer[:count], crc)
