@@ -3,9 +3,11 @@
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minidist import Loader, Parts
@@ -86,3 +88,19 @@ def test_the_plain_pipeline_is_the_fast_one(share: float, monkeypatch: pytest.Mo
     assert fast.n_id.tolist() == nodes
     assert fast.indptr.tolist() == batch.indptr.tolist()
     assert fast.sources.tolist() == batch.sources.tolist()
+
+
+def test_predictions_reproduce_the_summarys_accuracy(tmp_path: Path) -> None:
+    out, file = tmp_path / "run", tmp_path / "predictions.npy"
+    config = RunConfig(
+        dataset="synthetic:tiny", transport="local", ranks=2, hidden=16, epochs=3, eval_every=1
+    )
+    summary = train_in_threads(replace(config, out=str(out)), quiet=True)
+    mpiexec = str(Path(sys.executable).parent / "mpiexec")
+    words = [mpiexec, "-n", "2", sys.executable, str(ROOT / "examples" / "predict.py")]
+    words += [str(out), str(out / "parts"), str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    graph = load_dataset("synthetic:tiny")
+    right = (np.load(file) == graph.y)[graph.test_mask].mean()
+    assert right == pytest.approx(summary["test_accuracy"], abs=1e-12)

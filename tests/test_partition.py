@@ -11,12 +11,12 @@ import pytest
 from minidist.config import PartitionConfig
 from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
+from minidist.partition.__main__ import main
 from minidist.partition.adjacency import Adjacency, edge_cut
 from minidist.partition.balance import balance
 from minidist.partition.balance_limits import Bounds, node_loads, part_loads
 from minidist.partition.memory_estimate import available_bytes, describe, partition_bytes
 from minidist.partition.partition_stats import Quality
-from minidist.partition.__main__ import main
 from minidist.partition.partitioner import assign, plain_metis, run
 from minidist.partition.streaming_partition import stream_pass
 from minidist.store.partition_dir import Parts

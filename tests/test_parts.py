@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from minidist.graph import Graph
+from minidist.partition.writer import check_writable, write_parts
 from minidist.store.manifest import META
-from minidist.store.partition_dir import Parts, check_writable, write_parts
+from minidist.store.partition_dir import Parts
 
 GraphFactory = Callable[..., Graph]
 COMMUNITIES = np.repeat([0, 1], 6)

@@ -1,4 +1,4 @@
-"""What tells one graph from another of the same name, so that parts of the wrong one are refused."""
+"""What tells one graph from another of its name, so that parts of the wrong one are refused."""
 
 import zlib
 from collections.abc import Mapping
