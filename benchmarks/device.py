@@ -1,6 +1,6 @@
 """Where a training step's time goes on this machine's device, and how near to the floor it comes.
 
-python -m benchmarks.device                                       a GPU if there is one, else the CPU
+python -m benchmarks.device                                      a GPU if there is one, or the CPU
 python -m benchmarks.device --dataset synthetic:products --parts p1 --steps 99
 
 Sampling, rows and the training step go on side by side, so a step cannot be shorter than the
@@ -39,7 +39,7 @@ class DeviceConfig:
     parts: str | None = flag(None, "partition directory of one part; made where missing")
     device: str = flag("auto", "where to train", ("auto", "cpu", "cuda"))
     features: str = flag("auto", "where own rows lie", ("auto", "host", "pinned", "cuda"))
-    sample_threads: int | None = flag(None, "threads that sample (default: the cores less one)")
+    sample_threads: int | None = flag(None, "threads that sample (default: 2 of 3 cores)")
     fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop")
     batch_size: int = flag(2000, "seeds of a step")
     hidden: int = flag(256, "hidden units")

@@ -32,7 +32,7 @@ from benchmarks.lab.hosts import hosts, missing
 from minidist.comm.host import reachable_address
 from minidist.comm.world import World, open_world
 from minidist.moment import Moment
-from minidist.store.feature_store import OwnersRows
+from minidist.store.feature_store import PeerStore
 from minidist.store.partition_book import Ids, PartitionBook
 from minidist.store.row_copy import copy_rows
 from minidist.store.row_server import RowServer
@@ -69,7 +69,7 @@ def _measure(world: World, folder: Path) -> dict[str, float]:
     if world.rank == 0:
         out, everyone = np.empty((NUM_ROWS, WIDTH), np.float32), np.arange(NUM_ROWS)
         own = np.load(file)
-        by_call = OwnersRows(world.transport, book, [own, None])
+        by_call = PeerStore(world.transport, book, [own, None])
         raw = socket.create_connection(addresses[1], timeout=60)
 
         def ask(ids: Ids) -> None:
@@ -78,17 +78,20 @@ def _measure(world: World, folder: Path) -> dict[str, float]:
             while len(view):
                 view = view[raw.recv_into(view) :]
 
+        def place(num_spare: int) -> tuple[np.ndarray, Ids]:
+            return out, everyone
+
         moment = Moment(0, 0)
         work: dict[str, Callable[[Ids], object]] = {
             "memcpy": lambda ids: np.copyto(out, own[:NUM_ROWS]),
             "gather": lambda ids: copy_rows(own, ids - NUM_NODES, out, everyone),
             "take": lambda ids: np.take(own, ids - NUM_NODES, 0, out, mode="clip"),
-            "rpc": lambda ids: by_call.fetch_into(ids, out, everyone, moment),
+            "rpc": lambda ids: by_call.request(ids, place, moment).wait(),
             "raw": ask,
         }
         if world.transport.shares_host(1):
-            mapped = OwnersRows(world.transport, book, [own, np.load(folder / "rows1.npy", "r")])
-            work["map"] = lambda ids: mapped.fetch_into(ids, out, everyone, moment)
+            mapped = PeerStore(world.transport, book, [own, np.load(folder / "rows1.npy", "r")])
+            work["map"] = lambda ids: mapped.request(ids, place, moment).wait()
         found = _median_ms(work)
         raw.close()
     world.group.barrier("measuring")

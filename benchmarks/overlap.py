@@ -215,7 +215,6 @@ def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
         if len(plan.swap.ids):
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
             rows.swap_in(plan.swap.slots, out, plan.swap.places % len(out))
-        planner.commit()
         ended = time.perf_counter()
         own.append(planned - began + ended - gathered)
         gather.append(gathered - planned)

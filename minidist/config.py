@@ -68,7 +68,7 @@ class TrainConfig:
     amp: str = flag("none", "precision of the forward pass", ("none", "bf16"))
     deterministic: bool = flag(False, "the same losses to the bit in each run on a GPU")
     sample_threads: int | None = flag(
-        None, "threads of a rank that sample and gather rows (default: its cores less one)"
+        None, "threads of a rank that sample and gather rows (default: two thirds of its cores)"
     )
     features: str = flag(
         "auto",

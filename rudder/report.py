@@ -3,7 +3,7 @@
 python -m rudder.report runs/a                              one run, to report.html
 python -m rudder.report runs/* --out compare.html           several runs, side by side
 python -m rudder.report runs/a --trace traces/a             and every policy against the bound
-python -m rudder.report runs/a --grid grid.json             the same, as rudder.replay.grid --json wrote
+python -m rudder.report runs/a --grid grid.json             the same, as rudder.replay --json wrote
 
 A run is a folder of ``minidist.train --out``; one that did not finish is shown as far as it came.
 The page is one file that needs no network: send it, or open it where it is.
@@ -27,7 +27,7 @@ class ReportConfig:
 
     runs: tuple[str, ...] = positional("folders that minidist.train --out wrote")
     out: str = flag("report.html", "the page")
-    grid: str | None = flag(None, "grid of rudder.replay.grid --json, for policies and their bound")
+    grid: str | None = flag(None, "grid of rudder.replay --json, for policies and their bound")
     trace: str | None = flag(None, "folder of --trace to replay now, for the same")
 
 

@@ -1,4 +1,4 @@
-"""On a GPU: the training of the CPU, the same bits in every run, ranks with a GPU each or shared."""
+"""On a GPU: the training of the CPU, the same bits in each run, ranks with a GPU or sharing one."""
 
 import json
 import sys

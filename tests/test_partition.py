@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minidist.comm.host import available_bytes
 from minidist.config import PartitionConfig
 from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
@@ -15,7 +16,7 @@ from minidist.partition.__main__ import main
 from minidist.partition.adjacency import Adjacency, edge_cut
 from minidist.partition.balance import balance
 from minidist.partition.balance_limits import Bounds, node_loads, part_loads
-from minidist.partition.memory_estimate import available_bytes, describe, partition_bytes
+from minidist.partition.memory_estimate import describe, partition_bytes
 from minidist.partition.partition_stats import Quality
 from minidist.partition.partitioner import assign, plain_metis, run
 from minidist.partition.streaming_partition import stream_pass

@@ -199,6 +199,15 @@ class Run(Iterator[MiniBatch]):
             self.close()
 
 
+def default_threads(num_cores: int) -> int:
+    """Workers of a rank with so many cores: two thirds of them.
+
+    The others train, fetch and copy. With 16 cores and an H100 a step takes 3.7 ms with 10 workers
+    and 4.2 with 15, which keep those three waiting for the interpreter's lock.
+    """
+    return max(1, 2 * num_cores // 3)
+
+
 class Loader:
     """Minibatches of one rank: ``for batch in loader`` is one epoch, the next one each time.
 
@@ -242,13 +251,13 @@ class Loader:
         """The loader of this rank; every rank of the world must open one.
 
         fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
-        sample_threads: workers that sample and gather; None: the rank's cores less one.
+        sample_threads: workers that sample and gather; None: see ``default_threads``.
         features: where own rows are gathered (see ``store.row_placement``).
         Raises ValueError when no rank has training nodes, or for features this device lacks.
         """
         shards = parts if isinstance(parts, HostShards) else HostShards.open(parts, world)
         own, transport = shards.own, world.transport
-        pool = WorkerPool(sample_threads or max(1, world.num_cores - 1))
+        pool = WorkerPool(sample_threads or default_threads(world.num_cores))
         lane = make_lane(world.device, ahead + ASKED_AHEAD + 2)
         server = RowServer(transport, own.book, own.x)
         serve_neighbors(transport, own)

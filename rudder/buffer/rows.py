@@ -12,16 +12,25 @@ from numba import njit
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids, Int32s
+from rudder.cpu_prefetch import prefetch
 
 Array = NDArray[Any]
 Send = Callable[[str, Array], torch.Tensor]
 
 
+# Rows that are asked for while one is copied.
+_AHEAD = 8
+
+
 @njit(cache=True, nogil=True)
 def _gather(rows, slots, out, positions):  # type: ignore[no-untyped-def]
     """``out[positions[i]] = rows[slots[i]]`` wherever ``slots[i]`` is a slot."""
-    width = np.uint64(rows.shape[1])
+    width, flat, line = np.uint64(rows.shape[1]), rows.reshape(-1), 64 // rows.itemsize
     for i in range(len(slots)):
+        if i + _AHEAD < len(slots) and slots[i + _AHEAD] >= 0:
+            first = np.int64(slots[i + _AHEAD]) * rows.shape[1]
+            for column in range(0, rows.shape[1], line):
+                prefetch(flat, first + column)
         if slots[i] >= 0:
             source, target = rows[np.uint64(slots[i])], out[np.uint64(positions[i])]
             for column in range(width):

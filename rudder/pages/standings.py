@@ -37,7 +37,7 @@ def standings(grid: Sequence[Row]) -> list[Markup]:
     if not grid:
         why = (
             "No replay was given. `python -m minidist.train --trace DIR` records one; "
-            "`python -m rudder.report RUN --trace DIR` or `--grid FILE` (of rudder.replay.grid --json) "
+            "`python -m rudder.report RUN --trace DIR` or `--grid FILE` (of rudder.replay --json) "
             "then shows here what every policy would have moved."
         )
         return [empty(TITLE, why, wide=True)]

@@ -69,6 +69,6 @@ def test_rows_swap_after_hits_are_read(kind: str, width: int) -> None:
         rows.read_hits(slots, out, positions)
         rows.swap_in(new_slots, out, positions[swap])
         on_device = torch.from_numpy(out)
-        rows.on_device(on_device)
+        rows.on_device(on_device, lambda name, array: torch.from_numpy(array))
         np.testing.assert_array_equal(on_device.numpy()[positions], x[ids])
         held[new_slots] = ids[swap]
