@@ -10,7 +10,6 @@ import pytest
 import benchmarks
 from benchmarks.agents import AgentsConfig
 from benchmarks.compare.command import CompareConfig
-from benchmarks.model.command import ModelConfig
 from benchmarks.paper.settings import PaperConfig
 from benchmarks.peers.distdgl import DistdglConfig
 from benchmarks.peers.pyg import PygConfig
@@ -18,7 +17,7 @@ from benchmarks.policies import PoliciesConfig
 from benchmarks.traces import available, graphs_of
 from rudder.cli.flags import parse
 
-ONE = (CompareConfig, ModelConfig, DistdglConfig, PygConfig)
+ONE = (CompareConfig, DistdglConfig, PygConfig)
 SEVERAL = (AgentsConfig, PaperConfig, PoliciesConfig)
 
 

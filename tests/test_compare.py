@@ -14,7 +14,7 @@ from benchmarks.compare.contest import Setting, contest, judge
 from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
 from benchmarks.compare.scoreboard import cell_text, draw
 from benchmarks.lab import hosts
-from benchmarks.simulate.trainers import Trainers
+from benchmarks.trainers import Trainers
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run as partition
 from minidist.run import train_in_threads

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
 from benchmarks.lab.hosts import Hosts, bits_per_second, hosts
 from benchmarks.runs import parts_of, train
-from benchmarks.simulate.trainers import Trainers
+from benchmarks.trainers import Trainers
 from minidist.store.partition_dir import Parts
 
 # Runs of a repeat on links of no rate: with nothing ahead, and with all that overlaps.

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.simulate.trainers import ID_BYTES, Trainers
+from benchmarks.trainers import ID_BYTES, Trainers
 from minidist.store.partition_book import Ids
 from minidist.training.models import build_model
 from rudder.replay.belady import belady_rows

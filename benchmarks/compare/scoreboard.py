@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.charts import Bar, Line, Panel, figure
 from benchmarks.lab.hosts import bits_per_second
-from benchmarks.paper.chart import Bar, BarPanel, Line, LinePanel, Panel, figure
 from rudder.cli.table import render
 
 
@@ -75,7 +75,7 @@ def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
     return figure(f"Epoch time: {', '.join(known)}", panels)
 
 
-def _bars(record: dict[str, Any], name: str) -> BarPanel:
+def _bars(record: dict[str, Any], name: str) -> Panel:
     groups = {
         name: [
             Bar(
@@ -87,12 +87,12 @@ def _bars(record: dict[str, Any], name: str) -> BarPanel:
         for name, figures in record["variants"].items()
     }
     groups["limit"] = [Bar(name="limit", value=record["limit"]["limit_s"])]
-    return BarPanel(title=name, unit="s an epoch", groups=groups, digits=2)
+    return Panel(title=name, x="s an epoch", groups=groups)
 
 
 def _curves(
     records: Sequence[dict[str, Any]], values: Sequence[float], name: str
-) -> list[LinePanel]:
+) -> list[Panel]:
     """Each variant over the values: its time beside the limit, and its ratio to the limit."""
 
     def lines(key: str) -> list[Line]:
@@ -104,14 +104,13 @@ def _curves(
     unit = "rate, Mbit/s" if name == "rate" else name
     limits = [record["limit"]["limit_s"] for record in records]
     limit = Line(name="limit", xs=values, ys=limits)
-    times = LinePanel(
+    times = Panel(
         title="Epoch time",
         x=unit,
         y="s",
         lines=[*lines("epoch_time_s"), limit],
-        whole=False,
     )
-    ratios = LinePanel(
+    ratios = Panel(
         title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"), whole=False
     )
     return [times, ratios]

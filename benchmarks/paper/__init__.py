@@ -1,1 +1,1 @@
-"""The paper's evaluation as commands: a module for each figure and table that its text tells of."""
+"""The paper's evaluation: one table of its figures and tables (``exhibits``), and one runner."""

@@ -1,1 +1,0 @@
-"""A model of an epoch's time, checked against measured runs."""

@@ -1,5 +1,0 @@
-"""``python -m benchmarks.model``."""
-
-from benchmarks.model.command import main
-
-main()

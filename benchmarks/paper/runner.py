@@ -1,0 +1,103 @@
+"""Runner: measures exhibits one after the other, and gathers them on a page.
+
+OUT/NAME.json   settings, rows, claims with verdicts, the table      OUT/NAME.svg   the figure
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tqdm import tqdm
+
+from benchmarks.charts import figure
+from benchmarks.paper.exhibits import EXHIBITS, report
+from benchmarks.paper.settings import QUICK, PaperConfig
+from rudder.cli.flags import fail
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json, write_text
+
+Report = dict[str, Any]
+
+
+def measure(name: str, config: PaperConfig) -> Report:
+    """An exhibit's report, also written. Raises ValueError on what cannot be measured."""
+    config = replace(EXHIBITS[name].settle(config), exhibits=name)
+    cells = EXHIBITS[name].cells(config)
+    able = [cell for cell in cells if not cell.variant.missing]
+    rows = [cell.measure(config) for cell in tqdm(able, name, unit="cell", disable=None)]
+    for one in {cell.variant.name: cell.variant for cell in cells if cell.variant.missing}.values():
+        rows.append({**vars(one), "variant": one.name, "graph": "-", "batch": "-", "mode": "async"})
+    found = report(name, rows, asdict(config))
+    write_json(Path(config.out) / f"{name}.json", found)
+    return found
+
+
+def text(found: Report) -> str:
+    """A report for people: the table, then each claim with its verdict."""
+    words = [f"{found['title']} (paper: {found['source']})", ""]
+    words += [render(found["lines"], found["header"]), "", found["note"]]
+    for claim in found["claims"]:
+        here = f"here:  {claim['here']} -> {claim['verdict']}"
+        words += ["", f"paper: {claim['paper']}", here]
+    return "\n".join(words)
+
+
+def draw(found: Report, out: Path) -> Report:
+    """The report with its figure, also written, and the command that measures it again."""
+    svg = figure(found["title"], EXHIBITS[found["name"]].draw(found["rows"]))
+    write_text(out / f"{found['name']}.svg", svg)
+    words = ["python -m benchmarks.paper"]
+    for name, value in found["settings"].items():
+        if value and name not in ("folder", "out"):
+            shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+            words.append(f"--{name.replace('_', '-')}" + f" {shown}" * (value is not True))
+    return found | {"svg": svg, "command": " ".join(words)}
+
+
+def earlier(out: Path) -> dict[str, Report]:
+    """What a folder holds. Verdicts and figures are made anew from its rows. Raises ValueError."""
+    found = {}
+    for file in (out / f"{name}.json" for name in EXHIBITS):
+        if file.is_file():
+            kept = json.loads(file.read_text())
+            try:
+                found[file.stem] = draw(report(file.stem, kept["rows"], kept["settings"]), out)
+            except KeyError as error:
+                why = f"{file} has no {error}, so it is of another version"
+                raise ValueError(f"{why}: remove it or give another --out") from None
+    return found
+
+
+def write_page(out: Path, reports: Mapping[str, Report], failed: Mapping[str, str]) -> Path:
+    """One HTML file that asks nothing of a network.   failed: why others did not run."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    ordered = [reports[name] for name in EXHIBITS if name in reports]
+    words = {"reports": ordered, "failed": failed, "quick": QUICK}
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "index.html", pages.get_template("page.html.j2").render(words))
+    return out / "index.html"
+
+
+def run(config: PaperConfig) -> int:
+    """Measure the exhibits that were chosen, the page after each. Returns the exit code."""
+    out, failed = Path(config.out), dict[str, str]()
+    try:
+        reports = earlier(out)
+        page = write_page(out, reports, failed)
+        for name in config.chosen():
+            try:
+                found = reports[name] = draw(measure(name, config), out)
+                short = f"{found['verdict']:14}  {found['title']} ({found['source']})"
+                tqdm.write(text(found) if config.exhibits else short)
+            except ValueError as error:
+                failed[name] = str(error)
+                tqdm.write(f"{'did not run':14}  {name}: {error}")
+            page = write_page(out, reports, failed)
+    except (OSError, ValueError) as error:
+        fail(error)
+    print(f"wrote {page}")
+    return 1 if failed else 0

@@ -1,1 +1,0 @@
-"""What many trainers would move, from traces of a sample of them."""

@@ -1,5 +1,0 @@
-"""``python -m benchmarks.simulate``."""
-
-from benchmarks.simulate.command import main
-
-main()

@@ -1,0 +1,136 @@
+"""Trainers: what any trainer of a partitioned graph samples, without running the others.
+
+A sample is a pure function of (seed, epoch, step, rank), so one of P trainers can be played alone,
+with the seeds, the sampler and the ids of the real run: its trace is the trace of that run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidist.config import TrainConfig
+from minidist.moment import Moment
+from minidist.prefetch import PRESAMPLED
+from minidist.sampling.neighbor_sampler import NeighborSampler
+from minidist.sampling.seeds import SeedSchedule
+from minidist.store.partition_book import Ids, PartitionBook
+from minidist.store.partition_dir import Parts
+from minidist.store.shard import Shard
+from rudder.observations import Facts
+from rudder.policies.base import Prior
+from rudder.replay.trace import Trace, make_trace
+
+# Bytes on the wire of a node that is asked for, and of a neighbour or a count in the answer where
+# node ids fit into 32 bits.
+ID_BYTES, NEIGHBOR_BYTES = 8, 4
+
+
+class Played(NamedTuple):
+    """A trainer's T minibatches. trace: their remote ids.   nodes, edges: int64 [T], of each.
+
+    request_bytes, reply_bytes: int64 [T], of neighbours of nodes of other parts: the ids, and a
+    count for each with what was drawn.   owners: int64 [T, P], remote rows by the part they are of.
+    """
+
+    rank: int
+    trace: Trace
+    nodes: Ids
+    edges: Ids
+    request_bytes: Ids
+    reply_bytes: Ids
+    owners: Ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainers:
+    """Those of a partition directory, one a part; settings as ``minidist.train`` has them."""
+
+    parts: Parts
+    fanouts: Sequence[int]
+    batch_size: int
+    epochs: int
+    seed: int = 0
+
+    @classmethod
+    def of(cls, parts: Parts, run: TrainConfig) -> "Trainers":
+        """Those of a run on these parts."""
+        sizes = {"batch_size": run.batch_size, "epochs": run.epochs, "seed": run.seed}
+        return cls(parts=parts, fanouts=run.fanout, **sizes)
+
+    @property
+    def count(self) -> int:
+        return self.parts.num_parts
+
+    @property
+    def num_features(self) -> int:
+        return self.parts.num_features
+
+    def play(self, rank: int) -> Played:
+        """All minibatches of a trainer, as a run with ``--trace-only`` would record them."""
+        shard = self.parts.shard(rank, verify=False)
+        files = (self.parts.files[f"part{part}/train_ids.npy"] for part in range(self.count))
+        num_train = [file.shape[0] for file in files]
+        schedule = SeedSchedule(shard.train_ids, num_train, rank, self.batch_size, self.seed)
+        sampler = NeighborSampler(
+            self._topology, [self._topology], fanouts=self.fanouts, seed=self.seed, rank=rank
+        )
+        first, last = shard.book.range_of(rank)
+
+        def sample(moment: Moment) -> tuple[Ids, tuple[int, ...]]:
+            drawn = sampler.sample(schedule.seeds(moment), moment)
+            remote = np.flatnonzero((drawn.n_id < first) | (drawn.n_id >= last))
+            asked = remote[remote < len(drawn.indptr) - 1]
+            answered = len(asked) + int((drawn.indptr[asked + 1] - drawn.indptr[asked]).sum())
+            wire = (ID_BYTES * len(asked), NEIGHBOR_BYTES * answered)
+            return drawn.n_id[remote], (len(drawn.n_id), len(drawn.sources), *wire)
+
+        steps = range(min(schedule.num_steps, PRESAMPLED))
+        presampled = [sample(Moment(self.epochs, step))[0] for step in steps]
+        played = [sample(moment) for moment in schedule.moments(self.epochs, Moment(0, 0))]
+        minibatches = [ids for ids, _ in played]
+        nodes, edges, requests, replies = np.array([sizes for _, sizes in played], np.int64).T
+        owners = [np.bincount(shard.book.owner(ids), minlength=self.count) for ids in minibatches]
+        trace = self._trace(shard, schedule.num_steps, minibatches, presampled)
+        return Played(rank, trace, nodes, edges, requests, replies, np.array(owners))
+
+    @cached_property
+    def _topology(self) -> Shard:
+        """All in-edges as those of one part, read part by part: 256 maps of 13 files each would be
+        more files than a process may have open."""
+        parts = self.parts
+        indptr = np.zeros(parts.num_nodes + 1, np.int64)
+        indices = np.empty(parts.num_edges, parts.shard(0, verify=False).indices.dtype)
+        for part in range(self.count):
+            shard = parts.shard(part, verify=False)
+            first, last = parts.book.range_of(part)
+            indptr[first + 1 : last + 1] = indptr[first] + shard.indptr[1:]
+            indices[indptr[first] : indptr[last]] = shard.indices
+        book = PartitionBook(np.array([0, parts.num_nodes]))
+        return replace(shard, part=0, book=book, indptr=indptr, indices=indices)
+
+    def _trace(
+        self, shard: Shard, steps: int, minibatches: Sequence[Ids], presampled: Sequence[Ids]
+    ) -> Trace:
+        parts, rank = self.parts, shard.part
+        facts = Facts(
+            num_nodes=parts.num_nodes,
+            num_edges=parts.num_edges,
+            part_nodes=shard.num_nodes,
+            part_edges=len(shard.indices),
+            num_parts=self.count,
+            halo_rows=len(shard.halo),
+            capacity=0,
+            row_bytes=4 * self.num_features,
+            batch_size=self.batch_size,
+            num_minibatches=self.epochs * steps,
+            minibatches_per_epoch=steps,
+        )
+        ids, counts = np.unique(np.concatenate(presampled), return_counts=True)
+        halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
+        prior = Prior(halo=halo, halo_degrees=degrees, frequent=ids, frequencies=counts)
+        named: dict[str, Any] = {"dataset": parts.name, "rank": rank, "seed": self.seed}
+        known: dict[str, Any] = {"facts": facts, "num_ids": parts.num_nodes, "prior": prior}
+        return make_trace(f"{parts.path.name}/rank{rank}", minibatches, run=named, **known)
