@@ -1,6 +1,7 @@
 r"""Minibatches a second of the neighbour sampler, relabelling included.
 
-    python -m benchmarks.sampler
+    python -m benchmarks.sampler                                  in the caches' reach, and beyond
+    python -m benchmarks.sampler --presets medium
     python -m benchmarks.sampler --dgl-python DIR/bin/python      beside DGL's C++ NeighborSampler
 
     python3 -m venv DIR                                           where DIR holds DGL
@@ -8,8 +9,9 @@ r"""Minibatches a second of the neighbour sampler, relabelling included.
         tqdm psutil pandas pydantic pyyaml
     DIR/bin/pip install --no-deps dgl==2.1.0 torchdata==0.9.0
 
-One thread, 1000 seeds, fanout 10,25, on 200k nodes and 4.4M edges with power-law degrees. The floor
-is one pass that reads as many neighbour entries at random and writes them once, measured between
+One thread, 1000 seeds, fanout 10,25, on 200k nodes and 4.4M edges with power-law degrees, then on
+2.4M nodes and 124M edges, which take a minute to generate; a JSON line for each. The floor is one
+pass that reads as many neighbour entries at random and writes them once, measured between
 the minibatches of the same run; the plain twin draws and places in Python.
 """
 
@@ -25,7 +27,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from benchmarks.powerlaw import FANOUTS, NUM_SEEDS, benchmark_graph
+from benchmarks.powerlaw import FANOUTS, NUM_SEEDS
+from minidist.data.synthetic import PRESETS, generate
 from minidist.graph import Graph
 from minidist.moment import Moment
 from minidist.sampling.kernels import draw_neighbors_plain, hop_key, place_nodes_plain
@@ -81,12 +84,18 @@ def _dgl_ms(python: str, graph: Graph, seeds: Ids) -> float:
 
 
 def main() -> None:
-    """Measure, and print one JSON line."""
+    """Measure, and print one JSON line for each graph."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minibatches", type=int, default=200)
     parser.add_argument("--dgl-python", help="an interpreter that has dgl installed")
+    parser.add_argument("--presets", nargs="+", default=["medium", "products"])
     options = parser.parse_args()
-    graph = benchmark_graph()
+    for preset in options.presets:
+        print(json.dumps(_measure(preset, options)), flush=True)
+
+
+def _measure(preset: str, options: argparse.Namespace) -> dict[str, Any]:
+    graph = generate(PRESETS[preset], 0, f"synthetic:{preset}")
     shard = whole(graph)
     sampler = NeighborSampler(shard, [shard], fanouts=FANOUTS, seed=0, rank=0)
     rng = np.random.default_rng(0)
@@ -108,6 +117,7 @@ def main() -> None:
     median, floor = statistics.median(ours[5:]), statistics.median(floors[5:])
     found: dict[str, Any] = {
         "benchmark": "sampler",
+        "nodes": graph.num_nodes,
         "minibatch_ms": 1e3 * median,
         "minibatches_per_s": 1 / median,
         "edges": statistics.median(edges),
@@ -119,7 +129,7 @@ def main() -> None:
     if options.dgl_python:
         found["dgl_ms"] = _dgl_ms(options.dgl_python, graph, np.stack(seeds))
         found["ratio_dgl"] = found["dgl_ms"] / found["minibatch_ms"]
-    print(json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":

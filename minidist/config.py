@@ -52,7 +52,7 @@ class TrainConfig:
     eval_every: int = flag(5, "evaluate every so many epochs; 0: after the last one only")
     out: str | None = flag(None, "folder for the event log, checkpoint, summary and partition")
     checkpoint_every: int = flag(0, "also checkpoint every so many steps, not just every epoch")
-    resume: str | None = flag(None, "folder of the run to continue")
+    resume: str | None = flag(None, "folder of the run to continue, or a checkpoint in it")
     json: str | None = flag(None, "write the summary to this file")
     transport: str = flag(
         "auto", "what carries rows between ranks", ("auto", "local", "mpi", "collective")

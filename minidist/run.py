@@ -18,7 +18,7 @@ from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
 from minidist.store.host_shards import HostShards
 from minidist.store.partition_dir import Parts
-from minidist.training.checkpoint import finished
+from minidist.training.checkpoint import Checkpoint, folder_of, settings_of
 from minidist.training.event_log import EventLog
 from minidist.training.summary import summary_table
 from minidist.training.trace_only import rehearse
@@ -47,11 +47,9 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
     if config.deterministic and world.device.type == "cuda":
         torch.use_deterministic_algorithms(True)
     resume = None if config.resume is None else Path(config.resume)
-    if resume is not None and resume.suffix == ".pt":
-        resume = resume.parent
-    out = Path(config.out) if config.out else resume
+    out = Path(config.out) if config.out else resume and folder_of(resume)
     if resume is not None:
-        done = world.group.first(lambda: finished(resume, config.epochs), "reading the run")
+        done = world.group.first(lambda: _finished(config, world, resume), "reading the run")
         if done is not None:
             if world.rank == 0 and not quiet:
                 print(f"the run in {resume} is finished: {config.epochs} epochs; see its summary")
@@ -118,6 +116,19 @@ def _prefetcher(
     )
 
 
+def _finished(config: RunConfig, world: World, resume: Path) -> dict[str, Any] | None:
+    """The summary of the run to continue, if it has all its epochs. Writes nothing.
+
+    Raises ValueError where the run is not the one that the flags ask for.
+    """
+    folder = folder_of(resume)
+    home = Path(config.out) if config.out else folder
+    there = _parts_path(config, home).exists()
+    parts = Parts.open(_find_parts(config, world, home)) if there else None
+    saved = Checkpoint.load(resume, settings_of(config, world.size, parts), config.epochs)
+    return saved.summary(folder, config.epochs)
+
+
 def _check_outputs(config: RunConfig, out: Path | None) -> None:
     """Make the output folder; raise ValueError where it or the JSON file cannot be written."""
     try:
@@ -133,9 +144,13 @@ def _check_outputs(config: RunConfig, out: Path | None) -> None:
         raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
 
 
+def _parts_path(config: RunConfig, home: Path) -> Path:
+    return Path(config.parts) if config.parts else home / "parts"
+
+
 def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
     """The partition directory to train on, made now if there is none."""
-    path = Path(config.parts) if config.parts else home / "parts"
+    path = _parts_path(config, home)
     if not path.exists():
         if config.parts is not None and config.dataset is None:
             raise ValueError(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
+from minidist.data.graph_source import same_source, source_of
 from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
 from minidist.store.host_shards import HostShards
@@ -74,19 +74,51 @@ def test_a_finished_run_says_so_and_changes_nothing(
     assert "is finished: 2 epochs" in capsys.readouterr().out
     assert files_of(tmp_path / "run") == before
     assert again["rows"] == first["rows"]
-    with pytest.raises(ValueError, match=r"--epochs 1: the run in .* has trained 2"):
-        train_in_threads(replace(config, epochs=1, resume=config.out))
+    for words, message in (
+        ({"epochs": 1}, r"--epochs 1: the run in .* has trained 2"),
+        ({"hidden": 32}, "hidden was 16, is 32"),
+        ({"dataset": "synthetic:small"}, "holds synthetic:tiny of seed 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_in_threads(replace(config, resume=config.out, **words))  # type: ignore[arg-type]
+    assert files_of(tmp_path / "run") == before
 
 
-def test_the_best_weights_give_the_summarys_accuracy(tmp_path: Path) -> None:
-    config = replace(CONFIG, lr=0.1, epochs=8, out=str(tmp_path / "run"))
-    summary = train_in_threads(config)
-    assert summary["best_epoch"] < 8, "a run whose last epoch is not its best"
-    state, scores = load_best(tmp_path / "run")
-    assert scores["epoch"] + 1 == summary["best_epoch"]
-    parts = Parts.open(tmp_path / "run" / "parts")
+def test_a_run_that_ended_before_its_summary_says_the_same(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=3, out=str(tmp_path / "run"))
+    first = train_in_threads(config)
+    (tmp_path / "run" / "summary.json").unlink()
+    again = train_in_threads(replace(config, resume=config.out))
+    for key in first.keys() - {"config", "peak_memory_mb"}:
+        assert again[key] == first[key], key
 
-    def score(world: World) -> float | None:
+
+def test_a_summary_of_another_run_is_not_taken_for_ours(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=3, out=str(tmp_path / "run"))
+    old = train_in_threads(config)
+    (tmp_path / "run" / "parts").rename(tmp_path / "parts")
+    ours = replace(config, lr=0.1, parts=str(tmp_path / "parts"))
+    summary = (tmp_path / "run" / "summary.json").read_bytes()
+    train_in_threads(replace(ours, epochs=2))
+    (tmp_path / "run" / "summary.json").write_bytes(summary)
+    resumed = train_in_threads(replace(ours, resume=config.out))
+    assert resumed["losses_sha256"] == train_in_threads(replace(ours, out=None))["losses_sha256"]
+    assert resumed["losses_sha256"] != old["losses_sha256"]
+
+
+def test_fewer_epochs_than_were_begun_are_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_in_threads(replace(CONFIG, epochs=2, out=str(run), checkpoint_every=11))
+    message = "--epochs 1: the run in .* has trained 1 and 3 steps of the next"
+    with pytest.raises(ValueError, match=message):
+        train_in_threads(replace(CONFIG, epochs=1, resume=str(run / "checkpoint-before.pt")))
+
+
+def score(run: Path, parts: Parts) -> tuple[list[float | None], dict[str, Any]]:
+    """(test accuracy on each rank, scores) of the best weights that a run left."""
+    state, scores = load_best(run)
+
+    def on_rank(world: World) -> float | None:
         shards = HostShards.open(parts, world)
         model = build_model(
             "sage",
@@ -101,39 +133,55 @@ def test_the_best_weights_give_the_summarys_accuracy(tmp_path: Path) -> None:
         inference = LayerwiseInference(world, server, shards.mapped)
         return evaluate(inference, model, world, shards.own).test
 
-    assert run_in_threads(score, 2) == [summary["test_accuracy"]] * 2
-    last = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["model"]
+    return run_in_threads(on_rank, 2), scores
+
+
+def test_the_best_weights_give_the_summarys_accuracy(tmp_path: Path) -> None:
+    run, parts = tmp_path / "run", tmp_path / "parts"
+    config = replace(CONFIG, lr=0.1, epochs=8, out=str(run), parts=str(parts))
+    summary = train_in_threads(config)
+    assert summary["best_epoch"] < 8, "a run whose last epoch is not its best"
+    found, scores = score(run, Parts.open(parts))
+    assert found == [summary["test_accuracy"]] * 2
+    assert scores["epoch"] + 1 == summary["best_epoch"]
+    state = load_best(run)[0]
+    last = torch.load(run / "checkpoint.pt", weights_only=True)["model"]
     assert any(not torch.equal(state[name], last[name]) for name in state)
 
+    # The best was before the resume, and what another folder starts with, or a run that was cut
+    # off after it had written its best weights, is that of the checkpoint.
+    for out in (tmp_path / "other", run):
+        (run / "best.pt").write_bytes(b"of a later epoch")
+        resumed = train_in_threads(
+            replace(config, epochs=9, eval_every=9, out=str(out), resume=str(run))
+        )
+        found, scores = score(out, Parts.open(parts))
+        assert found == [resumed["test_accuracy"]] * 2
+        assert scores["epoch"] + 1 == resumed["best_epoch"] == summary["best_epoch"]
 
-def inside_a_record(path: Path, data: bytearray, share: float) -> int:
-    """A place in the data of a record; what lies between records is never read."""
-    with zipfile.ZipFile(path) as archive:
-        records = [record for record in archive.infolist() if record.file_size]
-    record = records[int(share * len(records))]
-    lengths = data[record.header_offset + 26 : record.header_offset + 30]
-    name, extra = int.from_bytes(lengths[:2], "little"), int.from_bytes(lengths[2:], "little")
-    return record.header_offset + 30 + name + extra + int(share * record.file_size)
 
-
-@pytest.mark.parametrize("file", ["checkpoint.pt", "rank1.npz"])
-@pytest.mark.parametrize("share", [0.3, 0.6])
-def test_a_flipped_byte_is_found_and_the_one_before_goes_on(
-    file: str, share: float, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("file", ["checkpoint.pt", "rank1.npz", "best.pt"])
+def test_a_flipped_byte_is_found_wherever_it_is(file: str, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train_in_threads(replace(CONFIG, epochs=3, out=str(run)))
-    (run / "summary.json").unlink()
-    data = bytearray((run / file).read_bytes())
-    data[inside_a_record(run / file, data, share)] ^= 4
-    (run / file).write_bytes(data)
-    config = replace(CONFIG, epochs=4)
-    whole = train_in_threads(config)
-    with pytest.raises(ValueError, match=f"{file} is damaged") as raised:
-        train_in_threads(replace(config, resume=str(run)))
+    data, settings = (run / file).read_bytes(), replace(CONFIG, epochs=4, resume=str(run))
+    for place in [*range(0, len(data), len(data) // 7), len(data) - 1]:
+        damaged = bytearray(data)
+        damaged[place] ^= 4
+        (run / file).write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{file} is damaged") as raised:
+            load_best(run) if file == "best.pt" else train_in_threads(settings)
+    if file == "best.pt":
+        assert "checkpoint.pt holds the weights too, under best" in str(raised.value)
+        return
     before = str(raised.value).rsplit("--resume ", 1)[1]
-    resumed = train_in_threads(replace(config, resume=before))
-    assert resumed["losses_sha256"] == whole["losses_sha256"]
+    assert before == str(run / "checkpoint-before.pt")
+    # Twice, since the one before must still be whole, with every rank's file, after going on.
+    for epochs in (4, 5):
+        config = replace(CONFIG, epochs=epochs)
+        resumed = train_in_threads(replace(config, resume=before))
+        assert resumed["losses_sha256"] == train_in_threads(config)["losses_sha256"]
+        reconcile(resumed)
 
 
 def test_an_archive_that_changed_is_another_graph(tmp_path: Path) -> None:
@@ -155,6 +203,11 @@ def test_an_archive_that_changed_is_another_graph(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             train_in_threads(replace(config, **words))  # type: ignore[arg-type]
+
+
+def test_snaps_splits_and_features_depend_on_the_seed() -> None:
+    assert not same_source(source_of("com-orkut", 0), source_of("com-orkut", 1))
+    assert same_source(source_of("ogbn-arxiv", 0), source_of("ogbn-arxiv", 1))
 
 
 def test_the_summary_says_how_parts_were_made(

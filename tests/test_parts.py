@@ -117,8 +117,8 @@ def test_a_part_without_training_nodes(graph12: Graph, tmp_path: Path) -> None:
         (lambda d: shutil.rmtree(d), "parts does not exist, expected a partition directory"),
         (lambda d: (d / META).unlink(), "half-written: it has no meta.json"),
         (lambda d: (d / META).write_text("{"), "meta.json is damaged"),
-        (lambda d: (d / META).write_text("[]"), "version None, expected 1"),
-        (lambda d: edit(d, version=7), "version 7, expected 1: .*another release"),
+        (lambda d: (d / META).write_text("[]"), "version None, expected 2"),
+        (lambda d: edit(d, version=7), "version 7, expected 2: .*another release"),
         (lambda d: edit(d, num_edges=33), "its checksum does not match"),
     ],
 )

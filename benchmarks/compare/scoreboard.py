@@ -90,9 +90,7 @@ def _bars(record: dict[str, Any], name: str) -> Panel:
     return Panel(title=name, x="s an epoch", groups=groups)
 
 
-def _curves(
-    records: Sequence[dict[str, Any]], values: Sequence[float], name: str
-) -> list[Panel]:
+def _curves(records: Sequence[dict[str, Any]], values: Sequence[float], name: str) -> list[Panel]:
     """Each variant over the values: its time beside the limit, and its ratio to the limit."""
 
     def lines(key: str) -> list[Line]:
@@ -110,9 +108,7 @@ def _curves(
         y="s",
         lines=[*lines("epoch_time_s"), limit],
     )
-    ratios = Panel(
-        title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"), whole=False
-    )
+    ratios = Panel(title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"))
     return [times, ratios]
 
 

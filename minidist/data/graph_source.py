@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK = 1 << 24
+# Names of graphs that depend on the seed: generated ones, and SNAP's, of which the splits and the
+# features are.
+_SEEDED = ("synthetic:", "com-")
 
 
 def source_of(name: str, seed: int) -> dict[str, Any]:
     """What tells one graph from another of the same name; a partition directory keeps it.
 
     dataset: the name, an archive's with its absolute path.   crc32: of an archive's bytes.
-    seed: of a generated graph, which depends on it.
+    seed: of a graph that depends on it.
     """
     kind, _, rest = name.partition(":")
     if kind == "npz":
@@ -21,7 +24,7 @@ def source_of(name: str, seed: int) -> dict[str, Any]:
             while block := file.read(_BLOCK):
                 crc = zlib.crc32(block, crc)
         return {"dataset": f"npz:{path}", "crc32": crc, "seed": None}
-    return {"dataset": name, "crc32": None, "seed": seed if kind == "synthetic" else None}
+    return {"dataset": name, "crc32": None, "seed": seed if name.startswith(_SEEDED) else None}
 
 
 def same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

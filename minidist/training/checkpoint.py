@@ -5,13 +5,13 @@
     best.pt                                   the weights with the best validation score
 
 Samples and dropout are pure functions of (seed, epoch, step, rank), so there is no generator state
-to keep. Each file is written whole, and is a zip archive whose every record has a checksum, which
-is compared before anything is used. A rank's file says of which step it is.
+to keep. Each file is written whole and is a zip archive whose comment is the SHA-256 of every byte
+before it, which is compared before anything is used. A rank's file says of which step it is.
 """
 
+import hashlib
 import json
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,38 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minidist.config import TrainConfig
 from minidist.moment import Moment
+from minidist.store.partition_dir import Parts
+from minidist.training.meter import losses_sha256
 from rudder.cli.whole_file import whole
 
-VERSION = 3
+VERSION = 4
 FILE, BEST = "checkpoint.pt", "best.pt"
+_DIGEST_BYTES = 64  # in hexadecimal
+
+
+def settings_of(config: TrainConfig, ranks: int, parts: Parts | None) -> dict[str, Any]:
+    """What a checkpoint's run and this one must agree on."""
+    names = ("model", "hidden", "batch_size", "lr", "dropout", "seed", "wire_dtype")
+    settings = {name: getattr(config, name) for name in names}
+    settings |= {"fanout": list(config.fanout), "ranks": ranks}
+    if parts is not None:
+        settings["parts"] = f"{parts.name} ({parts.checksum:08x})"
+    return settings
+
+
+def best_of(scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation with the best validation score, the latest among equals.
+
+    With no validation nodes there is none, and the last evaluation stands.
+    """
+    return max(reversed(scores), key=lambda score: -1.0 if score["val"] is None else score["val"])
+
+
+def folder_of(path: Path) -> Path:
+    """The run's folder, of ``--resume``: that folder, or a checkpoint in it."""
+    return path.parent if path.suffix == ".pt" and not path.is_dir() else path
 
 
 def _before(path: Path) -> Path:
@@ -37,29 +64,54 @@ def _keep_before(path: Path) -> None:
         os.replace(path, _before(path))
 
 
-def _damaged(path: Path, why: object) -> ValueError:
-    before = _before(path.with_name(FILE))
-    hint = f": resume from the one before with --resume {before}" if before.exists() else ""
-    return ValueError(f"--resume {path.parent}: {path.name} is damaged ({why}){hint}")
+def _seal(path: Path) -> None:
+    """Write the digest of an archive into its comment, which so far has length 0."""
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)  # the length of the comment
+        file.write(_DIGEST_BYTES.to_bytes(2, "little"))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(digest.encode())
 
 
-def _check_archive(path: Path) -> None:
-    """Compare every record of a zip archive with its checksum. Raises ValueError."""
+def _check(path: Path) -> None:
+    """Raise ValueError unless every byte is as ``_seal`` left it."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise _damaged(path, error) from None
-    if bad is not None:
-        raise _damaged(path, f"the checksum of {bad} does not match")
+        data = memoryview(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(data[:-_DIGEST_BYTES]).hexdigest().encode() == data[-_DIGEST_BYTES:]:
+        return
+    before = _before(path.with_name(FILE))
+    hint = ""
+    if path.name == BEST:
+        hint = f"; {FILE} holds the weights too, under best"
+    elif before.exists() and not path.stem.endswith("-before"):
+        hint = f": resume from the one before with --resume {before}"
+    raise ValueError(
+        f"{path.parent}: {path.name} is damaged, or of another release: its checksum does not "
+        f"match{hint}"
+    )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """What ``torch.save`` wrote and we sealed. Raises ValueError: damaged, of another version."""
+    _check(path)
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if (version := state.pop("version")) != VERSION:
+        raise ValueError(f"{path} has version {version}, expected {VERSION}: train anew")
+    return state
 
 
 def save_rank(folder: Path, rank: int, moment: Moment, state: dict[str, Any]) -> None:
     """Write what one rank keeps at this moment: arrays, and text under ``totals``."""
     path = folder / f"rank{rank}.npz"
     _keep_before(path)
-    with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, moment=np.array(moment), version=np.array(VERSION), **state)
+    with whole(path) as partial:
+        with partial.open("wb") as file:
+            np.savez(file, moment=np.array(moment), version=np.array(VERSION), **state)
+        _seal(partial)
 
 
 def load_rank(folder: Path, rank: int, moment: Moment) -> dict[str, NDArray[Any]]:
@@ -69,12 +121,12 @@ def load_rank(folder: Path, rank: int, moment: Moment) -> dict[str, NDArray[Any]
         if not path.exists():
             continue
         try:
-            _check_archive(path)
-            with np.load(path, allow_pickle=False) as file:
-                state = dict(file)
+            _check(path)
         except ValueError as error:
             damage = damage or error
             continue
+        with np.load(path, allow_pickle=False) as file:
+            state = dict(file)
         if int(state.pop("version")) == VERSION and tuple(state.pop("moment")) == moment:
             return state
     raise damage or ValueError(
@@ -83,13 +135,37 @@ def load_rank(folder: Path, rank: int, moment: Moment) -> dict[str, NDArray[Any]
     )
 
 
+def go_on_in(folder: Path, rank: int, moment: Moment) -> None:
+    """Let this moment's files be the newest ones, which the next checkpoint keeps as before.
+
+    Every rank calls it when all have read theirs: files that are damaged, or of a later moment,
+    would else take the place of those that the run goes on from.
+    """
+    for path in (folder / f"rank{rank}.npz", *([folder / FILE] if rank == 0 else [])):
+        if _moment_of(path) != moment:
+            os.replace(_before(path), path)
+
+
+def _moment_of(path: Path) -> tuple[int, ...] | None:
+    """Of which step a file is; None where it is missing or damaged."""
+    try:
+        _check(path)
+    except ValueError:
+        return None
+    if path.suffix == ".pt":
+        return tuple(_load(path)["moment"])
+    with np.load(path, allow_pickle=False) as file:
+        return tuple(file["moment"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """State after a step.
 
-    settings: what must be equal for the losses to continue (model, data, batches, ranks).
-    moment: the next step to take.   losses: the global loss of every step taken.
+    settings: ``settings_of`` the run.   moment: the next step to take.
+    losses: the global loss of every step taken.
     scores: evaluations so far, as ``{"epoch": .., "val": .., "test": ..}``.
+    best: ``model`` and ``scores`` of the best of them, None before the first.
     """
 
     settings: dict[str, Any]
@@ -98,38 +174,30 @@ class Checkpoint:
     optimizer: dict[str, Any]
     losses: list[float]
     scores: list[dict[str, Any]]
+    best: dict[str, Any] | None
 
     def save(self, folder: Path) -> None:
         """Write ``folder/checkpoint.pt``, whole or not at all; the one there is kept as before."""
         state = {**vars(self), "moment": tuple(self.moment), "version": VERSION}
         with whole(folder / FILE) as partial:
             torch.save(state, partial)
+            _seal(partial)
             _keep_before(folder / FILE)
 
     @classmethod
-    def load(cls, path: Path, settings: dict[str, Any]) -> "Checkpoint":
-        """Read a checkpoint of a run with these settings: a run's folder, or the file itself.
+    def load(cls, path: Path, settings: dict[str, Any], epochs: int) -> "Checkpoint":
+        """Read a checkpoint to go on to ``epochs`` from: of a run's folder, or the file itself.
 
-        Raises ValueError when there is none, when it is damaged or of another version, and when a
-        setting differs, naming each.
+        Raises ValueError when there is none, when it is damaged or of another version, when a
+        setting differs, naming each, and when more epochs were trained.
         """
-        path = path / FILE if path.is_dir() or not path.suffix else path
-        folder = path.parent
+        folder = folder_of(path)
+        path = folder / FILE if folder == path else path
         if not path.is_file() and _before(path).is_file():
             path = _before(path)  # cut off between the two
         if not path.is_file():
             raise ValueError(f"--resume {folder}: there is no {path.name} in it")
-        _check_archive(path)
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            version = state.pop("version")
-        except Exception as error:
-            raise _damaged(path, error) from None
-        if version != VERSION:
-            raise ValueError(
-                f"--resume {folder}: {path.name} has version {version}, expected {VERSION}: "
-                "train anew"
-            )
+        state = _load(path)
         differing = [
             f"{name.replace('_', '-')} was {state['settings'].get(name)}, is {value}"
             for name, value in settings.items()
@@ -139,13 +207,29 @@ class Checkpoint:
             raise ValueError(
                 f"--resume {folder}: the checkpoint is of another run: " + "; ".join(differing)
             )
-        return cls(**{**state, "moment": Moment(*state["moment"])})
+        moment = Moment(*state["moment"])
+        if moment > Moment(epochs, 0):
+            more = f" and {moment.step} steps of the next" if moment.step else ""
+            raise ValueError(
+                f"--epochs {epochs}: the run in {folder} has trained {moment.epoch}{more}; give "
+                "more, or another --out"
+            )
+        return cls(**{**state, "moment": moment})
+
+    def summary(self, folder: Path, epochs: int) -> dict[str, Any] | None:
+        """The summary in the run's folder, if the run has these epochs and this is its end."""
+        file = folder / "summary.json"
+        if self.moment != Moment(epochs, 0) or not file.is_file():
+            return None
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found if found.get("losses_sha256") == losses_sha256(self.losses) else None
 
 
-def save_best(folder: Path, model: dict[str, Any], scores: dict[str, Any]) -> None:
+def save_best(folder: Path, best: dict[str, Any]) -> None:
     """Write ``folder/best.pt``: ``model``, the state dict, and the ``scores`` it was given."""
     with whole(folder / BEST) as partial:
-        torch.save({"model": model, "scores": scores, "version": VERSION}, partial)
+        torch.save({**best, "version": VERSION}, partial)
+        _seal(partial)
 
 
 def load_best(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,24 +237,5 @@ def load_best(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / BEST
     if not path.is_file():
         raise ValueError(f"{folder}: there is no {BEST} in it; train with --out {folder}")
-    _check_archive(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _load(path)
     return state["model"], state["scores"]
-
-
-def finished(path: Path, epochs: int) -> dict[str, Any] | None:
-    """The summary of a run that has all its epochs, where ``path`` is its folder; else None.
-
-    Raises ValueError where it has more.
-    """
-    summary = path / "summary.json"
-    if not summary.is_file() or not (path / FILE).is_file():
-        return None
-    found: dict[str, Any] = json.loads(summary.read_text())
-    trained = found.get("config", {}).get("epochs", 0)
-    if trained > epochs:
-        raise ValueError(
-            f"--epochs {epochs}: the run in {path} has trained {trained}; give at least as many, "
-            "or another --out"
-        )
-    return found if trained == epochs else None

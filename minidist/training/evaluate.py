@@ -24,7 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minidist.comm.transport.base import Op
+from minidist.comm.transport.base import Array, Op
 from minidist.comm.world import World
 from minidist.moment import OUTSIDE, Moment
 from minidist.sampling.batch import LayerEdges
@@ -36,6 +36,7 @@ from minidist.store.shard import Shard
 from minidist.store.worker_pool import WorkerPool
 from minidist.training.models import GNN, is_mean_sage, segment_mean
 from rudder.feature_store import Fetch
+from rudder.row_counts import RowCounts
 
 # Numbers that one chunk may hold: 256 MiB of float32, and 1 GiB on a GPU.
 _CHUNK_ITEMS = {"cpu": 1 << 26, "cuda": 1 << 28}
@@ -100,12 +101,12 @@ def _localized(indices, first, last, places, sources, other_ids):  # type: ignor
 class _Chunk:
     """Own nodes ``span``, the edges into them, and others' rows that these read, under way.
 
-    sources: own rows by local id, others' from n on.   others: float32 [r, W].
+    sources: int32 or int64 [e], own rows by local id, others' from n on.   others: float32 [r, W].
     """
 
     span: slice
     indptr: NDArray[np.int64]
-    sources: NDArray[np.int64]
+    sources: NDArray[Any]
     others: NDArray[np.float32]
     fetch: Fetch
 
@@ -237,6 +238,9 @@ class LayerwiseInference:
     def _request(self, span: slice, store: PeerStore, width: int, moment: Moment) -> _Chunk:
         indptr = self._indptr[span.start : span.stop + 1]
         indices = self._indices[indptr[0] : indptr[-1]]
+        if self._world.size == 1:  # every source is ours, by its local id
+            none = np.empty((0, width), np.float32)
+            return _Chunk(span, indptr - indptr[0], indices, none, Fetch(RowCounts()))
         sources, other_ids = np.empty((2, len(indices)), np.int64)
         num_others = _localized(indices, self._first, self._last, self._places, sources, other_ids)
         others = np.empty((num_others, width), np.float32)
@@ -284,7 +288,7 @@ class LayerwiseInference:
         return h.to(self._world.device), edges
 
     def _edges(
-        self, indptr: Ids, sources: Ids, device: torch.device, num_src: int = 0
+        self, indptr: Ids, sources: Array, device: torch.device, num_src: int = 0
     ) -> LayerEdges:
         return LayerEdges(
             indptr=torch.from_numpy(indptr).to(device),

@@ -19,7 +19,16 @@ from minidist.sampling.batch import MiniBatch
 from minidist.sampling.kernels import hop_key
 from minidist.sampling.loader import Loader
 from minidist.store.partition_dir import Parts
-from minidist.training.checkpoint import Checkpoint, load_rank, save_best, save_rank
+from minidist.training.checkpoint import (
+    Checkpoint,
+    best_of,
+    folder_of,
+    go_on_in,
+    load_rank,
+    save_best,
+    save_rank,
+    settings_of,
+)
 from minidist.training.evaluate import LayerwiseInference, Scores, evaluate
 from minidist.training.event_log import EventLog
 from minidist.training.gradients import GradientSum
@@ -56,19 +65,15 @@ def describe(parts: Parts, world: World) -> dict[str, Any]:
 
 @dataclass
 class Progress:
-    """Where a run is: the next step, the loss of every step taken, the evaluations so far."""
+    """Where a run is: the next step, the loss of every step taken, the evaluations so far.
+
+    best: the weights of the best evaluation and its scores, on a rank 0 that keeps checkpoints.
+    """
 
     moment: Moment = _BEGIN
     losses: list[float] = field(default_factory=list)
     scores: list[dict[str, Any]] = field(default_factory=list)
-
-
-def _best(scores: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation with the best validation score, the latest among equals.
-
-    With no validation nodes there is none, and the last evaluation stands.
-    """
-    return max(reversed(scores), key=lambda score: -1.0 if score["val"] is None else score["val"])
+    best: dict[str, Any] | None = None
 
 
 class Trainer:
@@ -148,7 +153,7 @@ class Trainer:
     def _epochs(self, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
         last_step = len(self._loader) - 1
-        if progress.moment.step == 0 or not self._meter.epochs:
+        if self._steps_left and (progress.moment.step == 0 or not self._meter.epochs):
             self._meter.start_epoch()
         ended = time.perf_counter()
         for batch in self._loader.run(config.epochs - progress.moment.epoch, progress.moment):
@@ -167,6 +172,10 @@ class Trainer:
             elif config.checkpoint_every and self._num_steps % config.checkpoint_every == 0:
                 self._checkpoint()
             ended = time.perf_counter()
+
+    @property
+    def _steps_left(self) -> bool:
+        return self._progress.moment < Moment(self._config.epochs, 0)
 
     @property
     def _num_steps(self) -> int:
@@ -232,24 +241,12 @@ class Trainer:
         scores: Scores = evaluate(self._inference, self._model, self._world, self._shard)
         record = {"epoch": epoch, **asdict(scores)}
         self._progress.scores.append(record)
-        if (
-            self._out is not None
-            and self._world.rank == 0
-            and _best(self._progress.scores) is record
-        ):
-            save_best(self._out, self._model.state_dict(), record)
+        keeps = self._out if self._world.rank == 0 else None
+        if keeps is not None and best_of(self._progress.scores) is record:
+            weights = copy.deepcopy(self._model.state_dict())
+            self._progress.best = {"model": weights, "scores": record}
+            save_best(keeps, self._progress.best)
         self._events.write("evaluated", seconds=time.perf_counter() - began, **record)
-
-    def _settings(self) -> dict[str, Any]:
-        """What a checkpoint's run and ours must agree on."""
-        config = self._config
-        names = ("model", "hidden", "batch_size", "lr", "dropout", "seed", "wire_dtype")
-        return {
-            **{name: getattr(config, name) for name in names},
-            "fanout": list(config.fanout),
-            "ranks": self._world.size,
-            "parts": f"{self._parts.name} ({self._parts.checksum:08x})",
-        }
 
     def _checkpoint(self) -> None:
         self._read_losses()
@@ -268,39 +265,44 @@ class Trainer:
         if self._world.rank != 0:
             return
         Checkpoint(
-            settings=self._settings(),
+            settings=settings_of(self._config, self._world.size, self._parts),
             moment=self._progress.moment,
             model=self._model.state_dict(),
             optimizer=self._adam.state_dict(),
             losses=self._progress.losses,
             scores=self._progress.scores,
+            best=self._progress.best,
         ).save(self._out)
 
     def _resume(self, path: Path) -> None:
         """Continue after the last step that rank 0 wrote down."""
-        group, settings = self._world.group, self._settings()
-        saved = group.first(lambda: Checkpoint.load(path, settings), "reading the checkpoint")
-        if saved.moment.epoch > self._config.epochs:
-            raise ValueError(
-                f"--epochs {self._config.epochs}: the run in {path} has trained "
-                f"{saved.moment.epoch}; give at least as many"
-            )
+        group, rank, config = self._world.group, self._world.rank, self._config
+        settings = settings_of(config, self._world.size, self._parts)
+        saved = group.first(
+            lambda: Checkpoint.load(path, settings, config.epochs), "reading the checkpoint"
+        )
+        kept = load_rank(folder_of(path), rank, saved.moment)
+        group.barrier("reading the checkpoint")
+        if self._out is not None:
+            if self._out.resolve() == folder_of(path).resolve():
+                go_on_in(self._out, rank, saved.moment)
+            if rank == 0 and saved.best is not None:
+                save_best(self._out, saved.best)
         self._model.load_state_dict(saved.model)
         # A copy: ranks that are threads of one process are handed the same tensors.
         self._adam.load_state_dict(copy.deepcopy(saved.optimizer))
-        self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores))
-        place = path if path.is_dir() else path.parent
-        kept = load_rank(place, self._world.rank, saved.moment)
+        self._progress = Progress(saved.moment, list(saved.losses), list(saved.scores), saved.best)
         totals = json.loads(str(kept.pop("totals")))
         self._meter.go_on_from(totals)
         if self._prefetcher is not None:
             self._prefetcher.go_on_from(RowCounts(**totals["rows"]), totals)
-            if not (kept and self._prefetcher.load_state_dict(kept)):
+            # With no minibatch to come, no rows are brought back into the buffer.
+            if self._steps_left and not (kept and self._prefetcher.load_state_dict(kept)):
                 self._events.write("buffer starts afresh")
 
     def _summary(self) -> dict[str, Any]:
         config, progress, world, parts = self._config, self._progress, self._world, self._parts
-        best = _best(progress.scores)
+        best = best_of(progress.scores)
         return {
             **describe(parts, world),
             "metric": best["metric"],
