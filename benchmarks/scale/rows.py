@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.trainers import Trainers
 from minidist.data.datasets import load_dataset
+from minidist.data.graph_source import source_of
 from minidist.partition.partitioner import assign
 from minidist.partition.writer import write_parts
 from minidist.run_config import RunConfig
@@ -35,11 +36,13 @@ NEEDS = ("nodes", "edges", "request_bytes", "reply_bytes")
 def split(run: RunConfig, count: int, folder: Path) -> Parts:
     """A run's dataset in ``count`` parts; made in the folder where missing. Raises ValueError."""
     name = Path(str(run.dataset).removeprefix("npz:")).stem.replace(":", "-")
-    path = folder / f"{name}-{run.method}-s{run.seed}-p{count}"
+    method = run.method or "metis"
+    path = folder / f"{name}-{method}-s{run.seed}-p{count}"
     if not path.exists():
         graph = _load(run.dataset, run.seed)
-        found = assign(graph, count, run.method or "metis", run.seed)
-        made: Row = {"method": run.method, "seed": run.seed, "num_parts": count, "halo_hops": 0}
+        found = assign(graph, count, method, run.seed)
+        made: Row = {"method": method, "seed": run.seed, "num_parts": count, "halo_hops": 0}
+        made["source"] = source_of(str(run.dataset), run.seed)
         write_parts(path, graph, found.part, statistics=found.quality.statistics(), **made)
     return Parts.open(path)
 

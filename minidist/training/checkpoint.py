@@ -212,7 +212,7 @@ class Checkpoint:
             more = f" and {moment.step} steps of the next" if moment.step else ""
             raise ValueError(
                 f"--epochs {epochs}: the run in {folder} has trained {moment.epoch}{more}; give "
-                "more, or another --out"
+                f"at least {moment.epoch + bool(moment.step)}, or another --out"
             )
         return cls(**{**state, "moment": moment})
 
