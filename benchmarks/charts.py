@@ -70,7 +70,7 @@ def figure(title: str, panels: Sequence[Panel]) -> str:
     try:
         from matplotlib import figure, patches, rc_context
     except ImportError:
-        raise ValueError("charts need matplotlib: pip install 'minidist[report]'") from None
+        raise ValueError("charts need matplotlib: pip install matplotlib") from None
     names = dict.fromkeys(line.name for each in panels for line in each.lines)
     names |= dict.fromkeys(bar.name for each in panels for bar in each.bars)
     spare = itertools.cycle([_COLOURS[name] for name in _COLOURS if name not in names] or [_INK])

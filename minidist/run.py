@@ -216,7 +216,8 @@ def _check_source(config: RunConfig, parts: Parts) -> None:
 
 def _write_page(out: Path) -> None:
     """The report for people, beside the summary; a run that has ended well does not fail for it."""
-    from rudder.report import write_report  # a step of its own, with much code of its own
+    # What draws takes seconds to import, and only runs that leave a page need it.
+    from minidist.report.page import write_report
 
     try:
         write_report([out], out / "report.html")
