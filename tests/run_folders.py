@@ -42,57 +42,56 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         known = {"ranks": self.shape[0], "epochs": self.shape[1], "prefetch": self.prefetch}
         config = {**json.loads(CONFIG), **known, "resume": None, **self.config}
-        logs = [self._events(random.Random(rank)) for rank in range(self.shape[0])]
-        for rank, events in enumerate(logs):
-            started = {"event": "started", "rank": rank, "config": config}
+        everything = Events()
+        for rank in range(self.shape[0]):
+            events = [{"event": "started", "config": config}, *self._events(rank)]
             with (folder / f"events-rank{rank}.jsonl").open("a") as file:
-                file.writelines(json.dumps(event) + "\n" for event in (started, *events))
+                file.writelines(json.dumps(event) + "\n" for event in events)
+            everything += events
         if self.finished:
-            told = self._summary([event for log in logs for event in log])
-            (folder / "summary.json").write_text(json.dumps({**told, "config": config}))
+            summary = {**self._summary(everything), "config": config}
+            (folder / "summary.json").write_text(json.dumps(summary))
         return folder
 
-    def _events(self, draw: random.Random) -> Events:
+    def _events(self, rank: int) -> Events:
         _, epochs, steps = self.shape
-        events: Events = []
+        events, draw = Events(), random.Random(rank)
         for number in range(epochs * steps):
             at = {"epoch": number // steps, "step": number % steps, "loss": 2.0 / (1 + number)}
-            remote, hits = (
-                100 + draw.randrange(20),
-                min(40 + number, 70) * (self.prefetch != "none"),
-            )
-            rows = {"remote": remote, "hits": hits, "misses": remote - hits, "replacements": 1}
+            hits = 0 if self.prefetch == "none" else min(40 + number, 70)
+            rows = {"remote": 100 + rank, "hits": hits, "replacements": 1}
+            rows["misses"] = rows["remote"] - hits
             events.append({"event": "step", **at, "rows": rows})
             if self.decisions and number % 3 == 0:
                 events += self._decision(number, draw)
             if at["step"] == steps - 1:
                 times = {name: value * (1 if at["epoch"] else 5) for name, value in TIMES.items()}
                 events.append({"event": "epoch", **at, **times})
-        events.append({"event": "evaluated", "epoch": epochs - 1, "metric": "accuracy"})
-        events[-1] |= self.scores
+        scores = {"epoch": epochs - 1, "metric": "accuracy", **self.scores}
+        events.append({"event": "evaluated", **scores})
         return events + ([{"event": "finished"}] if self.finished else [])
 
     def _decision(self, number: int, draw: random.Random) -> Events:
-        replace, expected, seen = draw.random() < 0.5, draw.choice(TRENDS), draw.choice(TRENDS)
-        made = json.loads(DECISION) | {"minibatch": number, "applied": number + 1, "hits": seen}
-        made |= {"replace": replace, "expect_hits": expected if self.stated else None}
-        expected = expected if self.stated else "increase" if replace else "stagnant"
-        made |= {"expect_moved": draw.choice(TRENDS) if self.stated else None}
-        made |= {"moved": draw.choice(TRENDS), "passed": seen == expected}
-        told = json.loads(EXCHANGE) | {"minibatch": number}
-        return [told, made | {"reason": draw.choice(self.reasons)}]
+        trends = ("hits", "moved", "expect_hits", "expect_moved")
+        made = json.loads(DECISION) | {"minibatch": number, "applied": number + 1}
+        made |= {name: draw.choice(TRENDS) for name in trends}
+        made |= {"replace": draw.random() < 0.5, "reason": draw.choice(self.reasons)}
+        if not self.stated:
+            made |= {"expect_hits": None, "expect_moved": None}
+        implied = "increase" if made["replace"] else "stagnant"
+        made["passed"] = made["hits"] == (made["expect_hits"] or implied)
+        return [json.loads(EXCHANGE) | {"minibatch": number}, made]
 
     def _summary(self, events: Events) -> dict[str, Any]:
         made = [event["passed"] for event in events if event["event"] == "decision"]
         steps = [event["rows"] for event in events if event["event"] == "step"]
         ranks, epochs, per_epoch = self.shape
-        told = json.loads(SUMMARY) | {"world_size": ranks, "steps_per_epoch": per_epoch, **TIMES}
+        told: dict[str, Any] = {**json.loads(SUMMARY), **TIMES, "steps_per_epoch": per_epoch}
         told |= {f"{split}_accuracy": value for split, value in self.scores.items()}
         rows = {name: sum(step[name] for step in steps) for name in steps[0]}
-        told |= {"best_epoch": epochs, "rows": rows}
+        told |= {"world_size": ranks, "best_epoch": epochs, "rows": rows}
         if made:
             told["buffer"] = {"capacity": [30] * ranks, "halo_hits_pct": 55.5}
             told["decisions"] = {**json.loads(DECIDED), "count": len(made)}
             told["decisions"]["pass_at_1"] = 100 * sum(made) / len(made)
-        told |= self.summary
-        return told
+        return told | self.summary

@@ -1,9 +1,7 @@
 """Charts: a run over its minibatches and epochs, as inline SVG in the colours of the page.
 
 A chart is about as wide as a card of the page, on a phone and on a desk, so that its text keeps its
-size. The page writes its legend and unit.
-
-N values, drawn as P places from left to right.
+size. The page writes its legend and unit. P places, from left to right.
 """
 
 import io
@@ -26,19 +24,19 @@ from minidist.report.run_folder import Floats, Ints, Run
 MOST_POINTS, MOST_COLUMNS = 160, 60
 # Units of the drawing: its width, the room around its axes, its height, and that of a lane.
 WIDTH, LEFT, RIGHT, TOP, _HEIGHT, _BOTTOM, _LANE = 340, 54, 8, 8, 190, 42, 24
-# Lines of so few points show each of them.
-_DOTTED = 24
+_DOTTED = 24  # Lines of so few points show each of them.
 # A first epoch (which compiles and warms up) so much longer than the rest is cut, and says so.
 _LONG = 2.0
 # As in the style of the page, which has them for the dark scheme too.
-_COLOURS = {"blue": "#1769b5", "orange": "#b85c00", "green": "#0b7d59", "purple": "#8546ab"}
-_COLOURS |= {"grey": "#79818b", "ink": "#191c20", "muted": "#59616c", "line": "#dfe3e8"}
+COLOURS = {"blue": "#1769b5", "orange": "#b85c00", "green": "#0b7d59", "purple": "#8546ab"}
+COLOURS |= {"grey": "#79818b", "ink": "#191c20", "muted": "#59616c", "line": "#dfe3e8"}
 # What of matplotlib's SVG the page has no use for: names, clipping, fonts, a third digit.
 _CHAFF = re.compile(
     r"<!--.*?-->|<defs>\s*<clipPath.*?</defs>|font-family:[^;]*; |(?<=\.\d\d)\d+"
     r'| (?:id="[\w.]+_\d+"|clip-path="[^"]*"|transform="rotate\(-0 [^"]*")',
     re.DOTALL,
 )
+_STEPS = [1, 2, 5, 10]
 Show = Callable[[float], str]
 _SHARE: Show = "{:.3g}%".format
 
@@ -111,7 +109,8 @@ def draw(run: Run) -> dict[str, Chart]:
         if np.isfinite(steps.loss).any():
             loss = [places.means("training loss", "blue", steps.loss)]
             charts["loss"] = _chart(places, loss, "mean over the global batch", short)
-        if run.has_buffer and steps.rows["remote"].any():
+        asked = run.kind != "unknown" or steps.rows["hits"].any()
+        if run.has_buffer and asked and steps.rows["remote"].any():
             charts["hits"] = _hits(run, places)
         charts["rows"] = _rows(run, places)
     if any(np.isfinite([score.train, score.val, score.test]).any() for score in run.scores):
@@ -124,10 +123,9 @@ def draw(run: Run) -> dict[str, Chart]:
         rest = np.maximum(whole - train - wait, 0.0)
         parts = [("train", "blue", train), ("wait for data", "orange", wait)]
         parts.append(("the rest (logging)", "grey", rest))
-        charts["loop"] = _columns(run, parts, "seconds in the training loop")
-        beside = "" if run.kind == "none" else ", beside training"
+        charts["loop"] = _columns(run, parts)
         parts = [("sample", "purple", sample), ("fetch", "green", fetch)]
-        charts["stages"] = _columns(run, parts, f"seconds in sampling and fetching{beside}")
+        charts["stages"] = _columns(run, parts)
     return charts
 
 
@@ -136,14 +134,14 @@ def _hits(run: Run, places: Places) -> Chart:
     capacity = sum((run.summary.get("buffer") or {}).get("capacity") or [])
     ceiling = 100 * capacity / float(run.minibatches.rows["remote"].mean())
     if 0 < ceiling < 100:
-        name = f"C/b: the buffer holds {percent(ceiling, 0)} of them"
+        name = f"C/b: the buffer holds {percent(ceiling, 0)} of a minibatch"
         series.append(Series(name, "ink", np.full(len(places.names), ceiling), "level"))
     lanes = []
     for name, colour, replace in (("replace", "purple", True), ("keep", "grey", False)):
         applied = [made.applied for made in run.decisions if made.replace == replace]
         counts = np.histogram(applied, places.edges)[0].astype(np.float64)
         lanes.append(Series(name, colour, counts, "block"))
-    unit = "share of a minibatch's remote rows in the buffer"
+    unit = "share of remote rows in the buffer"
     return _chart(places, series, unit, _SHARE, lanes=lanes if run.decisions else ())
 
 
@@ -179,14 +177,14 @@ def _scores(run: Run) -> Chart:
     return _chart(places, lines, unit, _SHARE, limits=limits)
 
 
-def _columns(run: Run, parts: Sequence[tuple[str, str, Floats]], unit: str) -> Chart:
+def _columns(run: Run, parts: Sequence[tuple[str, str, Floats]]) -> Chart:
     places = Places(np.array([*run.times]) + 1, MOST_COLUMNS, "epoch")
     series = [Series(name, colour, places.reduce(each), "block") for name, colour, each in parts]
     sums = np.sum([part.values for part in series], axis=0)
     rest = float(np.nanmax(sums[1:], initial=0.0))
     cut = 0 < _LONG * rest < sums[0]
     high = 1.25 * rest if cut else 1.05 * float(np.nanmax(sums, initial=0.0)) or 1.0
-    return _chart(places, series, unit, seconds, limits=(0.0, high))
+    return _chart(places, series, "seconds of an epoch", seconds, limits=(0.0, high))
 
 
 def _chart(
@@ -204,7 +202,7 @@ def _chart(
     axes = _axes(figure, TOP, _HEIGHT - _BOTTOM, edges, show)
     tops = [np.nanmax(each.band[1] if each.band else each.values, initial=0.0) for each in series]
     axes.set_ylim(limits or (0.0, 1.08 * max(tops) or 1.0))
-    axes.set_xlabel(places.noun, loc="right", color=_COLOURS["muted"], fontsize=12)
+    axes.set_xlabel(places.noun, loc="right", labelpad=1, color=COLOURS["muted"], fontsize=12)
     for each in series:
         _plot(axes, each, places.middles)
     _stack(axes, [each for each in series if each.mark == "block"], edges, show)
@@ -226,18 +224,18 @@ def _axes(figure: Figure, top: int, height: int, edges: Floats, show: Show) -> A
     whole = 72 * figure.get_figheight()
     box = LEFT / WIDTH, 1 - (top + height) / whole, 1 - (LEFT + RIGHT) / WIDTH, height / whole
     axes = figure.add_axes(box, frameon=False, axisbelow=True, xlim=edges[[0, -1]])
-    axes.grid(axis="y", color=_COLOURS["line"], linewidth=1)
-    axes.tick_params(length=0, pad=5, labelsize=12, labelcolor=_COLOURS["muted"])
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color=COLOURS["line"], linewidth=1)
+    axes.tick_params(length=0, pad=5, labelsize=12, labelcolor=COLOURS["muted"])
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1, steps=_STEPS))
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
     axes.yaxis.set_major_formatter(lambda value, _: show(value))
     return axes
 
 
 def _plot(axes: Axes, series: Series, at: Floats) -> None:
     """A line with the range behind it, or a level."""
-    colour = _COLOURS[series.colour]
+    colour = COLOURS[series.colour]
     if series.mark == "level":
         axes.axhline(series.values[0], color=colour, linestyle=":", linewidth=1.5)
     elif series.mark != "block":
@@ -254,7 +252,7 @@ def _stack(axes: Axes, parts: Sequence[Series], edges: Floats, show: Show) -> No
     for part in parts:
         above = below + np.nan_to_num(part.values)
         low, top = np.minimum(below, high), np.minimum(above, high)
-        axes.bar(edges[:-1] + wide / 2, top - low, 0.76 * wide, low, color=_COLOURS[part.colour])
+        axes.bar(edges[:-1] + wide / 2, top - low, 0.76 * wide, low, color=COLOURS[part.colour])
         below = above
     for place in np.flatnonzero(below > 1.001 * high):
         # Beside its top: what is cut leaves room there.
@@ -266,7 +264,7 @@ def _mark(axes: Axes, lane: Series, edges: Floats) -> None:
     heights = np.where(
         lane.values > 0, 0.25 + 0.75 * lane.values / max(lane.values.max(), 1.0), 0.0
     )
-    axes.stairs(heights, edges, fill=True, color=_COLOURS[lane.colour])
+    axes.stairs(heights, edges, fill=True, color=COLOURS[lane.colour])
     axes.set(ylim=(0, 1), xticks=[], yticks=[0.35], yticklabels=[lane.name])
     axes.grid(False)
 
@@ -279,6 +277,6 @@ def _svg(figure: Figure) -> Markup:
     # The prolog holds a style for every element, which would be for those of the page too.
     text = out.getvalue()
     text = _CHAFF.sub("", text[text.index("<g ") : text.rindex("</svg>")])
-    for name, colour in _COLOURS.items():
+    for name, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
     return Markup(re.sub(r"\s*\n\s*", " ", text))

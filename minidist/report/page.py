@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from minidist.report import charts, numerals
+from minidist.report import numerals
 from minidist.report.policies import Row, read_grid, try_policies
 from minidist.report.run_folder import Run, read_run
 from rudder.cli.whole_file import write_text
@@ -35,7 +35,9 @@ def write_report(
 
 
 def _render(runs: Sequence[Run], grid: Sequence[Row]) -> str:
-    """The whole document. Whatever a run says is escaped by the template engine."""
+    """The whole document; jinja2 escapes whatever a run says. matplotlib is imported for it."""
+    from minidist.report import charts
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.loader, environment.lstrip_blocks = FileSystemLoader(Path(__file__).parent), True
     shown = (numerals.fixed, numerals.percent, numerals.short, numerals.seconds, numerals.plural)

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from rudder.deciders.judge import Tally, decisions
 from rudder.presets import PLAIN, SELF_STEERED
 
-Event = Mapping[str, Any]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 RecordT = TypeVar("RecordT")
@@ -106,7 +105,7 @@ _READ: dict[Any, Callable[[Any], Any]] = {bool: bool, int: int, str: str, float:
 _READ[str | None] = lambda value: None if value is None else str(value)
 
 
-def _record(kind: type[RecordT], event: Event) -> RecordT:
+def _record(kind: type[RecordT], event: dict[str, Any]) -> RecordT:
     """An event as a dataclass. Raises KeyError, TypeError or ValueError where it is none."""
     known = fields(kind)  # type: ignore[arg-type]
     return kind(**{each.name: _READ[each.type](event[each.name]) for each in known})
@@ -149,7 +148,7 @@ class RankLog:
             raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
         return log
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: dict[str, Any]) -> None:
         match event["event"]:
             case "started":
                 config = dict(event["config"])
