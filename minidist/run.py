@@ -26,6 +26,7 @@ from minidist.training.trainer import Trainer, describe
 from rudder.cli.whole_file import require_writable, write_json
 from rudder.prefetcher import Prefetcher
 from rudder.presets import read_preset
+from rudder.replay.trace import Trace
 
 # Minibatches that sampling and fetching may each be in front of training.
 _AHEAD = 2
@@ -85,8 +86,9 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
             else:
                 run = Trainer(config, world, parts, loader, prefetcher, out, events)
                 summary = run.run()
-            if prefetcher:
-                prefetcher.finish()
+            trace = prefetcher.finish() if prefetcher else None
+            if config.compare and trace:
+                summary["policies"] = _compare(world, trace)
     if world.rank == 0:
         if config.json is not None:
             write_json(config.json, summary)
@@ -102,7 +104,7 @@ def _prefetcher(
     config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
 ) -> Prefetcher | None:
     """What the flags ask for between the loader and the owners of rows, in use."""
-    if not read_preset(config).has_buffer and config.trace is None:
+    if not read_preset(config).has_buffer and not config.records:
         return None
     return steer(
         config,
@@ -114,6 +116,14 @@ def _prefetcher(
         log=events.write,
         run={"dataset": parts.name, **asdict(config)},
     )
+
+
+def _compare(world: World, trace: Trace) -> list[dict[str, Any]]:
+    """What every policy would have moved for the minibatches of all ranks."""
+    from minidist.report.policies import try_policies
+
+    traces = world.group.all_gather(trace, "gathering the traces")
+    return world.group.first(lambda: try_policies(traces), "comparing the policies")
 
 
 def _finished(config: RunConfig, world: World, resume: Path) -> dict[str, Any] | None:
