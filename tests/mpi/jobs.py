@@ -1,6 +1,7 @@
 """Jobs of real ranks, and what they may leave behind: nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,14 +10,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
+# mpi4py has a binding for each MPI, and finds MPICH by itself.
+OPEN_MPI = ["env", "MPI4PY_LIBMPI=libmpi.so.40"]
 # A job that hangs is a failed test, soon.
 LIMIT_S = 90.0
 
 
 def mpiexec(ranks: int) -> list[str]:
     return [MPIEXEC, "-n", str(ranks), PYTHON]
+
+
+def openmpi(ranks: int) -> list[str]:
+    """Debian's Open MPI, beside the MPICH of this Python."""
+    if shutil.which("mpirun.openmpi") is None:
+        pytest.skip("Open MPI is missing: apt-get install openmpi-bin")
+    words = ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", str(ranks)]
+    return [*OPEN_MPI, *words, PYTHON]
 
 
 def torchrun(ranks: int) -> list[str]:

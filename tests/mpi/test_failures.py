@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mpi.jobs import PYTHON, Job, mpiexec, ranks_of, run, start, torchrun, wait_for
+from tests.mpi.jobs import PYTHON, Job, mpiexec, openmpi, ranks_of, run, start, torchrun, wait_for
 
 PROGRAM = str(Path(__file__).parent / "programs" / "failing.py")
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -24,6 +24,7 @@ def at_work(
     file = folder / "raise"
     words = {
         "mpiexec": mpiexec(2),
+        "openmpi": openmpi(2) if launcher == "openmpi" else [],
         "torchrun": torchrun(2),
         "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
     }[launcher]
@@ -33,7 +34,7 @@ def at_work(
 
 
 @pytest.mark.parametrize("end", ["exception", "kill"])
-@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun", "srun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", "openmpi", "torchrun", "srun"])
 def test_one_failing_rank_ends_the_job(
     launcher: str, end: str, tmp_path: Path, request: Any
 ) -> None:
