@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.compare.contest import NUM_FREE, Setting, Unequal, contest
 from benchmarks.compare.scoreboard import cell_text, draw, name_of
-from benchmarks.lab.hosts import MAX_HOSTS, HostsError, bits_per_second, missing
+from benchmarks.lab.hosts import MAX_HOSTS, Unavailable, bits_per_second, missing
 from benchmarks.traces import RECIPES, check_graph
 from minidist.config import TrainConfig
 from rudder.cli.flags import fail, flag, parse, require
@@ -135,13 +135,13 @@ def main() -> None:
     config = parse(CompareConfig, __doc__)
     try:
         if lacking := missing():
-            raise HostsError(f"there can be no hosts here: {lacking} is missing")
+            raise Unavailable(f"there can be no hosts here: {lacking} is missing")
         records = measure(config)
         if config.json is not None:
             write_json(config.json, {"config": asdict(config), "cells": records})
         if config.figure is not None:
             write_text(config.figure, draw(records, config.swept))
-    except (ValueError, HostsError) as error:
+    except (ValueError, Unavailable) as error:
         fail(error)
     except Unequal as error:
         raise SystemExit(f"error: {error}") from None

@@ -74,7 +74,7 @@ def contest(
     """The setting, its limit, and each variant's figures; ``tick`` is told of every run that ends.
 
     folder: where partitions are kept.   Raises Unequal where losses or accuracies differ,
-    ValueError where a run fails, HostsError where there can be no hosts.
+    ValueError where a run fails, Unavailable where there can be no hosts.
     """
     path = parts_of(setting.graph, setting.hosts, folder)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
@@ -125,10 +125,9 @@ def judge(variants: dict[str, dict[str, Any]], limit_s: float) -> dict[str, dict
 
 def _run(path: Path, flags: dict[str, object], up: Hosts) -> dict[str, Any]:
     """The summary of a run, and the bytes that came to all hosts meanwhile."""
-    before = up.traffic()
+    before = sum(up.received_bytes())
     summary = train(path, flags, up.mpiexec)
-    links = [now.since(then) for now, then in zip(up.traffic(), before, strict=True)]
-    return {**summary, "link_bytes": sum(link.received for link in links)}
+    return {**summary, "link_bytes": sum(up.received_bytes()) - before}
 
 
 def require_equal(runs: Sequence[dict[str, Any]]) -> None:

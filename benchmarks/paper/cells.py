@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import minidist
 import rudder
-from benchmarks.lab.hosts import HostsError, hosts, missing
+from benchmarks.lab.hosts import Unavailable, hosts, missing
 from benchmarks.paper.claims import Row
 from benchmarks.paper.settings import PaperConfig, Variant
 from benchmarks.runs import parts_of, train
@@ -159,7 +159,7 @@ def _links(rate: str, ranks: int) -> Iterator[tuple[list[str], str]]:
     try:
         with hosts(ranks, rate) as up:
             yield up.mpiexec, rate
-    except HostsError as error:
+    except Unavailable as error:
         raise ValueError(f"--rate {rate}: {error}: give --rate none") from None
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.lab.hosts import HostsError
+from benchmarks.lab.hosts import Unavailable
 from benchmarks.lab.signals import ending_on_signals
 from benchmarks.peers.environment import PeerMissing
 from benchmarks.peers.job import Memory, MemoryWatch
@@ -201,7 +201,7 @@ def report(
     try:
         with ending_on_signals():
             found = measure()
-    except (ValueError, HostsError, PeerMissing, subprocess.TimeoutExpired) as error:
+    except (ValueError, Unavailable, PeerMissing, subprocess.TimeoutExpired) as error:
         fail(error)
     except KeyboardInterrupt:
         sys.exit(130)

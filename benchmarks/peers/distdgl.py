@@ -30,7 +30,7 @@ from tqdm import tqdm
 from benchmarks.lab.hosts import (
     MAX_HOSTS,
     Hosts,
-    HostsError,
+    Unavailable,
     bits_per_second,
     cores_for,
     hosts,
@@ -190,9 +190,9 @@ def train_in_turn(bench: Bench, samplers: int) -> list[Run]:
 
 
 def measure(config: DistdglConfig) -> dict[str, Any]:
-    """What ``--json`` writes. Raises PeerMissing, HostsError, and ValueError where a run fails."""
+    """What ``--json`` writes. Raises PeerMissing, Unavailable, and ValueError where a run fails."""
     if lacking := missing():
-        raise HostsError(f"no hosts here: {lacking} is missing")
+        raise Unavailable(f"no hosts here: {lacking} is missing")
     environment = Environment(PEER, Path(config.env).absolute(), _INSTALLS, _PROBE)
     python = environment.prepare()
     parts = Parts.open(parts_of(config.graph, config.hosts, Path(config.folder)))

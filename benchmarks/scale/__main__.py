@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.lab.hosts import HostsError, bits_per_second, missing
+from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
 from minidist.config import METHODS
 from rudder.cli.flags import fail, flag, parse, require
 from rudder.cli.table import render
@@ -231,7 +231,7 @@ def main() -> None:
     config = parse(ScaleConfig, __doc__)
     try:
         if config.calibrate != "none" and (lacking := missing()):
-            raise HostsError(f"links need {lacking}, which is missing; --calibrate none: no times")
+            raise Unavailable(f"links need {lacking}, which is missing; --calibrate none: no times")
         scales = [simulated(config, count) for count in config.trainers]
         found: Row = {"benchmark": "scale", "config": asdict(config), "scales": scales}
         rows = [row for scale in scales for row in scale["rows"]]
@@ -245,7 +245,7 @@ def main() -> None:
             write_json(config.json, found)
         if config.figure is not None:
             write_text(config.figure, figure_of(rows, found.get("times", [])))
-    except (ValueError, OSError, HostsError) as error:
+    except (ValueError, OSError, Unavailable) as error:
         fail(error)
 
 

@@ -26,7 +26,7 @@ class RealRuns(NamedTuple):
 
     def summary(self, run: RunConfig, rate: str | None = None) -> Row:
         """Of ``run.ranks`` ranks, a thread each, on one host or on hosts with links; kept in the
-        folder. Raises ValueError where it fails, HostsError where there can be no hosts."""
+        folder. Raises ValueError where it fails, Unavailable where there can be no hosts."""
         ranks = run.ranks or 1
 
         def made() -> Row:
