@@ -53,7 +53,7 @@ def answer(
         check_files(config)
         found = measure(config)
         print(text(found), flush=True)
-        if config.json is not None:
+        if getattr(config, "json", None) is not None:
             write_json(config.json, {"config": asdict(config), **found})
         if draw is not None and config.figure is not None:
             write_text(config.figure, draw(found))
