@@ -149,6 +149,7 @@ def test_ratios_are_to_none_fixed_and_the_limit() -> None:
 
 @pytest.mark.slow
 @needs_hosts
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("ranks_per_host", [1, 2])
 def test_variants_in_one_lab(ranks_per_host: int, folder: Path) -> None:
     cell = CompareConfig(

@@ -79,14 +79,8 @@ def lay_out(parts: Parts, folder: Path) -> Path:
         node_map.append([first, first + shard.num_nodes])
         edge_map.append([first_edge, first_edge + len(arrays["src"])])
         first_edge = edge_map[-1][1]
-        config[f"part-{part}"] = {
-            name: f"part{part}/{file}.dgl"
-            for name, file in (
-                ("node_feats", "node_feat"),
-                ("edge_feats", "edge_feat"),
-                ("part_graph", "graph"),
-            )
-        }
+        files = {"node_feats": "node_feat", "edge_feats": "edge_feat", "part_graph": "graph"}
+        config[f"part-{part}"] = {key: f"part{part}/{file}.dgl" for key, file in files.items()}
     config |= {"node_map": {_NODE: node_map}, "edge_map": {_EDGE: edge_map}}
     path = folder / f"{GRAPH_NAME}.json"
     path.write_text(json.dumps(config, indent=1))
