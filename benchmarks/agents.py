@@ -59,11 +59,9 @@ class AgentsConfig:
 
     def steering(self, decider: str, buffer: float) -> SteerConfig:
         """The settings of a decider that replays."""
-        named = {"agent_model": self.agent_model, "classifier_dir": self.classifier_dir}
-        threads = self.agent_threads
-        return SteerConfig(
-            prefetch="rudder", decider=decider, buffer=buffer, agent_threads=threads, **named
-        )  # type: ignore[arg-type]
+        names = ("agent_model", "agent_threads", "classifier_dir")
+        named: Row = {name: getattr(self, name) for name in names}
+        return SteerConfig(prefetch="rudder", decider=decider, buffer=buffer, **named)
 
 
 def live(
@@ -131,15 +129,14 @@ def cells_table(records: Sequence[Row]) -> str:
     """Live runs: rows in percent of none, and the agent's figures."""
     header = "graph,ranks,buffer,rows %,every:best %,after:best %,always %,Pass@1,valid,replace,r,"
     header += "decision ms p50,p95,answer ms p50"
-    figures = ("pass_at_1", "valid_pct", "replace_pct", "interval", "latency_ms_p50")
-    figures += ("latency_ms_p95", "answer_ms_p50")
+    figures = "pass_at_1 valid_pct replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
     lines = []
     for record in records:
         others = [record["beside"].get(name, {}) for name in ("every:best", "after:best", "always")]
         moved = [record["rows_moved"], *(other.get("rows_moved") for other in others)]
         shares = [None if rows is None else 100 * rows / record["rows_none"] for rows in moved]
         told = [shown(share, 2) for share in shares]
-        told += [shown(record["live"][name], 1) for name in figures]
+        told += [shown(record["live"][name], 1) for name in figures.split()]
         lines.append((record["graph"], record["ranks"], record["buffer"], *told))
     return render(lines, header.split(","))
 

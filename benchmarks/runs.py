@@ -28,7 +28,12 @@ def parts_of(
         from minidist.config import PartitionConfig
         from minidist.partition.partitioner import run
 
-        given = {"dataset": dataset, "parts": num_parts, "method": method, "seed": seed}
+        given: dict[str, Any] = {
+            "dataset": dataset,
+            "parts": num_parts,
+            "method": method,
+            "seed": seed,
+        }
         run(PartitionConfig(**given, out=str(path)))
     return path
 

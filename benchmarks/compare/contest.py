@@ -83,12 +83,8 @@ def contest(cell: CompareConfig, folder: Path, tick: Callable[[str], None]) -> R
     parameters = num_parameters(trainers)
     bytes_ = crossing(trainers, cell.buffer, parameters, cell.topology == "partitioned")
     # Other work of the machine only adds to a time, and what is a limit must not hold any.
-    limit = Limit(
-        compute_s=min(compute),
-        link_s=seconds(bytes_.fewest, cell.rate),
-        communication_s=seconds(bytes_.none, cell.rate),
-        here_s=min(here),
-    )
+    on_links = (seconds(num, cell.rate) for num in (bytes_.fewest, bytes_.none))
+    limit = Limit(min(compute), *on_links, min(here))
     last = next(iter(runs.values()))[-1]
     same = {name: last[name] for name in ("steps_per_epoch", "losses_sha256", "test_accuracy")}
     figures = {name: _figures(ended) for name, ended in runs.items()}
@@ -96,8 +92,8 @@ def contest(cell: CompareConfig, folder: Path, tick: Callable[[str], None]) -> R
         **asdict(cell),
         **same,
         "batch_size": cell.training().batch_size,
-        "crossing": asdict(bytes_),
-        "limit": {**asdict(limit), "limit_s": limit.limit_s, "communication_ratio": limit.ratio},
+        "crossing": bytes_._asdict(),
+        "limit": {**limit._asdict(), "limit_s": limit.limit_s, "communication_ratio": limit.ratio},
         "variants": judge(figures, limit.limit_s),
     }
 

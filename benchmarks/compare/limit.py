@@ -14,8 +14,8 @@ P ranks on H hosts; T minibatches of a rank.
 import json
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ FRAMES = 1514 / 1448
 Amounts = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crossing:
+class Crossing(NamedTuple):
     """Bytes that must cross the busiest way of any host's link in an epoch after the first.
 
     rows_none: of remote rows with no buffer; rows: with the best that is filled on demand.
@@ -48,8 +47,7 @@ class Crossing:
     fewest: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limit:
+class Limit(NamedTuple):
     """Seconds of an epoch after the first.
 
     compute_s: of training alone, of the rank that comes last to each sum and so waits for none.

@@ -29,14 +29,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from benchmarks.command import check_files, one_line
+from benchmarks.command import Row, check_files, one_line
 from benchmarks.lab import slurm
 from benchmarks.lab.hosts import (
     MAX_HOSTS,
     Hosts,
-    Traffic,
     Unavailable,
     bits_per_second,
     cores_for,
@@ -74,15 +73,6 @@ class LabConfig:
         check_files(self)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, how long it took, and what crossed each host's link meanwhile."""
-
-    exit_code: int
-    seconds: float
-    links: list[Traffic]
-
-
 def main() -> NoReturn:
     """The command line."""
     words = sys.argv[1:]
@@ -100,15 +90,14 @@ def main() -> NoReturn:
         outcome = run(config, command)
     print(summary_table(config, outcome), file=sys.stderr, flush=True)
     if config.json is not None:
-        named = {"benchmark": "lab", **asdict(config), "command": command, **asdict(outcome)}
-        links: list[dict[str, Any]] = named["links"]
-        named["links"] = [{"host": host, **link} for host, link in enumerate(links)]
-        write_json(config.json, named)
-    raise SystemExit(outcome.exit_code)
+        settings = {"benchmark": "lab", **asdict(config), "command": command}
+        write_json(config.json, {**settings, **outcome})
+    raise SystemExit(outcome["exit_code"])
 
 
-def run(config: LabConfig, command: list[str]) -> Outcome:
-    """Run a command on hosts of its own. Raises Unavailable where there can be none."""
+def run(config: LabConfig, command: list[str]) -> Row:
+    """Run a command on hosts of its own: its exit code, the seconds that it took, and the bytes
+    that crossed each host's link meanwhile. Raises Unavailable where there can be none."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)
     }
@@ -124,28 +113,28 @@ def run(config: LabConfig, command: list[str]) -> Outcome:
             exit_code = _finish([*words, *command], environment)
             seconds = time.perf_counter() - began
             links = [
-                Traffic(now.sent - then.sent, now.received - then.received)
-                for now, then in zip(up.traffic(), before, strict=True)
+                {"host": host, "sent": now[0] - then[0], "received": now[1] - then[1]}
+                for host, (now, then) in enumerate(zip(up.traffic(), before, strict=True))
             ]
-    return Outcome(exit_code, seconds, links)
+    return {"exit_code": exit_code, "seconds": seconds, "links": links}
 
 
-def summary_table(config: LabConfig, outcome: Outcome) -> str:
+def summary_table(config: LabConfig, outcome: Row) -> str:
     """Bytes per host and, of a link that has a rate, the share of the time that they filled it."""
     bits = bits_per_second(config.rate)
     header = ["link of", "MB sent", "MB received"] + ["% busy"] * (bits is not None)
     rows: list[list[object]] = []
-    for host, link in enumerate(outcome.links):
-        rows.append([f"host{host}", link.sent / 1e6, link.received / 1e6])
+    for link in outcome["links"]:
+        rows.append([f"host{link['host']}", link["sent"] / 1e6, link["received"] / 1e6])
         if bits is not None:
-            busier = max(link.sent, link.received)
-            rows[-1].append(100 * busier * 8 / bits / outcome.seconds)
+            busier = max(link["sent"], link["received"])
+            rows[-1].append(100 * busier * 8 / bits / outcome["seconds"])
     delay = f", {config.delay} delay" if config.delay else ""
     each = f" of {config.ranks_per_host} ranks" if config.ranks_per_host > 1 else ""
     launcher = "srun" if config.slurm else "mpiexec"
     where = f"{config.hosts} hosts{each} under {launcher}, links of rate {config.rate}{delay}"
-    ending = f"{where}: {outcome.seconds:.1f} s, exit code {outcome.exit_code}"
-    return f"{ending}\n{render(rows, header)}"
+    ending = "{seconds:.1f} s, exit code {exit_code}".format(**outcome)
+    return f"{where}: {ending}\n{render(rows, header)}"
 
 
 def _no_launcher(config: LabConfig) -> str | None:

@@ -45,14 +45,6 @@ class Unavailable(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """Bytes that crossed a host's link since the host came up, frames' headers included."""
-
-    sent: int
-    received: int
-
-
-@dataclass(frozen=True)
 class Hosts:
     """Namespaces and the switch between them.
 
@@ -73,15 +65,15 @@ class Hosts:
         where = (self.switch, "switch") if host is None else (self.names[host], f"host{host}")
         return [str(self.folder / "enter"), *where]
 
-    def traffic(self) -> list[Traffic]:
-        """What has crossed each host's link, from the counters of its network interface."""
+    def traffic(self) -> list[tuple[int, int]]:
+        """Bytes that each host's link has carried (sent, received), frames' headers included."""
         shown = [_ip(f"-n {name} -s -j link show eth0") for name in self.names]
         stats = [json.loads(text)[0]["stats64"] for text in shown]
-        return [Traffic(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
+        return [(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
 
     def received_bytes(self) -> list[int]:
         """What the network interface of each host has received."""
-        return [each.received for each in self.traffic()]
+        return [received for _, received in self.traffic()]
 
 
 def cores_for(ranks: int) -> int:

@@ -61,7 +61,8 @@ class PeerConfig:
 
     def training(self) -> TrainConfig:
         """What both sides train."""
-        sizes = {"hidden": self.hidden, "batch_size": self.batch_size, "epochs": self.epochs}
+        names = ("hidden", "batch_size", "epochs")
+        sizes: Row = {name: getattr(self, name) for name in names}
         return TrainConfig(**sizes, eval_every=0)
 
 

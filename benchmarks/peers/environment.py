@@ -32,13 +32,6 @@ class Environment:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
-    def lacking(self) -> str | None:
-        """Why the peer cannot be used from this folder as it is, or None."""
-        if not self.python.exists():
-            return f"{self.folder} is no virtual environment"
-        done = self._run([str(self.python), "-c", self.probe])
-        return None if done.returncode == 0 else _last_words(done)
-
     def prepare(self) -> Path:
         """The interpreter that has the peer; a folder that is missing is made by pip first.
 
@@ -51,12 +44,16 @@ class Environment:
             except BaseException:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 raise
-        if why := self.lacking():
-            raise Unavailable(
-                f"{self.peer} cannot be used from {self.folder}: {why}; name another folder with "
-                f"--env, or remove this one and it is made anew"
-            )
-        return self.python
+        why = f"{self.folder} is no virtual environment"
+        if self.python.exists():
+            done = self._run([str(self.python), "-c", self.probe])
+            if done.returncode == 0:
+                return self.python
+            why = _last_words(done)
+        raise Unavailable(
+            f"{self.peer} cannot be used from {self.folder}: {why}; name another folder with "
+            f"--env, or remove this one and it is made anew"
+        )
 
     def _install(self) -> None:
         done = self._run([sys.executable, "-m", "venv", str(self.folder)])

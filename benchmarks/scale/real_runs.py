@@ -16,8 +16,7 @@ from benchmarks.scale.rows import scale_of, split
 from benchmarks.trainers import Trainers
 from minidist.run_config import RunConfig
 
-_FLAGS = ("batch_size", "epochs", "hidden", "seed", "prefetch", "buffer", "decider_mode", "fanout")
-_FLAGS += ("eval_every",)
+_FLAGS = "batch_size epochs hidden seed prefetch buffer decider_mode fanout eval_every"
 
 
 class RealRuns(NamedTuple):
@@ -32,7 +31,7 @@ class RealRuns(NamedTuple):
         ranks = run.ranks or 1
 
         def made() -> Row:
-            flags: Row = {name: getattr(run, name) for name in _FLAGS}
+            flags: Row = {name: getattr(run, name) for name in _FLAGS.split()}
             path, one = split(run, ranks, self.folder).path, {"OMP_NUM_THREADS": "1"}
             with nullcontext() if rate is None else hosts(ranks, rate) as up:
                 return train(path, flags, () if up is None else up.mpiexec, one)
