@@ -77,7 +77,7 @@ def test_other_nonsense_is_named(config: type, words: str, said: str) -> None:
 def test_every_benchmark_helps_without_heavy_libraries() -> None:
     """PyTorch and numba take seconds to import, which ``--help`` need not wait for."""
     folder = Path(benchmarks.__file__).parent
-    files = [file for file in folder.rglob("*.py") if ", __doc__)" in file.read_text()]
+    files = [file for file in folder.rglob("*.py") if ", __doc__" in file.read_text()]
     names = [
         ".".join(file.relative_to(folder.parent).with_suffix("").parts)
         for file in files
