@@ -110,7 +110,7 @@ def write_parts(
         _sync(temporary)
         _publish(temporary, out)
     except OSError as error:
-        raise ValueError(f"--out {out}: writing failed: {error.strerror}") from error
+        raise ValueError(f"--out {out}: writing failed: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

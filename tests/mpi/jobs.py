@@ -24,6 +24,14 @@ def torchrun(ranks: int) -> list[str]:
     return [PYTHON, *words]
 
 
+# What starts two ranks of a Python program.
+LAUNCHERS = {
+    "mpiexec": mpiexec(2),
+    "torchrun": torchrun(2),
+    "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
+}
+
+
 @dataclass
 class Job:
     """A started job and its output so far."""
@@ -85,6 +93,15 @@ def ranks_of(marker: str) -> list[int]:
         if is_rank and any(marker in word for word in words):
             found.append(int(folder.name))
     return sorted(found)
+
+
+def pid_of_rank(rank: int, marker: str) -> int:
+    """The process of a rank; where it has a supervisor, which is older, not that one."""
+    for pid in reversed(ranks_of(marker)):
+        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        if f"PMI_RANK={rank}" in words or f"RANK={rank}" in words:
+            return pid
+    raise AssertionError(f"no rank {rank}")
 
 
 def shared_memory() -> set[str]:
