@@ -22,7 +22,7 @@ from minidist.comm.signals import INTERRUPTED, TERMINATED, TERMINATIONS, die_wit
 _TERMINAL = "MINIDIST_TTY"
 _MPI_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 _TORCH_RANKS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE")
 # What the launchers of other ranks, or of the shell we were typed into, may have left.
 _LEFT = ("SLURM_", "PMI", "OMPI_", "PRTE_", *_TORCH_RANKS, "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # Ctrl-C ends ranks at once, and a rank deep in a library within seconds: mpiexec must follow.

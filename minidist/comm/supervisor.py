@@ -67,14 +67,14 @@ def _watch(child: int, kills: int) -> int:
         return INTERRUPTED
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
-    number = os.WTERMSIG(status)
-    if number in TERMINATIONS:
+    killed_by = os.WTERMSIG(status)
+    if killed_by in TERMINATIONS:
         return TERMINATED
     who = f"rank {rank_of_launcher()}" if under_launcher() else "training"
     print(
         f"{who} on {socket.gethostname()} (process {child}) was killed by "
-        f"{signal.Signals(number).name}: {likely_cause(number, oom_kills() > kills)}",
+        f"{signal.Signals(killed_by).name}: {likely_cause(killed_by, oom_kills() > kills)}",
         file=sys.stderr,
     )
     wait_for_readers(_READ_S)
-    return 128 + number
+    return 128 + killed_by

@@ -14,6 +14,7 @@ from minidist.comm.heartbeat import Heartbeats
 from minidist.comm.job_end import end_job
 from minidist.comm.launch import expected_size, launcher
 from minidist.comm.rendezvous import meet_over_mpi, meet_over_torchrun
+from minidist.comm.resources import require_open_files
 from minidist.comm.signals import die_with_parent
 from minidist.comm.torch_group import TorchGroup
 from minidist.comm.transport.base import Transport
@@ -91,6 +92,7 @@ def open_world(
         return
     rank, mpi, world = rank_of_launcher(), None, None
     try:
+        require_open_files(expected_size())
         if kind == "torchrun":
             die_with_parent()  # ranks would train on when torchrun's agent is killed
         else:
@@ -155,7 +157,7 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, shar
     if transport == "collective" or kind == "torchrun":
         carrier = CollectiveTransport(ranks.hosts, heartbeats, meeting, timeout)
     else:
-        carrier = MpiTransport(mpi.COMM_WORLD, ranks.hosts, timeout)
+        carrier = MpiTransport(mpi, ranks.hosts, timeout)
     # Rank 0 may hold the board that others still read, until all are here.
     group.barrier("meeting")
     if mpi is not None:

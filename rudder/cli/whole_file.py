@@ -13,7 +13,8 @@ class NotWritten(OSError):
     """A file could not be written; the message says which, why, and what its disk has left."""
 
 
-def _not_written(path: Path, error: OSError) -> NotWritten:
+def not_written(path: Path, error: OSError) -> NotWritten:
+    """The error of this file that this error of the system is."""
     free = ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = f"; its disk has {size_text(shutil.disk_usage(path.parent).free)} free"
@@ -50,7 +51,7 @@ def whole(path: str | Path) -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError):
-            raise _not_written(path, error) from error
+            raise not_written(path, error) from error
         raise
 
 

@@ -1,7 +1,9 @@
 """How a run ends: interrupted, preempted, killed; what it says, and what can go on from it."""
 
+import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.mpi.jobs import (
     LAUNCHERS,
@@ -179,3 +182,120 @@ def test_a_refused_mpi_leaves_nothing() -> None:
     code, output = start([*mpiexec(2), "-c", program], {"MPI4PY_RC_THREADS": "0"}).finish()
     assert code == 2
     assert "has no MPI_THREAD_MULTIPLE" in output
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_preemption_leaves_a_checkpoint(way: str, tmp_path: Path, request: Any) -> None:
+    """SIGTERM to the launcher, as Slurm, Kubernetes and systemd send it."""
+    job = at_work(way, tmp_path, request)
+    if way == "srun":
+        environment = {**os.environ, **request.getfixturevalue("slurm")}
+        subprocess.run(["scancel", "--user=root", "--full"], env=environment, check=True)
+    else:
+        os.kill(job.process.pid, signal.SIGTERM)
+    code, output = ended(job, tmp_path)
+    assert code == (1 if way == "torchrun" else 143), output
+    assert "stopped by a signal before epoch" in output
+    taken = (tmp_path / "run" / "events-rank0.jsonl").read_text().count('"event": "step"')
+    saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    # No step was lost.
+    assert len(saved["losses"]) == taken
+
+
+def test_preemption_where_nothing_is_kept(tmp_path: Path) -> None:
+    job = start([PYTHON, *TRAIN, "--epochs", "100000", "--json", f"{tmp_path}/none.json"])
+    wait_for(lambda: len(ranks_of(str(tmp_path))) == 5, 60)  # we, and two ranks with supervisors
+    os.kill(job.process.pid, signal.SIGTERM)
+    assert ended(job, tmp_path)[0] == 143
+
+
+def test_a_requeued_batch_job_goes_on(slurm: dict[str, str], tmp_path: Path) -> None:
+    """The script of docs/cluster.md: requeued by Slurm, it ends as a run that never stopped."""
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    script = page.split("```bash\n", 2)[2].split("```")[0]
+    flags = f"{' '.join(TRAIN[2:])} --epochs 300 --out"
+    script = script.replace("--parts /shared/products4 --epochs 20 --out", flags)
+    script = script.replace("python -m", f"{PYTHON} -m").replace("/shared/run", f"{tmp_path}/run")
+    script = script.replace("srun ", "srun -O -n 2 ").replace("--nodes=4", "--nodes=1")
+    script = "\n".join(line for line in script.splitlines() if not line.startswith("source"))
+    script = script.replace("--cpus-per-task=16 --gpus-per-task=1 ", "")
+    (tmp_path / "job.sh").write_text(script)
+    environment = {**os.environ, **slurm, "OMP_NUM_THREADS": "1"}
+
+    def slurms(*words: str) -> str:
+        return subprocess.run(
+            words, env=environment, check=True, capture_output=True, text=True, cwd=tmp_path
+        ).stdout
+
+    number = slurms("sbatch", "--parsable", "--output", "job.log", "job.sh").strip()
+    wait_for_steps(tmp_path)
+    slurms("scontrol", "requeue", number)
+    summary = tmp_path / "run" / "summary.json"
+    try:
+        # Slurm begins a requeued job anew after two minutes, unless it is released.
+        wait_for(lambda: "Reason=BeginTime" in slurms("scontrol", "show", "job", number), 60)
+        slurms("scontrol", "update", f"JobId={number}", "StartTime=now")
+        wait_for(summary.exists, 120)
+    finally:
+        subprocess.run(["scancel", number], env=environment, check=False)
+    log = (tmp_path / "job.log").read_text()
+    assert "stopped by a signal before epoch" in log
+    found = json.loads(summary.read_text())
+    assert len(found["losses"]) == 300 * found["steps_per_epoch"]
+
+
+def on_a_disk_of(size: str, folder: Path, command: list[str]) -> list[str]:
+    """The command, with a file system of its own of this size on the folder."""
+    words = f"mount -t tmpfs -o size={size} tmpfs {folder}; exec {shlex.join(command)}"
+    return ["unshare", "-m", "sh", "-c", words]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+THREE_RANKS = [*mpiexec(3), *TRAIN, "--epochs", "1"]
+
+
+@needs_root
+def test_a_small_dev_shm_is_enough_on_one_host() -> None:
+    assert "3 (mpi, cpu)" in run(on_a_disk_of("64m", Path("/dev/shm"), THREE_RANKS))
+
+
+@needs_root
+@pytest.mark.parametrize("connections", [1, 4])
+def test_too_small_a_dev_shm_is_named(connections: int) -> None:
+    command = on_a_disk_of(f"{10 * connections}m", Path("/dev/shm"), THREE_RANKS)
+    code, output = start(command, {"MPIR_CVAR_CH4_NUM_VCIS": str(connections)}).finish()
+    assert code == 2
+    assert output.count("error: /dev/shm has ") == 1
+    assert f"MPI needs {'15.9' if connections == 1 else '99.6'} MiB there for 3 ranks" in output
+    assert "docker run --shm-size 1g" in output
+
+
+def test_too_few_open_files_are_named() -> None:
+    """A soft limit is raised; a hard one cannot be."""
+    command = shlex.join([*mpiexec(2), *TRAIN, "--epochs", "1"])
+    assert "2 (mpi, cpu)" in run(["sh", "-c", f"ulimit -S -n 64; exec {command}"])
+    code, output = start(["sh", "-c", f"ulimit -n 64; exec {command}"]).finish()
+    assert code == 2
+    assert "a process may open 64 files here, but a rank of 2 may need 248" in output
+
+
+@needs_root
+@pytest.mark.parametrize("way", ["bare", "local"])
+def test_a_full_disk_is_one_line(way: str, tmp_path: Path) -> None:
+    """Each rank names the file that could not be written."""
+    local = ["--transport", "local"] if way == "local" else []
+    command = [PYTHON, *TRAIN, "--epochs", "100000", "--out", str(tmp_path / "run"), *local]
+    code, output = start(on_a_disk_of("3m", tmp_path, command)).finish()
+    assert code == 1
+    assert f"{tmp_path}/run/" in output
+    assert "cannot be written: No space left on device; its disk has 0 bytes free" in output
+    assert "Traceback" not in output
+
+
+@needs_root
+def test_a_disk_without_room_for_checkpoints_is_named(tmp_path: Path) -> None:
+    words = ["--transport", "local", "--ranks", "2", "--hidden", "2000", "--epochs", "1"]
+    command = [PYTHON, *TRAIN, *words, "--out", str(tmp_path / "run")]
+    code, output = start(on_a_disk_of("3m", tmp_path, command)).finish()
+    assert code == 2
+    assert "MiB needed for checkpoints, but its disk has 2." in output
