@@ -56,7 +56,8 @@ class Trainers:
 
     @classmethod
     def of(cls, parts: Parts, run: TrainConfig) -> "Trainers":
-        """Those of a run on these parts."""
+        """Those of a run on these parts, with a batch size of its own."""
+        assert run.batch_size is not None
         sizes = {"batch_size": run.batch_size, "epochs": run.epochs, "seed": run.seed}
         return cls(parts=parts, fanouts=run.fanout, **sizes)
 

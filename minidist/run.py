@@ -29,6 +29,7 @@ from minidist.training.trainer import Trainer, describe
 from rudder.cli.whole_file import require_writable, write_json
 from rudder.prefetcher import Prefetcher
 from rudder.presets import capacity_of, read_preset
+from rudder.replay.trace import Trace
 
 # Minibatches that sampling and fetching may each be in front of training.
 _AHEAD = 2
@@ -115,8 +116,9 @@ def _run(
             else:
                 run = Trainer(config, world, parts, loader, prefetcher, out, events)
                 summary = run.run()
-            if prefetcher:
-                prefetcher.finish()
+            trace = prefetcher.finish() if prefetcher else None
+            if config.compare and trace:
+                summary["policies"] = _compare(world, trace)
     return summary
 
 
@@ -136,7 +138,7 @@ def _prefetcher(
 ) -> Prefetcher | None:
     """What the flags ask for between the loader and the owners of rows, in use."""
     preset = read_preset(config)
-    if not preset.has_buffer and config.trace is None:
+    if not preset.has_buffer and not config.records:
         return None
     rows = capacity_of(config, preset, len(loader.shard.halo)) * world.local_size
     require_memory(rows * 4 * loader.shard.num_features, "--buffer")
@@ -150,6 +152,14 @@ def _prefetcher(
         log=events.write,
         run={"dataset": parts.name, **asdict(config)},
     )
+
+
+def _compare(world: World, trace: Trace) -> list[dict[str, Any]]:
+    """What every policy would have moved for the minibatches of all ranks."""
+    from minidist.report.policies import try_policies
+
+    traces = world.group.all_gather(trace, "gathering the traces")
+    return world.group.first(lambda: try_policies(traces), "comparing the policies")
 
 
 def _finished(config: RunConfig, world: World, resume: Path) -> dict[str, Any] | None:

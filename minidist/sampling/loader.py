@@ -29,7 +29,7 @@ from minidist.moment import Moment
 from minidist.sampling.batch import MiniBatch, StageSeconds
 from minidist.sampling.neighbor_sampler import NeighborSampler, Sample, serve_neighbors
 from minidist.sampling.sampler_pool import SamplerPool
-from minidist.sampling.seeds import SeedSchedule
+from minidist.sampling.seeds import SeedSchedule, default_batch_size
 from minidist.store.device_lane import make_lane
 from minidist.store.feature_store import DistributedStore, PeerStore, RowsUnderWay
 from minidist.store.host_shards import HostShards
@@ -241,7 +241,7 @@ class Loader:
         parts: Parts | HostShards,
         *,
         fanouts: Sequence[int],
-        batch_size: int,
+        batch_size: int | None = None,
         seed: int = 0,
         ahead: int = 2,
         wire_type: str = "float32",
@@ -250,7 +250,8 @@ class Loader:
     ) -> "Loader":
         """The loader of this rank; every rank of the world must open one.
 
-        fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
+        fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step; None:
+        see ``seeds.default_batch_size``.
         sample_threads: workers that sample and gather; None: see ``default_threads``.
         features: where own rows are gathered (see ``store.row_placement``).
         Raises ValueError when no rank has training nodes, or for features this device lacks.
@@ -276,7 +277,8 @@ class Loader:
         num_train = [count for count, _ in ranks]
         if sum(num_train) == 0:
             raise ValueError(f"{own.name}: no part holds a training node")
-        schedule = SeedSchedule(own.train_ids, num_train, world.rank, batch_size, seed)
+        size = default_batch_size(num_train) if batch_size is None else batch_size
+        schedule = SeedSchedule(own.train_ids, num_train, world.rank, size, seed)
         samplers = [
             NeighborSampler(
                 own,

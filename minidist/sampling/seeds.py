@@ -14,6 +14,15 @@ import numpy as np
 from minidist.moment import Moment
 from minidist.store.partition_book import Ids
 
+# Seeds of a rank in a step where the user names no number: so many on large graphs, and on small
+# ones as many as leave an epoch this many steps, or nothing is learned and nothing is to be seen.
+_USUAL_BATCH, _FEWEST_STEPS = 2000, 12
+
+
+def default_batch_size(num_train: Sequence[int]) -> int:
+    """The batch size where none is asked for; num_train: training nodes of each rank."""
+    return max(1, min(_USUAL_BATCH, -(-max(num_train) // _FEWEST_STEPS)))
+
 
 class SeedSchedule:
     """The seeds of one rank.

@@ -337,6 +337,7 @@ class Trainer:
             "train_accuracy": best["train"],
             "best_epoch": best["epoch"],
             "steps_per_epoch": len(self._loader),
+            "batch_size": self._loader.schedule.batch_size,
             **self._meter.summarize(world, 4 * parts.num_features, self._prefetcher),
             "scores": progress.scores,
             "losses": progress.losses,
