@@ -54,6 +54,7 @@ class TrainConfig:
     seed: int = flag(0, "seed of everything random")
     eval_every: int = flag(5, "evaluate every so many epochs; 0: after the last one only")
     out: str | None = flag(None, "folder for the event log, checkpoint, summary and partition")
+    overwrite: bool = flag(False, "replace the run that --out holds")
     checkpoint_every: int = flag(0, "also checkpoint every so many steps, not just every epoch")
     resume: str | None = flag(None, "folder of the run to continue, or a checkpoint in it")
     json: str | None = flag(None, "write the summary to this file")
