@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from rudder.cli.flags import flag, require
 
 METHODS = ("metis", "random", "stream")
+# What the keys of random draws hold.
+MOST_SEED = 2**63 - 1
+
+
+def require_seed(seed: int) -> None:
+    """Raise ValueError unless ``--seed`` fits what draws depend on."""
+    require(0 <= seed <= MOST_SEED, "seed", seed, "0 to 2^63 - 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionConfig:
     """Settings of ``python -m minidist.partition``."""
 
-    dataset: str = flag("synthetic:small", "dataset name, npz:PATH or synthetic:PRESET")
+    dataset: str = flag(
+        "synthetic:small", "dataset name, npz:PATH, pyg:CLASS/NAME or synthetic:PRESET"
+    )
     data_root: str = flag("data", "folder where datasets are kept")
     parts: int = flag(2, "number of parts")
     method: str = flag("metis", "how nodes are assigned to parts", METHODS)
@@ -24,7 +33,7 @@ class PartitionConfig:
     def __post_init__(self) -> None:
         require(self.parts >= 1, "parts", self.parts, "at least 1")
         require(self.halo_hops >= 0, "halo_hops", self.halo_hops, "0 or more")
-        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "epochs"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("seed", "eval_every", "checkpoint_every"):
+        require_seed(self.seed)
+        for name in ("eval_every", "checkpoint_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("ranks", "batch_size"):
             value = getattr(self, name)

@@ -27,6 +27,7 @@ import sys
 from minidist.comm.launch import default_ranks, launch_ranks, under_launcher
 from minidist.comm.signals import INTERRUPTED
 from minidist.comm.supervisor import supervise
+from minidist.data.graph_source import check_name
 from minidist.run_config import RunConfig
 from rudder.cli.flags import fail, parse
 from rudder.cli.whole_file import NotWritten
@@ -49,6 +50,8 @@ def main() -> None:
 
 def start(config: RunConfig) -> int:
     """Find or start the ranks, and train. Returns the exit code."""
+    if config.dataset is not None:
+        check_name(config.dataset)  # before anything starts
     ranks = config.ranks or default_ranks(config.device)
     if config.transport != "local" and not under_launcher() and ranks > 1:
         return launch_ranks("minidist.train", sys.argv[1:], ranks)
