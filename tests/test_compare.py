@@ -14,6 +14,7 @@ from benchmarks.compare.contest import contest, judge
 from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
 from benchmarks.compare.scoreboard import cell_text, draw
 from benchmarks.lab import hosts
+from benchmarks.lab.jobs import PYTHON, start
 from benchmarks.runs import parts_of
 from benchmarks.trainers import Trainers
 from minidist.config import TrainConfig
@@ -22,7 +23,6 @@ from minidist.run_config import RunConfig
 from minidist.store.partition_dir import Parts
 from rudder.replay.belady import plain_belady_rows
 from rudder.replay.trace import read_traces
-from tests.mpi.jobs import PYTHON, start
 
 HIDDEN, BATCH, EPOCHS = 8, 60, 3
 needs_hosts = pytest.mark.skipif(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import hosts, slurm
+from benchmarks.lab.jobs import PYTHON, Job, start, wait_for
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run as partition
-from tests.mpi.jobs import PYTHON, Job, start, wait_for
 
 LAB = [PYTHON, "-m", "benchmarks.lab"]
 NAMESPACES = Path("/run/netns")

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.lab.hosts import Unavailable, missing
+from benchmarks.lab.jobs import start, wait_for
 from benchmarks.lab.leftovers import sweep
 from benchmarks.peers.comparison import (
     Run,
@@ -32,7 +33,6 @@ from benchmarks.peers.pyg import PygConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
 from minidist.training.models import build_model
-from tests.mpi.jobs import start, wait_for
 from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.

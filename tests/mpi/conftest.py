@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import slurm as cluster
+from benchmarks.lab.jobs import shared_memory, wait_for
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run
-from tests.mpi.jobs import shared_memory, wait_for
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mpi.jobs import PYTHON, mpiexec, openmpi, run, torchrun
+from benchmarks.lab.jobs import PYTHON, mpiexec, openmpi, run, torchrun
 
 PROGRAM = str(Path(__file__).parent / "programs" / "exchange.py")
 LAUNCHED = [(launcher, ranks) for launcher in (mpiexec, torchrun) for ranks in (1, 2, 3)]

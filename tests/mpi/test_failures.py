@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mpi.jobs import (
+from benchmarks.lab.jobs import (
     LAUNCHERS,
     PYTHON,
     Job,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.mpi.jobs import (
+from benchmarks.lab.jobs import (
     LAUNCHERS,
     PYTHON,
     Job,

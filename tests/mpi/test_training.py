@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.lab import slurm as cluster
 from benchmarks.lab.hosts import hosts, missing
-from tests.mpi.jobs import LAUNCHERS, PYTHON, mpiexec, run, start, torchrun
+from benchmarks.lab.jobs import LAUNCHERS, PYTHON, mpiexec, run, start, torchrun
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
 TRAIN += ["--device", "cpu", "--sample-threads", "3"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from benchmarks.lab import slurm
 
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
@@ -45,6 +45,15 @@ LAUNCHERS = {
 }
 
 
+def lacking(launcher: str) -> str | None:
+    """What this machine lacks for a launcher, or None."""
+    if launcher in ("openmpi", "pmix") and shutil.which("mpirun.openmpi") is None:
+        return "Open MPI is missing: apt-get install openmpi-bin libpmix-dev"
+    if launcher in ("srun", "pmix") and slurm.missing():
+        return f"Slurm cannot run here: {slurm.missing()} is missing"
+    return None
+
+
 @dataclass
 class Job:
     """A started job and its output so far."""
@@ -67,8 +76,6 @@ class Job:
 
 def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
     """Start a job in a session of its own, one thread a rank."""
-    if OPEN_MPI[1] in words and shutil.which("mpirun.openmpi") is None:
-        pytest.skip("Open MPI is missing: apt-get install openmpi-bin libpmix-dev")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(extra or {})}
     environment["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen(
