@@ -64,6 +64,6 @@ def shown(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def columns(rows: Sequence[Row], keys: str) -> list[list[object]]:
+def columns(rows: Sequence[Row], keys: Sequence[str]) -> list[list[object]]:
     """Cells of a table: these keys of each row, "-" where a row has none."""
-    return [["-" if row.get(key) is None else row[key] for key in keys.split()] for row in rows]
+    return [["-" if row.get(key) is None else row[key] for key in keys] for row in rows]

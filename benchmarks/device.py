@@ -110,14 +110,9 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     from minidist.moment import Moment
     from minidist.sampling.loader import Loader
 
-    loader = Loader.open(
-        world,
-        parts,
-        fanouts=config.fanout,
-        batch_size=config.batch_size,
-        sample_threads=config.sample_threads,
-        features=config.features,
-    )
+    names = ("batch_size", "sample_threads", "features")
+    given: Row = {name: getattr(config, name) for name in names}
+    loader = Loader.open(world, parts, fanouts=config.fanout, **given)
     count = config.steps
     epochs = -(-(count + _WARM_UP) // len(loader)) + 1
     moments = [*loader.schedule.moments(epochs, Moment(0, 0))][: count + _WARM_UP + 1]

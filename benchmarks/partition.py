@@ -8,7 +8,6 @@ Peak memory counts everything above the graph and the libraries. The last line i
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.command import Row, answer, one_line
+from benchmarks.runs import output_of
 from rudder.cli.flags import flag, parse, require
 from rudder.cli.table import render
 
@@ -118,10 +118,7 @@ def measure(config: BenchmarkConfig) -> Row:
         for method in config.methods.split(","):
             words = [sys.executable, "-m", "benchmarks.partition", "worker", name, method]
             words += [str(config.parts), str(config.seed)]
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                raise ValueError(f"{method} failed: {' '.join(words)}")
-            results.append(json.loads(done.stdout.splitlines()[-1]))
+            results.append(json.loads(output_of(words, {}).splitlines()[-1]))
     for result in results:
         first = next((each for each in results if each["method"] == "plain"), results[0])
         result["cut_ratio"] = round(result["cut"] / max(1, first["cut"]), 3)

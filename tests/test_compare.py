@@ -194,11 +194,11 @@ def test_variants_in_one_lab(ranks_per_host: int, folder: Path) -> None:
 
 
 def test_variants_that_learn_differently_are_an_error() -> None:
-    def runs(*losses: str) -> dict[str, dict[str, Any]]:
-        return {
-            f"variant{number}": {"losses_sha256": name, "test_accuracy": 0.5}
+    def runs(*losses: str) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            (f"variant{number}", {"losses_sha256": name, "test_accuracy": 0.5})
             for number, name in enumerate(losses)
-        }
+        ]
 
     contests.require_equal(runs("a", "a"))
     with pytest.raises(contests.Unequal, match=r"losses_sha256.*variant1.*variant2"):

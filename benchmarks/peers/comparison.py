@@ -243,4 +243,4 @@ def describe(head: str, peer: str, setting: str, found: Row) -> str:
     told = f" (tried: {tried})" if tried else ""
     header = [name.replace("_", " ") for name in _TABLE.split()]
     used = f"{peer} with {found[setting]} {setting} a process{told}"
-    return "\n".join([head, used, render(columns(found["sides"], _TABLE), header)])
+    return "\n".join([head, used, render(columns(found["sides"], _TABLE.split()), header)])
