@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from benchmarks.command import Row, answer, shown
+from benchmarks.command import Row, answer, at_least, shown
 from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import RECIPES, dataset_of, graphs_of
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
 from rudder.config import SteerConfig
 
@@ -52,8 +52,7 @@ class AgentsConfig:
         from rudder.presets import read_preset
 
         graphs_of(self.graphs)
-        for count in self.ranks:
-            require(count >= 2, "ranks", count, "2 or more: one rank has nothing remote")
+        at_least(self, 2, "ranks")  # one has nothing remote
         for buffer, decider in product(self.buffer, self.others.split(",")):
             read_preset(self.steering(decider, buffer))
 

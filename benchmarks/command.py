@@ -33,6 +33,15 @@ def one_line() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+def at_least(config: Any, least: int, *names: str) -> None:
+    """Raise ValueError unless these settings, or all numbers of each, are so large or left open."""
+    for name in names:
+        given = getattr(config, name)
+        numbers = given if isinstance(given, tuple) else () if given is None else (given,)
+        enough = all(number >= least for number in numbers)
+        require(enough, name, ",".join(map(str, numbers)), f"at least {least}")
+
+
 def check_files(config: Any) -> None:
     """Raise ValueError unless what ``--json`` and ``--figure`` name can be written later."""
     for name in ("json", "figure"):

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer
+from benchmarks.command import Row, answer, at_least
 from benchmarks.timing import medians_ms
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class DeviceConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", self.steps, "at least 1")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        at_least(self, 1, "steps", "batch_size")
 
 
 def training(

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer, one_line
+from benchmarks.command import answer, at_least, one_line
 from benchmarks.lab.hosts import hosts, missing
 from benchmarks.runs import output_of
 from benchmarks.timing import medians_ms
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +47,7 @@ class FetchConfig:
     nodes: tuple[int, ...] = flag((200_000, 2_400_000), "rows of each table")
 
     def __post_init__(self) -> None:
-        for num in self.nodes:
-            require(num >= NUM_ROWS, "nodes", num, f"at least {NUM_ROWS}")
+        at_least(self, NUM_ROWS, "nodes")
 
 
 def _rank(world: "World", folder: Path, num_nodes: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer, one_line
+from benchmarks.command import Row, answer, at_least, one_line
 from benchmarks.runs import output_of
 from rudder.cli.flags import flag, parse, require
 from rudder.cli.table import render
@@ -40,9 +40,9 @@ class BenchmarkConfig:
     methods: str = flag(",".join(METHODS), "which methods, with commas between")
 
     def __post_init__(self) -> None:
-        require(self.nodes >= 100, "nodes", self.nodes, "at least 100")
+        at_least(self, 100, "nodes")
+        at_least(self, 2, "parts")
         require(self.edges >= 2 * self.nodes, "edges", self.edges, "at least two a node")
-        require(self.parts >= 2, "parts", self.parts, "at least 2")
         known = set(self.methods.split(",")) <= set(METHODS)
         require(known, "methods", self.methods, f"some of {', '.join(METHODS)}")
 

@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer
+from benchmarks.command import answer, at_least
 from benchmarks.powerlaw import FANOUTS, NUM_SEEDS
 from benchmarks.runs import output_of
 from benchmarks.timing import medians_ms
@@ -63,7 +63,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         from minidist.data.synthetic import PRESETS
 
-        require(self.minibatches >= 1, "minibatches", self.minibatches, "at least 1")
+        at_least(self, 1, "minibatches")
         for name in self.presets:
             require(name in PRESETS, "presets", name, f"some of {', '.join(PRESETS)}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.command import Row, columns
+from benchmarks.command import Row, at_least, columns
 from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
 from benchmarks.traces import check_graph
@@ -55,8 +55,7 @@ class PeerConfig:
 
     def __post_init__(self) -> None:
         check_graph(self.graph)
-        for name in ("hidden", "batch_size", "repeats"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        at_least(self, 1, "hidden", "batch_size", "repeats")
         require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
 
     def training(self) -> TrainConfig:

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer
+from benchmarks.command import Row, answer, at_least
 from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
 from minidist.config import METHODS
 from rudder.cli.flags import flag, parse, require
@@ -71,10 +71,8 @@ class ScaleConfig:
     figure: str | None = flag(None, "also draw them, SVG")
 
     def __post_init__(self) -> None:
-        for name, least in (("sample", 1), ("repeats", 1), ("epochs", 2), ("trainers", 2)):
-            given = getattr(self, name)
-            numbers = given if isinstance(given, tuple) else (given,)
-            require(min(numbers) >= least, name, ",".join(map(str, numbers)), f"at least {least}")
+        at_least(self, 1, "sample", "repeats")
+        at_least(self, 2, "epochs", "trainers")
         for name in ("cores", "speedup"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for place in self.check.split(","):
