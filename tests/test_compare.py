@@ -190,7 +190,7 @@ def test_variants_in_one_lab(ranks_per_host: int, folder: Path) -> None:
     assert record["losses_sha256"][:12] in text
     ElementTree.fromstring(draw([record], None))
     twice = [{**record, "buffer": share} for share in (0.1, 0.25)]
-    assert "Epoch time / limit" in draw(twice, "buffer")
+    assert "epoch / limit" in draw(twice, "buffer")
 
 
 def test_variants_that_learn_differently_are_an_error() -> None:

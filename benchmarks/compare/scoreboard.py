@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.charts import Bar, Line, Panel, figure
+from benchmarks.charts import figure
 from benchmarks.command import shown
 from benchmarks.lab.hosts import bits_per_second
+from benchmarks.panels import bars, lines
 from rudder.cli.table import render
 
 
@@ -57,36 +58,20 @@ def cell_text(record: dict[str, Any]) -> str:
 
 def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
     """The figure, as SVG: epoch times by variant of each cell, and over a sweep of numbers."""
-    panels: list[Panel] = [_bars(record, name_of(record, swept)) for record in records]
     values = _numbers([record[swept] for record in records]) if swept else []
+    over, rows = "rate, Mbit/s" if swept == "rate" else str(swept), []
+    for record, at in zip(records, values or [0.0] * len(records), strict=True):
+        limit = {"limit": {"epoch_time_s": record["limit"]["limit_s"]}}
+        for name, found in {**record["variants"], **limit}.items():
+            ends = [found[key] for key in ("fastest_s", "slowest_s") if key in found]
+            row = {"cell": name_of(record, swept), "variant": name, over: at, **found}
+            rows.append({**row, "epoch_time_s_ci": ends or None})
+    panels = bars(rows, "{cell}", "epoch_time_s")
     if len(values) > 1:
-        panels += _curves(records, values, str(swept))
+        panels += lines(rows, "All cells", over, "epoch_time_s over_limit")
     shared = {"hosts": "{} hosts", "rate": "links of {}", "graph": "{}"}
     known = [text.format(records[0][key]) for key, text in shared.items() if key != swept]
     return figure(f"Epoch time: {', '.join(known)}", panels)
-
-
-def _bars(record: dict[str, Any], name: str) -> Panel:
-    times = ("epoch_time_s", "fastest_s", "slowest_s")
-    found = {key: [each[time] for time in times] for key, each in record["variants"].items()}
-    groups = {key: [Bar(name=key, value=all_[0], interval=all_[1:])] for key, all_ in found.items()}
-    groups["limit"] = [Bar(name="limit", value=record["limit"]["limit_s"])]
-    return Panel(title=name, x="s an epoch", groups=groups)
-
-
-def _curves(records: Sequence[dict[str, Any]], values: Sequence[float], name: str) -> list[Panel]:
-    """Each variant over the values: its time beside the limit, and its ratio to the limit."""
-
-    def lines(key: str) -> list[Line]:
-        return [
-            Line(name=each, xs=values, ys=[record["variants"][each][key] for record in records])
-            for each in records[0]["variants"]
-        ]
-
-    unit = "rate, Mbit/s" if name == "rate" else name
-    limit = Line(name="limit", xs=values, ys=[record["limit"]["limit_s"] for record in records])
-    times = Panel(title="Epoch time", x=unit, y="s", lines=[*lines("epoch_time_s"), limit])
-    return [times, Panel(title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"))]
 
 
 def _numbers(values: Sequence[Any]) -> list[float]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from benchmarks.charts import Panel
 from benchmarks.command import columns
+from benchmarks.panels import bars, beside, curves, lines
 from benchmarks.paper import cells, settings
 from benchmarks.paper.cells import Cell, grid, live, replayed
 from benchmarks.paper.claims import HEADINGS, WORDS, Rows, judge, verdict
-from benchmarks.paper.panels import bars, beside, curves, lines
 from benchmarks.paper.settings import EXPERTS, FIXED, NONE, SELDOM, SINGLE, PaperConfig, Variant
 from benchmarks.traces import RECIPES, available
 

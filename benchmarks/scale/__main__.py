@@ -195,29 +195,6 @@ def sampling_errors(rows: Sequence[Row]) -> Row:
     return {"count": len(off), **errors, "within_twice_said_pct": within}
 
 
-def figure_of(rows: Sequence[Row], times: Sequence[Row]) -> str:
-    """%-Hits, rows and epochs over the numbers of trainers, a panel each for every buffer."""
-    from benchmarks.charts import Line, Panel, figure
-
-    def panel(title: str, rows: Sequence[Row], key: str) -> Panel:
-        lines = []
-        for name in dict.fromkeys(row["setting"] for row in rows):
-            mine = [row for row in rows if row["setting"] == name]
-            errors = [row[f"{key}_error"] or 0.0 for row in mine]
-            xs, ys = [row["trainers"] for row in mine], [row[key] for row in mine]
-            lines.append(Line(name=name, xs=xs, ys=ys, errors=errors))
-        return Panel(title=title, x="trainers", y=key, lines=lines)
-
-    panels: list[Panel] = []
-    for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
-        mine, told = [row for row in rows if row["buffer"] == share], f"buffer {share:.0%}"
-        panels += [panel(f"{key}, {told}", mine, key) for key in ("hits_pct", "moved_pct")]
-        for link in dict.fromkeys(row["link"] for row in times):
-            mine = [row for row in times if row["link"] == link and row["buffer"] in (0, share)]
-            panels.append(panel(f"epoch, {told}, {link}", mine, "epoch_s"))
-    return figure("Many trainers, from a few", panels)
-
-
 def told(errors: Row) -> str:
     """For people, in percent."""
     words = [f"{name.removesuffix('_pct').replace('_', ' ')} {errors[name]:.3g}" for name in errors]
@@ -245,9 +222,17 @@ def tables(found: Row) -> str:
 
 
 def draw(found: Row) -> str:
-    """As SVG."""
-    rows = [row for scale in found["scales"] for row in scale["rows"]]
-    return figure_of(rows, found.get("times", []))
+    """As SVG: %-Hits, rows and epochs over the numbers of trainers, for every buffer."""
+    from benchmarks.charts import Panel, figure
+    from benchmarks.panels import lines
+
+    rows, panels = [row for scale in found["scales"] for row in scale["rows"]], list[Panel]()
+    for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
+        title, here = f"buffer {share:.0%}", [row for row in rows if row["buffer"] == share]
+        panels += lines(here, title, "trainers", "hits_pct moved_pct", "{setting}")
+        timed = [row for row in found.get("times", []) if row["buffer"] in (0, share)]
+        panels += lines(timed, title + ", {link}", "trainers", "epoch_s", "{setting}")
+    return figure("Many trainers, from a few", panels)
 
 
 if __name__ == "__main__":
