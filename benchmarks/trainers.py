@@ -106,7 +106,7 @@ class Trainers:
         minibatches = [ids for ids, _ in played]
         nodes, edges, requests, replies = np.array([sizes for _, sizes in played], np.int64).T
         owners = [np.bincount(shard.book.owner(ids), minlength=self.count) for ids in minibatches]
-        trace = self._trace(shard, schedule.num_steps, minibatches, presampled)
+        trace = self._trace(shard, schedule, minibatches, presampled)
         return Played(rank, trace, nodes, edges, requests, replies, np.array(owners))
 
     @cached_property
@@ -125,9 +125,13 @@ class Trainers:
         return replace(shard, part=0, book=book, indptr=indptr, indices=indices)
 
     def _trace(
-        self, shard: Shard, steps: int, minibatches: Sequence[Ids], presampled: Sequence[Ids]
+        self,
+        shard: Shard,
+        schedule: SeedSchedule,
+        minibatches: Sequence[Ids],
+        presampled: Sequence[Ids],
     ) -> Trace:
-        parts, rank = self.parts, shard.part
+        parts, rank, steps = self.parts, shard.part, schedule.num_steps
         facts = Facts(
             num_nodes=parts.num_nodes,
             num_edges=parts.num_edges,
@@ -137,7 +141,7 @@ class Trainers:
             halo_rows=len(shard.halo),
             capacity=0,
             row_bytes=4 * self.num_features,
-            batch_size=self.run.batch_size,
+            batch_size=schedule.batch_size,
             num_minibatches=self.run.epochs * steps,
             minibatches_per_epoch=steps,
         )

@@ -67,6 +67,7 @@ class RealRuns(NamedTuple):
             return np.array([sample, fetch, epoch - sample - fetch]) / found["steps_per_epoch"]
 
         points = []
+        assert run.batch_size is not None
         for each in (replace(none, batch_size=max(1, run.batch_size // 4)), none):
             trainers, work = self.work(each)
             edges, nodes = (float(sizes.mean(axis=1).max()) for sizes in (work.edges, work.nodes))
