@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.lab.hosts import Unavailable
 from benchmarks.lab.signals import ending_on_signals
 from rudder.cli.flags import fail, require
+from rudder.cli.table import render
 from rudder.cli.whole_file import write_json, write_text
 
 Row = dict[str, Any]
@@ -73,6 +74,16 @@ def shown(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def columns(rows: Sequence[Row], keys: Sequence[str]) -> list[list[object]]:
-    """Cells of a table: these keys of each row, "-" where a row has none."""
-    return [["-" if row.get(key) is None else row[key] for key in keys] for row in rows]
+def table(rows: Sequence[Row], keys: str) -> str:
+    """Rows for people: these keys of each, with the +- of a figure that has a KEY_error."""
+
+    def number(value: float) -> str:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+    def cell(row: Row, key: str) -> object:
+        value, error = row.get(key), row.get(f"{key}_error", 0.0)
+        known = value if isinstance(value, str | int) else "-" if value is None else number(value)
+        return known if error == 0 else f"{known} +-{'?' if error is None else number(error)}"
+
+    header = [key.replace("_pct", " %").replace("_", " ") for key in keys.split()]
+    return render([[cell(row, key) for key in keys.split()] for row in rows], header)

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer, at_least, one_line
+from benchmarks.command import Row, answer, at_least, one_line, table
 from benchmarks.runs import output_of
 from rudder.cli.flags import flag, parse, require
-from rudder.cli.table import render
 
 if TYPE_CHECKING:
     from minidist.graph import Graph
@@ -126,15 +125,15 @@ def measure(config: BenchmarkConfig) -> Row:
     return {**sizes, "results": results}
 
 
-def table(found: Row) -> str:
+def text(found: Row) -> str:
     """For people, then JSON."""
     from minidist.partition.balance_limits import LOADS
 
     head = ", ".join(f"{found[name]:,} {name}" for name in ("nodes", "edges", "parts"))
-    keys = ("method", "seconds", "cut_share", "cut_ratio", "peak_mb", "memory_ratio")
-    rows = [[*(each[key] for key in keys), *each["imbalance"]] for each in found["results"]]
-    header = [key.replace("_", " ") for key in keys] + [f"largest / mean {load}" for load in LOADS]
-    return f"{head}\n{render(rows, header)}\n{json.dumps(found)}"
+    loads = [f"largest_{load.replace(' ', '_')}_/_mean" for load in LOADS]
+    rows = [each | dict(zip(loads, each["imbalance"], strict=True)) for each in found["results"]]
+    keys = "method seconds cut_share cut_ratio peak_mb memory_ratio " + " ".join(loads)
+    return f"{head}\n{table(rows, keys)}\n{json.dumps(found)}"
 
 
 def main() -> None:
@@ -144,7 +143,7 @@ def main() -> None:
         with one_line():
             print(json.dumps(_one(Path(folder), method, int(parts), int(seed))))
         return
-    answer(parse(BenchmarkConfig, __doc__), measure, table)
+    answer(parse(BenchmarkConfig, __doc__), measure, text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.charts import Panel
-from benchmarks.command import columns
 from benchmarks.panels import bars, beside, curves, lines
 from benchmarks.paper import cells, settings
 from benchmarks.paper.cells import Cell, grid, live, replayed
@@ -61,7 +60,7 @@ def report(name: str, rows: Rows, told: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict(claim["holds"] for claim in claims),
         "claims": claims,
         "header": [HEADINGS.get(key, key) for key in keys],
-        "lines": columns(rows, keys),
+        "lines": [["-" if row.get(key) is None else row[key] for key in keys] for row in rows],
         "settings": told,
         "rows": rows,
     }

@@ -24,11 +24,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer, at_least
+from benchmarks.command import Row, answer, at_least, table
 from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
 from minidist.config import METHODS
 from rudder.cli.flags import flag, parse, require
-from rudder.cli.table import render
 
 if TYPE_CHECKING:
     from benchmarks.scale.costs import Costs
@@ -166,21 +165,6 @@ def extrapolated(config: ScaleConfig, costs: "Costs", scale: Row, error: float) 
             share, steps_r = 100 * found["train"] / epoch, -int(-decision_s * steps // epoch)
             named |= {"setting": row["setting"] + told, "r": 1 if sync else max(1, steps_r)}
             yield {**named, **times, "training_pct": share, "parts": found}
-
-
-def table(rows: Sequence[Row], keys: str) -> str:
-    """For people, with the +- of each figure that has a KEY_error."""
-
-    def number(value: float) -> str:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-    def cell(row: Row, key: str) -> object:
-        error = row.get(f"{key}_error", 0.0)
-        known = row[key] if isinstance(row[key], str | int) else number(row[key])
-        return known if error == 0 else f"{known} +-{'?' if error is None else number(error)}"
-
-    header = [key.replace("_pct", " %").replace("_", " ") for key in keys.split()]
-    return render([[cell(row, key) for key in keys.split()] for row in rows], header)
 
 
 def sampling_errors(rows: Sequence[Row]) -> Row:
