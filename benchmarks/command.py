@@ -69,21 +69,19 @@ def answer(
             write_text(config.figure, draw(found))
 
 
-def shown(value: float | None, digits: int) -> str:
-    """A figure for people; "-" where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
 def table(rows: Sequence[Row], keys: str) -> str:
     """Rows for people: these keys of each, with the +- of a figure that has a KEY_error."""
 
-    def number(value: float) -> str:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
     def cell(row: Row, key: str) -> object:
         value, error = row.get(key), row.get(f"{key}_error", 0.0)
-        known = value if isinstance(value, str | int) else "-" if value is None else number(value)
-        return known if error == 0 else f"{known} +-{'?' if error is None else number(error)}"
+        if value is None:
+            return "-"
+        if isinstance(value, float) and abs(value) >= 1000:
+            value = round(value)
+        if error == 0:
+            return value
+        told = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        return f"{told} +-{'?' if error is None else f'{error:,.3g}'}"
 
     header = [key.replace("_pct", " %").replace("_", " ") for key in keys.split()]
     return render([[cell(row, key) for key in keys.split()] for row in rows], header)

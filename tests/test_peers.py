@@ -149,7 +149,7 @@ def test_ratios_are_to_the_peer() -> None:
     found = {"samplers": 1, "trials": [{"samplers": 1, "epoch_s": 2.5}], "sides": rows}
     text = describe("head", "DistDGL", "samplers", found)
     assert "DistDGL with 1 samplers a process (tried: 1 2.5 s)" in text
-    assert "2.67" in text
+    assert "2.667" in text
 
 
 def test_a_peer_that_cannot_be_installed_says_so_and_leaves_nothing(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.charts import figure
-from benchmarks.command import shown
+from benchmarks.command import table
 from benchmarks.lab.hosts import bits_per_second
 from benchmarks.panels import bars, lines
-from rudder.cli.table import render
+
+_COLUMNS = "prefetch epoch_time_s fastest_s slowest_s wait_s misses replacements MB_rows MB_links "
+_COLUMNS += "hits_pct pass_at_1 interval times_none times_fixed over_limit over_here"
 
 
 def name_of(record: Mapping[str, Any], swept: str | None) -> str:
@@ -35,25 +37,13 @@ def cell_text(record: dict[str, Any]) -> str:
         f"equal under all: losses {record['losses_sha256'][:12]}, test accuracy "
         f"{record['test_accuracy']:.4f}",
     ]
-    header = (
-        *("prefetch", "epoch s", "fastest", "slowest", "wait s", "misses", "replaced", "MB rows"),
-        *("MB links", "%-Hits", "Pass@1", "r", "x none", "x fixed", "/ limit", "/ here"),
-    )
-    lines = []
+    rows = []
     for name, figures in record["variants"].items():
-        rows, moved = figures["rows"], figures["bytes_missed"] + figures["bytes_replaced"]
-        times = ("epoch_time_s", "fastest_s", "slowest_s", "wait_s")
-        lines.append(
-            (
-                *(name, *(f"{figures[key]:.3f}" for key in times)),
-                *(rows["misses"], rows["replacements"]),
-                *(f"{moved / 1e6:.1f}", f"{figures['link_bytes'] / 1e6:.1f}"),
-                *(shown(figures[key], 1) for key in ("hits_pct", "pass_at_1", "interval")),
-                *(shown(figures[key], 2) for key in ("times_none", "times_fixed", "over_limit")),
-                shown(figures["epoch_time_s"] / limit["here_s"], 2),
-            )
-        )
-    return "\n".join([*words, "", render(lines, header)])
+        moved = figures["bytes_missed"] + figures["bytes_replaced"]
+        row = {"prefetch": name, **figures, **figures["rows"]}
+        row |= {"MB_rows": moved / 1e6, "MB_links": figures["link_bytes"] / 1e6}
+        rows.append({**row, "over_here": figures["epoch_time_s"] / limit["here_s"]})
+    return "\n".join([*words, "", table(rows, _COLUMNS)])
 
 
 def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
