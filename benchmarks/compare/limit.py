@@ -110,12 +110,8 @@ def crossing(
     def busiest(kept: Amounts | float, with_rest: bool = True) -> float:
         """kept [P]: the share of its rows that a rank fetches."""
         moved = members @ (rows.T * kept).T @ members.T
-        np.fill_diagonal(moved, 0.0)  # within a host
-        into, out = (4 * trainers.num_features * moved.sum(axis=axis) for axis in (1, 0))
-        if with_rest:
-            into = into + replies + gradients
-            out = out + moved.sum(axis=1) * ID_BYTES + requests + gradients
-        return float(max(into.max(), out.max()))
+        rest = (replies + gradients, requests + gradients) if with_rest else None
+        return _busiest(moved, 4 * trainers.num_features, rest)
 
     return Crossing(
         rows_none=busiest(1.0, with_rest=False),
@@ -125,6 +121,16 @@ def crossing(
         none=busiest(1.0),
         fewest=busiest(best),
     )
+
+
+def _busiest(moved: Amounts, row_bytes: int, rest: tuple[Amounts, Amounts] | None) -> float:
+    """Bytes of the busiest way. moved [H, H]: rows to a host, from a host.   rest: into, and out
+    of, each host; then rows are also asked for by id."""
+    np.fill_diagonal(moved, 0.0)  # within a host
+    into, out = (row_bytes * moved.sum(axis=axis) for axis in (1, 0))
+    if rest is not None:
+        into, out = into + rest[0], out + moved.sum(axis=1) * ID_BYTES + rest[1]
+    return float(max(into.max(), out.max()))
 
 
 def _belady(trace: Trace, buffer: float, first: int) -> int:
