@@ -87,8 +87,8 @@ def open_world(
     """
     kind = launcher()
     if kind is None:
-        world = local_worlds(1, fetch_timeout)[0]
-        yield replace(world, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
+        alone = local_worlds(1, fetch_timeout)[0]
+        yield replace(alone, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
         return
     rank, mpi, world = rank_of_launcher(), None, None
     try:
