@@ -92,8 +92,9 @@ def open_world(
         return
     rank, mpi, world = rank_of_launcher(), None, None
     try:
-        require_open_files(expected_size())
-        if kind == "torchrun":
+        by_torchrun = kind == "torchrun"
+        require_open_files(int(os.environ["WORLD_SIZE"]) if by_torchrun else expected_size())
+        if by_torchrun:
             die_with_parent()  # ranks would train on when torchrun's agent is killed
         else:
             mpi = load_mpi()
