@@ -12,7 +12,7 @@ from typing import Any
 
 from minidist.comm.launch import wait_for_readers
 from minidist.comm.resources import local_ranks
-from minidist.comm.signals import INTERRUPTED
+from minidist.comm.signals import INTERRUPTED, TERMINATED
 from minidist.comm.transport.base import PeerTimeout
 from minidist.comm.transport.mpi import unlink_segments
 from rudder.cli.whole_file import NotWritten
@@ -45,7 +45,8 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
         unlink_segments()
     with suppress(OSError):
         _kill_stopped(local_pids)
-    if mpi is not None:
+    # A signal that ends the job has reached every rank; srun would call an abort another code.
+    if mpi is not None and code not in (INTERRUPTED, TERMINATED):
         # All is said: of its own MPICH would add a line about an abort, with nothing in it.
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)

@@ -67,8 +67,8 @@ def test_ctrl_c_is_130(way: str, tmp_path: Path, request: Any) -> None:
         time.sleep(0.2)
         os.kill(job.process.pid, signal.SIGINT)
     code, output = ended(job, tmp_path)
-    # torchrun's agent ends with 1 whatever its ranks end with.
-    assert code == (1 if way == "torchrun" else 130), output
+    # torchrun's agent ends with 1 whatever its ranks end with, and srun kills those that take long.
+    assert code in {"torchrun": (1,), "srun": (130, 137)}.get(way, (130,)), output
     assert way in ("srun", "torchrun") or output.count("stopped by Ctrl-C") == 1
     assert way == "torchrun" or "Traceback" not in output
 
