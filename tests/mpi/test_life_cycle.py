@@ -295,7 +295,7 @@ def test_a_full_disk_is_one_line(way: str, tmp_path: Path) -> None:
     code, output = start(on_a_disk_of("3m", tmp_path, command)).finish()
     assert code == 1
     assert f"{tmp_path}/run/" in output
-    assert "cannot be written: No space left on device; its disk has 0 bytes free" in output
+    assert "cannot be written: No space left on device; its disk has " in output
     assert "Traceback" not in output
 
 
