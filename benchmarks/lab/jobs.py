@@ -71,7 +71,13 @@ class Job:
         return self.process.returncode, output
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Kill what is left of it; its ranks die with their launcher."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+# Those of this test; a fixture kills what a failed one leaves at work.
+STARTED: list[Job] = []
 
 
 def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
@@ -87,7 +93,8 @@ def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
         start_new_session=True,
         preexec_fn=_as_from_a_terminal,
     )
-    return Job(process)
+    STARTED.append(Job(process))
+    return STARTED[-1]
 
 
 def _as_from_a_terminal() -> None:
