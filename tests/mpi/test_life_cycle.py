@@ -170,6 +170,7 @@ def test_worlds_may_follow_each_other(launcher: list[str], tmp_path: Path) -> No
 def test_leftover_variables_are_no_launcher() -> None:
     """Of torchrun, in a notebook or container; of an interactive shell of Slurm."""
     leftover = {"RANK": "1", "WORLD_SIZE": "4", "PMIX_RANK": "0", "SLURM_PTY_PORT": "1"}
+    leftover["SLURM_STEP_NUM_TASKS"] = "1"
     words = [*TRAIN, "--epochs", "1", "--ranks", "2"]
     assert "2 (mpi, cpu)" in run([PYTHON, *words], leftover)
     program = "from minidist.comm.launch import launcher; print(launcher())"
@@ -249,8 +250,15 @@ def test_a_requeued_batch_job_goes_on(slurm: dict[str, str], tmp_path: Path) -> 
         wait_for(summary.exists, 120)
     finally:
         subprocess.run(["scancel", number], env=environment, check=False)
-    log = (tmp_path / "job.log").read_text()
-    assert "stopped by a signal before epoch" in log
+    assert "DUE TO JOB REQUEUE" in (tmp_path / "job.log").read_text()
+    events = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "events-rank0.jsonl").read_text().splitlines()
+    ]
+    # Its second start went on where the first one stood.
+    begins = [number for number, event in enumerate(events) if event["event"] == "started"]
+    assert len(begins) == 2
+    assert events[begins[1] + 1]["epoch"] > 0
     found = json.loads(summary.read_text())
     assert len(found["losses"]) == 300 * found["steps_per_epoch"]
 
