@@ -13,13 +13,15 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from benchmarks.command import answer
 from rudder.cli.flags import flag, parse, require
-from rudder.cli.table import render
+
+if TYPE_CHECKING:
+    from benchmarks.faults.case import Ending
 
 _LAUNCHERS = ("mpiexec", "openmpi", "torchrun", "srun", "bare", "local")
 
@@ -72,19 +74,21 @@ def measure(config: FaultsConfig) -> dict[str, Any]:
         for fault, launcher in (bar := tqdm(cases, unit="case", disable=None)):
             bar.set_postfix_str(f"{fault.name}, {launcher}")
             there = cluster if launcher == "srun" else {}
-            endings.append(asdict(run_case(fault, launcher, folder, there)))
+            ending = run_case(fault, launcher, folder, there)
+            endings.append(asdict(ending))
+            bar.write(_line(ending))
     return {"cases": endings, "skipped": skipped}
 
 
+def _line(ending: "Ending") -> str:
+    head = f"{ending.fault:48} {ending.launcher:9} {ending.code!s:>4} {ending.seconds:6.1f} s"
+    return f"{head}  {ending.bad and 'BAD: ' + ending.bad + ': '}{ending.said[:90]}"
+
+
 def table(found: dict[str, Any]) -> str:
-    """The cases for people, those that ended badly last."""
-    lines = [
-        (each["fault"], each["launcher"], each["code"], each["seconds"], each["said"][:70])
-        for each in found["cases"]
-    ]
-    text = render(lines, ("fault", "launcher", "exit code", "seconds", "said"))
+    """What it comes to; each case was told as it ended."""
     bad = [each for each in found["cases"] if each["bad"]]
-    text += "".join(f"\nBAD: {each['fault']}, {each['launcher']}: {each['bad']}" for each in bad)
+    text = "".join(f"\nBAD: {each['fault']}, {each['launcher']}: {each['bad']}" for each in bad)
     text += "".join(f"\nnot tried: {name}: {why}" for name, why in found["skipped"].items())
     counts = Counter(each["launcher"] for each in found["cases"])
     tried = ", ".join(f"{count} under {name}" for name, count in counts.items())

@@ -63,7 +63,7 @@ def run_case(fault: Fault, launcher: str, template: Path, slurm: Mapping[str, st
         seconds = time.monotonic() - began
         left = _left(folder, before)
         said = next((line for line in output.splitlines() if _explains(line, fault)), "")
-        bad = _judge(fault, launcher, code, output, left)
+        bad = judge(fault, launcher, code, output, left)
         return Ending(
             fault=fault.name,
             launcher=launcher,
@@ -119,7 +119,7 @@ def _left(folder: Path, before: set[str]) -> str:
     return ", ".join(there)
 
 
-def _judge(fault: Fault, launcher: str, code: int | None, output: str, left: str) -> str:
+def judge(fault: Fault, launcher: str, code: int | None, output: str, left: str) -> str:
     """Why a case ended badly; empty where it ended well."""
     if code is None:
         return "it did not end in time"
