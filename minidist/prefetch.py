@@ -1,18 +1,26 @@
 """Steer: put a rudder buffer in front of a loader's remote rows. Where the two packages meet."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from minidist.comm.host import available_bytes
+from minidist.comm.host_links import Link, hosts_of, link_hosts
 from minidist.comm.world import World
-from minidist.sampling.loader import Loader
+from minidist.sampling.loader import ASKED_AHEAD, Loader
+from minidist.store.feature_store import PeerStore
+from minidist.store.host_store import PRIOR, Follower, HostStore, Leader, Sharing
 from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig
+from rudder.host_planner import far_prior, make_host_planner
 from rudder.observations import Facts
 from rudder.policies.base import Prior
 from rudder.prefetcher import Prefetcher, RankContext
-from rudder.presets import capacity_of, read_preset
+from rudder.presets import capacity_of, read_preset, scope_of
+from rudder.replay.recorder import Recorder
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
 PRESAMPLED = 50
@@ -42,7 +50,9 @@ def steer(
     either.
     """
     preset, shard = read_preset(config), loader.shard
-    if not preset.has_buffer and config.trace is None:
+    hosts = hosts_of(world)
+    scope = scope_of(config, hosts)
+    if not preset.has_buffer and config.trace is None and scope == "rank":
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
     presampled = {}
     if preset.presamples or config.trace is not None:
@@ -62,6 +72,7 @@ def steer(
         num_minibatches=num_epochs * len(loader),
         minibatches_per_epoch=len(loader),
     )
+    near = [rank for rank, host in enumerate(hosts) if host == hosts[world.rank]]
     context = RankContext(
         facts=facts,
         prior=Prior(
@@ -71,8 +82,73 @@ def steer(
         rank=world.rank,
         seed=seed + world.rank,
         device=world.device,
-        run=dict(run or {}),
+        run={**(run or {}), "buffer_scope": scope, "hosts": hosts},
+        scope=scope,
+        sharing=tuple(near) if scope == "host" and len(near) > 1 else (),
     )
-    prefetcher = Prefetcher(config, loader.store.remote, context, log)
+    make_store = None
+    if scope == "host":
+        links = link_hosts(world, hosts)
+        if context.sharing:
+            make_store = functools.partial(_shared_store, config, loader, context, links)
+    prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
     loader.use(prefetcher.store)
     return prefetcher
+
+
+def _shared_store(
+    config: SteerConfig,
+    loader: Loader,
+    context: RankContext,
+    links: Sequence[Link],
+    recorder: Recorder | None,
+) -> HostStore:
+    """Our end of the buffer of this host, of the sum of its ranks' capacities."""
+    peers, preset, prior = loader.store.remote, read_preset(config), context.prior
+    assert isinstance(peers, PeerStore)
+    shards = [shard for shard in loader.shards.mapped if shard is not None]
+    in_halo = np.zeros(context.num_ids, bool)
+    in_halo[prior.halo] = True
+    sharing = Sharing(
+        links=links,
+        in_halo=in_halo,
+        width=context.facts.row_bytes // 4,
+        capacity=sum(capacity_of(config, preset, len(shard.halo)) for shard in shards),
+        num_steps=ASKED_AHEAD + 2,
+    )
+    if context.rank != context.sharing[0]:
+        for known in (prior.frequent, prior.frequencies):
+            links[0].send(PRIOR, known, "sharing the host's buffer")
+        return Follower(peers, sharing, recorder)
+    _check_memory(config, sharing)
+    priors = [prior]
+    for shard, link in zip(shards[1:], links, strict=True):
+        frequent, frequencies = (link.receive(PRIOR, "sharing the host's buffer") for _ in range(2))
+        halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
+        priors.append(
+            Prior(halo=halo, halo_degrees=degrees, frequent=frequent, frequencies=frequencies)
+        )
+    offsets = loader.shard.book.offsets
+    near = np.isin(np.arange(len(offsets) - 1), context.sharing)
+    planner = make_host_planner(
+        config,
+        replace(context.facts, capacity=sharing.capacity),
+        [far_prior(each, offsets, near) for each in priors],
+        context.num_ids,
+    )
+    # No step needs more. Memory is taken for those that come in fact.
+    ring_rows = int(np.diff(offsets)[~near].sum())
+    return Leader(peers, sharing, recorder, planner, ring_rows)
+
+
+def _check_memory(config: SteerConfig, sharing: Sharing) -> None:
+    """Raise ValueError where the host has too little memory for the buffer of its ranks."""
+    free, needed = available_bytes(), sharing.capacity * sharing.width * 4
+    if free is not None and needed > free:
+        asked = f"--buffer {config.buffer}"
+        if config.buffer_rows is not None:
+            asked = f"--buffer-rows {config.buffer_rows}"
+        raise ValueError(
+            f"{asked}: the {len(sharing.links) + 1} ranks of this host share a buffer of "
+            f"{needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free: give less"
+        )

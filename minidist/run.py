@@ -102,7 +102,8 @@ def _prefetcher(
     config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
 ) -> Prefetcher | None:
     """What the flags ask for between the loader and the owners of rows, in use."""
-    if not read_preset(config).has_buffer and config.trace is None:
+    shares = config.buffer_scope == "host"
+    if not read_preset(config).has_buffer and config.trace is None and not shares:
         return None
     return steer(
         config,

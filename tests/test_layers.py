@@ -37,7 +37,16 @@ ORDER = {
     "rudder": (
         *("cli", "row_counts", "cpu_prefetch", "observations", "config", "buffer"),
         *("feature_store", "policies", "planner", "agent", "deciders", "presets"),
-        *("replay", "cached_store", "prefetcher", "learn", "fit", "distill", "report"),
+        *(
+            "host_planner",
+            "replay",
+            "cached_store",
+            "prefetcher",
+            "learn",
+            "fit",
+            "distill",
+            "report",
+        ),
     ),
 }
 MOST_FILES = 12
