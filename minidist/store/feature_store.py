@@ -17,7 +17,7 @@ import torch
 
 from minidist.comm.transport.base import Array, Call, Op, Transport
 from minidist.moment import Moment
-from minidist.store.partition_book import Ids, PartitionBook, no_ids, split_places
+from minidist.store.partition_book import Ids, PartitionBook, split_places
 from minidist.store.row_copy import copy_rows
 from minidist.store.row_placement import PlacedRows, RowPlacement
 from minidist.store.row_server import WIRE_TYPES
@@ -49,13 +49,13 @@ class PeerStore(FeatureStore):
         self._op, self._lane = op, "fetch" if op == Op.ROWS else "evaluate"
 
     def split(self, ids: Ids) -> tuple[Ids, Ids]:
-        """Where in ``ids`` those of mapped parts are, and where the others."""
+        """Where in ``ids`` those of mapped parts are, and where the others; both ascending."""
         order, bounds = self._book.by_owner(ids)
-        chosen = [order[bounds[part] : bounds[part + 1]] for part in range(len(self._mapped))]
-        mapped = [rows is not None for rows in self._mapped]
-        near = [places for places, is_mapped in zip(chosen, mapped, strict=True) if is_mapped]
-        far = [places for places, is_mapped in zip(chosen, mapped, strict=True) if not is_mapped]
-        return np.concatenate([no_ids(), *near]), np.concatenate([no_ids(), *far])
+        is_near = np.zeros(len(ids), bool)
+        for part, mapped in enumerate(self._mapped):
+            if mapped is not None:
+                is_near[order[bounds[part] : bounds[part + 1]]] = True
+        return np.flatnonzero(is_near), np.flatnonzero(~is_near)
 
     def copy_mapped(self, ids: Ids, out: Array, positions: Ids) -> RowCounts:
         """``out[positions[i]]`` = the row of ``ids[i]``, all of mapped parts."""

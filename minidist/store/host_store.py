@@ -21,7 +21,7 @@ import threading
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -156,7 +156,8 @@ class _HostFetch(Fetch):
         self.counts += share_counts(ids, far, rows, sharing.capacity, sharing.in_halo)
         store.rows.read_hits(np.where(rows < 0, ~rows, rows), *self._target)
         store.have_read()
-        store.counts += self.counts
+        # A store tells what a replay knows too; the bytes are the minibatch's to tell.
+        store.counts += replace(self.counts, received=0, received_bytes=0, mapped_bytes=0)
         return self.counts
 
 
