@@ -13,7 +13,9 @@ from minidist.comm.world import World
 from minidist.sampling.loader import ASKED_AHEAD, Loader
 from minidist.store.feature_store import PeerStore
 from minidist.store.host_store import PRIOR, Follower, HostStore, Leader, Sharing
+from minidist.store.partition_book import Ids
 from minidist.store.partition_dir import Parts
+from minidist.store.shard import Shard
 from rudder.config import SteerConfig
 from rudder.host_planner import far_prior, make_host_planner
 from rudder.observations import Facts
@@ -49,8 +51,8 @@ def steer(
     model or the trace cannot be had, or on a preset without a buffer if no trace is asked for
     either.
     """
-    preset, shard = read_preset(config), loader.shard
-    hosts = hosts_of(world)
+    preset, hosts = read_preset(config), hosts_of(world)
+    near = tuple(rank for rank, host in enumerate(hosts) if host == hosts[world.rank])
     scope = scope_of(config, hosts)
     if not preset.has_buffer and config.trace is None and scope == "rank":
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
@@ -59,41 +61,54 @@ def steer(
         # An epoch that no run of this length trains on.
         ids, counts = loader.presample(num_epochs, PRESAMPLED)
         presampled = {"frequent": ids, "frequencies": counts}
-    facts = Facts(
-        num_nodes=parts.num_nodes,
-        num_edges=parts.num_edges,
-        part_nodes=shard.num_nodes,
-        part_edges=len(shard.indices),
-        num_parts=world.size,
-        halo_rows=len(shard.halo),
-        capacity=capacity_of(config, preset, len(shard.halo)),
-        row_bytes=4 * shard.num_features,
-        batch_size=loader.schedule.batch_size,
-        num_minibatches=num_epochs * len(loader),
-        minibatches_per_epoch=len(loader),
-    )
-    near = [rank for rank, host in enumerate(hosts) if host == hosts[world.rank]]
+    if near[0] == world.rank and config.buffer_device == "cpu":
+        _check_memory(config, loader)
     context = RankContext(
-        facts=facts,
-        prior=Prior(
-            halo=np.asarray(shard.halo), halo_degrees=np.asarray(shard.halo_degrees), **presampled
-        ),
+        facts=_facts(config, parts, loader, num_epochs),
+        prior=_prior(loader.shard, **presampled),
         num_ids=parts.num_nodes,
         rank=world.rank,
         seed=seed + world.rank,
         device=world.device,
         run={**(run or {}), "buffer_scope": scope, "hosts": hosts},
         scope=scope,
-        sharing=tuple(near) if scope == "host" and len(near) > 1 else (),
+        sharing=near if scope == "host" and len(near) > 1 else (),
     )
-    make_store = None
-    if scope == "host":
-        links = link_hosts(world, hosts)
-        if context.sharing:
-            make_store = functools.partial(_shared_store, config, loader, context, links)
+    # All ranks of the world meet, also those that are alone on their host.
+    links = link_hosts(world, hosts) if scope == "host" else []
+    shares = functools.partial(_shared_store, config, loader, context, links)
+    make_store = shares if context.sharing else None
     prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
     loader.use(prefetcher.store)
     return prefetcher
+
+
+def _facts(config: SteerConfig, parts: Parts, loader: Loader, num_epochs: int) -> Facts:
+    shard = loader.shard
+    return Facts(
+        num_nodes=parts.num_nodes,
+        num_edges=parts.num_edges,
+        part_nodes=shard.num_nodes,
+        part_edges=len(shard.indices),
+        num_parts=parts.num_parts,
+        halo_rows=len(shard.halo),
+        capacity=capacity_of(config, read_preset(config), len(shard.halo)),
+        row_bytes=4 * shard.num_features,
+        batch_size=loader.schedule.batch_size,
+        num_minibatches=num_epochs * len(loader),
+        minibatches_per_epoch=len(loader),
+    )
+
+
+def _prior(shard: Shard, **presampled: Ids) -> Prior:
+    halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
+    return Prior(halo=halo, halo_degrees=degrees, **presampled)
+
+
+def _capacities(config: SteerConfig, loader: Loader) -> list[int]:
+    """Rows of the buffer of each rank of this host."""
+    shards = [shard for shard in loader.shards.mapped if shard is not None]
+    return [capacity_of(config, read_preset(config), len(shard.halo)) for shard in shards]
 
 
 def _shared_store(
@@ -104,32 +119,29 @@ def _shared_store(
     recorder: Recorder | None,
 ) -> HostStore:
     """Our end of the buffer of this host, of the sum of its ranks' capacities."""
-    peers, preset, prior = loader.store.remote, read_preset(config), context.prior
+    peers, prior = loader.store.remote, context.prior
     assert isinstance(peers, PeerStore)
-    shards = [shard for shard in loader.shards.mapped if shard is not None]
     in_halo = np.zeros(context.num_ids, bool)
     in_halo[prior.halo] = True
     sharing = Sharing(
         links=links,
         in_halo=in_halo,
         width=context.facts.row_bytes // 4,
-        capacity=sum(capacity_of(config, preset, len(shard.halo)) for shard in shards),
+        capacity=sum(_capacities(config, loader)),
         num_steps=ASKED_AHEAD + 2,
     )
     if context.rank != context.sharing[0]:
         for known in (prior.frequent, prior.frequencies):
             links[0].send(PRIOR, known, "sharing the host's buffer")
         return Follower(peers, sharing, recorder)
-    _check_memory(config, sharing)
-    priors = [prior]
-    for shard, link in zip(shards[1:], links, strict=True):
-        frequent, frequencies = (link.receive(PRIOR, "sharing the host's buffer") for _ in range(2))
-        halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
-        priors.append(
-            Prior(halo=halo, halo_degrees=degrees, frequent=frequent, frequencies=frequencies)
-        )
     offsets = loader.shard.book.offsets
     near = np.isin(np.arange(len(offsets) - 1), context.sharing)
+    priors = [prior]
+    for rank, link in zip(context.sharing[1:], links, strict=True):
+        known = [link.receive(PRIOR, "sharing the host's buffer") for _ in range(2)]
+        shard = loader.shards.mapped[rank]
+        assert shard is not None
+        priors.append(_prior(shard, frequent=known[0], frequencies=known[1]))
     planner = make_host_planner(
         config,
         replace(context.facts, capacity=sharing.capacity),
@@ -141,14 +153,14 @@ def _shared_store(
     return Leader(peers, sharing, recorder, planner, ring_rows)
 
 
-def _check_memory(config: SteerConfig, sharing: Sharing) -> None:
-    """Raise ValueError where the host has too little memory for the buffer of its ranks."""
-    free, needed = available_bytes(), sharing.capacity * sharing.width * 4
+def _check_memory(config: SteerConfig, loader: Loader) -> None:
+    """Raise ValueError where this host has too little memory for the buffers of its ranks."""
+    capacities = _capacities(config, loader)
+    free, needed = available_bytes(), sum(capacities) * 4 * loader.shard.num_features
     if free is not None and needed > free:
-        asked = f"--buffer {config.buffer}"
-        if config.buffer_rows is not None:
-            asked = f"--buffer-rows {config.buffer_rows}"
+        by_rows = config.buffer_rows is not None
+        asked = f"--buffer-rows {config.buffer_rows}" if by_rows else f"--buffer {config.buffer}"
         raise ValueError(
-            f"{asked}: the {len(sharing.links) + 1} ranks of this host share a buffer of "
-            f"{needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free: give less"
+            f"{asked}: {len(capacities)} ranks of this host would take {needed / 2**30:,.1f} GiB, "
+            f"and {free / 2**30:,.1f} GiB of memory are free: give less, or start fewer ranks here"
         )

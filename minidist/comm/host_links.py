@@ -54,6 +54,11 @@ class Link:
         except OSError as error:
             raise self._lost(error, operation, moment, began) from error
 
+    def notify(self, kind: int) -> None:
+        """Send an empty array. A peer that has gone needs none; whoever waits for it finds out."""
+        with suppress(OSError):
+            self._end.sendall(_HEAD.pack(kind, 0))
+
     def receive(self, kind: int, operation: str, moment: Moment = OUTSIDE) -> Ids:
         """The next array of this kind; those of others that come before it are kept."""
         began = time.monotonic()

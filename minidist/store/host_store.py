@@ -288,7 +288,7 @@ class Follower(HostStore):
         return self._link.receive(ROWS, "rows of the host's buffer", at)
 
     def have_read(self) -> None:
-        self._link.send(READ, no_ids(), "reading rows of the host's buffer")
+        self._link.notify(READ)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The leader keeps it all."""

@@ -150,17 +150,23 @@ def replay_own(trace: Trace, hosts: Hosts | None = None) -> Replayed:
 
 
 def replay_run(
-    traces: Sequence[Trace], config: SteerConfig | None, hosts: Hosts | None, seed: int = 0
+    traces: Sequence[Trace],
+    settings: Sequence[SteerConfig] | None,
+    hosts: Hosts | None,
+    seed: int = 0,
 ) -> list[Replayed]:
-    """Play all ranks of a run; under its own settings and decisions where config is None.
+    """Play all ranks of a run, each under its setting; None: under their own, and own decisions.
 
     Raises ValueError for one buffer a host where all ranks are on one.
     """
-    settings = [config or own_setting(trace) for trace in traces]
+    own, settings = settings is None, settings or [own_setting(trace) for trace in traces]
     if settings[0].buffer_scope != "host":
-        if config is None:
+        if own:
             return [replay_own(trace, hosts) for trace in traces]
-        return [replay(trace, config, seed=seed, hosts=hosts) for trace in traces]
+        return [
+            replay(trace, setting, seed=seed, hosts=hosts)
+            for trace, setting in zip(traces, settings, strict=True)
+        ]
     if hosts is None:
         raise ValueError(
             f"--buffer-scope host: the ranks of {traces[0].name.split('/')[0]} ran on one host; "
@@ -247,7 +253,9 @@ def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
             bound = functools.cache(functools.partial(bound_of, traces, hosts))
             for cell in [own_setting(traces[0])] if own else cells:
                 bar.set_postfix_str(f"{cell.prefetch} {cell.decider or ''}")
-                ranks = replay_run(traces, None if own else cell, hosts, config.seed)
+                ranks = replay_run(
+                    traces, None if own else [cell] * len(traces), hosts, config.seed
+                )
                 capacities = tuple(rank.capacity for rank in ranks)
                 best = {scope: bound(capacities, scope) for scope in ("rank", cell.buffer_scope)}
                 row = row_of(traces, cell, ranks, best[cell.buffer_scope], hosts)
