@@ -12,22 +12,24 @@ and generated families, none of which the embedded model was trained on. ``every
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from benchmarks.command import Row, answer, shown
 from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
-from benchmarks.traces import RECIPES, graphs_of
-from rudder.cli.flags import fail, flag, parse, require
+from benchmarks.traces import RECIPES, dataset_of, graphs_of
+from rudder.cli.flags import flag, parse, require
 from rudder.cli.table import render
-from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
-from rudder.presets import read_preset
-from rudder.replay.grid import replay, row_of
-from rudder.replay.trace import Trace, read_traces
+
+if TYPE_CHECKING:
+    from rudder.replay.trace import Trace
 
 OTHERS = ("always", "never", "once", "mlp", "tabnet", "lr", "rf", "svm", "xgb", "llm")
 
@@ -47,29 +49,27 @@ class AgentsConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
+        from rudder.presets import read_preset
+
         graphs_of(self.graphs)
         for count in self.ranks:
             require(count >= 2, "ranks", count, "2 or more: one rank has nothing remote")
-        for buffer in self.buffer:
-            for decider in self.others.split(","):
-                read_preset(self.steering(decider, buffer))
+        for buffer, decider in product(self.buffer, self.others.split(",")):
+            read_preset(self.steering(decider, buffer))
 
     def steering(self, decider: str, buffer: float) -> SteerConfig:
         """The settings of a decider that replays."""
-        return SteerConfig(
-            prefetch="rudder",
-            decider=decider,
-            buffer=buffer,
-            agent_model=self.agent_model,
-            agent_threads=self.agent_threads,
-            classifier_dir=self.classifier_dir,
-        )
+        names = ("agent_model", "agent_threads", "classifier_dir")
+        named: Row = {name: getattr(self, name) for name in names}
+        return SteerConfig(prefetch="rudder", decider=decider, buffer=buffer, **named)
 
 
 def live(
     config: AgentsConfig, graph: str, ranks: int, buffer: float, folder: Path
-) -> tuple[dict[str, Any], list[Trace]]:
+) -> "tuple[Row, list[Trace]]":
     """The summary and the traces of a real run."""
+    from rudder.replay.trace import read_traces
+
     recipe = RECIPES[graph]
     flags = {
         "hidden": 32,
@@ -82,13 +82,14 @@ def live(
         "decider_mode": config.decider_mode,
         "trace": folder / "trace",
     }
-    return train(parts_of(graph, ranks, folder), flags), read_traces(folder / "trace")
+    parts = parts_of(dataset_of(graph), ranks, folder)
+    return train(parts, flags), read_traces(folder / "trace")
 
 
-def beside(
-    config: AgentsConfig, traces: Sequence[Trace], buffer: float
-) -> dict[str, dict[str, Any]]:
+def beside(config: AgentsConfig, traces: "Sequence[Trace]", buffer: float) -> dict[str, Row]:
     """Rows and decisions of the other deciders on the same minibatches."""
+    from rudder.replay.grid import replay, row_of
+
     found = {}
     for kind in KINDS:
         best, ranks, moved = best_schedule(traces, buffer, kind)
@@ -100,14 +101,9 @@ def beside(
     return found
 
 
-def measure(config: AgentsConfig) -> list[dict[str, Any]]:
+def measure(config: AgentsConfig) -> Row:
     """One record for each cell."""
-    cells = [
-        (graph, ranks, buffer)
-        for graph in graphs_of(config.graphs)
-        for ranks in config.ranks
-        for buffer in config.buffer
-    ]
+    cells = [*product(graphs_of(config.graphs), config.ranks, config.buffer)]
     records = []
     with tempfile.TemporaryDirectory(prefix="rudder-agents-") as folder:
         for graph, ranks, buffer in tqdm(cells, unit="cell", disable=None):
@@ -126,87 +122,56 @@ def measure(config: AgentsConfig) -> list[dict[str, Any]]:
                     "beside": beside(config, traces, buffer),
                 }
             )
-    return records
+    return {"cells": records}
 
 
-def cells_table(records: Sequence[dict[str, Any]]) -> str:
+def cells_table(records: Sequence[Row]) -> str:
     """Live runs: rows in percent of none, and the agent's figures."""
-    header = (
-        *("graph", "ranks", "buffer", "rows %", "every:best %", "after:best %", "always %"),
-        *("Pass@1", "valid"),
-        *("replace", "r", "decision ms p50", "p95", "answer ms p50"),
-    )
+    header = "graph,ranks,buffer,rows %,every:best %,after:best %,always %,Pass@1,valid,replace,r,"
+    header += "decision ms p50,p95,answer ms p50"
+    figures = "pass_at_1 valid_pct replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
     lines = []
     for record in records:
-        live, none = record["live"], record["rows_none"]
-        others = [record["beside"].get(name) for name in ("every:best", "after:best", "always")]
-        shares = [100 * other["rows_moved"] / none if other else None for other in others]
-        figures = ("pass_at_1", "valid_pct", "replace_pct", "interval")
-        latencies = ("latency_ms_p50", "latency_ms_p95", "answer_ms_p50")
-        lines.append(
-            (
-                *(record["graph"], record["ranks"], record["buffer"]),
-                *_shown([100 * record["rows_moved"] / none, *shares], 2),
-                *_shown([live[name] for name in (*figures, *latencies)], 1),
-            )
-        )
-    return render(lines, header)
+        others = [record["beside"].get(name, {}) for name in ("every:best", "after:best", "always")]
+        moved = [record["rows_moved"], *(other.get("rows_moved") for other in others)]
+        shares = [None if rows is None else 100 * rows / record["rows_none"] for rows in moved]
+        told = [shown(share, 2) for share in shares]
+        told += [shown(record["live"][name], 1) for name in figures.split()]
+        lines.append((record["graph"], record["ranks"], record["buffer"], *told))
+    return render(lines, header.split(","))
 
 
-def deciders_table(records: Sequence[dict[str, Any]]) -> str:
+def deciders_table(records: Sequence[Row]) -> str:
     """Every decider over all cells: means of its rows and of its figures."""
-    lines = []
     live = [{"rows_moved": record["rows_moved"], "decisions": record["live"]} for record in records]
-    columns = {"llm (live)": live}
-    for name in records[0]["beside"]:
-        columns[name] = [record["beside"][name] for record in records]
-    for name, cells in columns.items():
-        shares = [
-            100 * cell["rows_moved"] / record["rows_none"]
-            for cell, record in zip(cells, records, strict=True)
+    by_name = {
+        name: [record["beside"][name] for record in records] for name in records[0]["beside"]
+    }
+    rivals = [name for name in ("always", "every:best") if name in by_name]
+    lines = []
+    for name, cells in {"llm (live)": live, **by_name}.items():
+        moved = [cell["rows_moved"] for cell in cells]
+        none = [record["rows_none"] for record in records]
+        share = fmean(100 * rows / all_ for rows, all_ in zip(moved, none, strict=True))
+        over = [
+            sum(rows > cell["rows_moved"] for rows, cell in zip(moved, by_name[rival], strict=True))
+            for rival in rivals
         ]
-        against = [
-            sum(
-                cell["rows_moved"] > record["beside"][other]["rows_moved"]
-                for cell, record in zip(cells, records, strict=True)
-            )
-            for other in ("always", "every:best")
-            if other in records[0]["beside"]
-        ]
-        figures = [
-            _mean([cell["decisions"][figure] for cell in cells])
-            for figure in ("pass_at_1", "valid_pct", "replace_pct", "latency_ms_p50")
-        ]
-        lines.append((name, *_shown([_mean(shares)], 3), *against, *_shown(figures, 1)))
-    header = (
-        *("decider", "rows %", "cells over always", "over every:best", "Pass@1", "valid"),
-        *("replace", "decision ms"),
-    )
+        told = []
+        for figure in ("pass_at_1", "valid_pct", "replace_pct", "latency_ms_p50"):
+            known = [cell["decisions"][figure] for cell in cells]
+            known = [value for value in known if value is not None]
+            told.append(shown(fmean(known) if known else None, 1))
+        lines.append((name, f"{share:.3f}", *over, *told))
+    header = ["decider", "rows %", *(f"cells over {rival}" for rival in rivals)]
+    header += ["Pass@1", "valid", "replace", "decision ms"]
     return render(sorted(lines, key=lambda line: float(str(line[1]))), header)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _shown(values: Sequence[float | None], digits: int) -> list[str]:
-    return ["-" if value is None else f"{value:.{digits}f}" for value in values]
-
-
-def main() -> None:
-    """Measure, and print both tables."""
-    config = parse(AgentsConfig, __doc__)
-    try:
-        records = measure(config)
-    except ValueError as error:
-        fail(error)
-    if config.json is not None:
-        write_json(config.json, {"config": asdict(config), "cells": records})
-    print(cells_table(records))
-    print()
-    print(deciders_table(records))
+def tables(found: Row) -> str:
+    """Both."""
+    return f"{cells_table(found['cells'])}\n\n{deciders_table(found['cells'])}"
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(AgentsConfig, __doc__), measure, tables)

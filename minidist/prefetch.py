@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from minidist.comm.host import available_bytes
 from minidist.comm.host_links import Link, hosts_of, link_hosts
 from minidist.comm.world import World
 from minidist.sampling.loader import ASKED_AHEAD, Loader
@@ -48,21 +47,18 @@ def steer(
     Every rank must call it, before the loader is run, and close what is returned after it.
     num_epochs: that will be trained.   log: ``log(event, **fields)``, told each decision and what
     came of it.   run: what a trace should know of the run. Raises ValueError where the decider, its
-    model or the trace cannot be had, or on a preset without a buffer if no trace is asked for
-    either.
+    model or the trace cannot be had, or on a preset without a buffer if nothing is recorded either.
     """
     preset, hosts = read_preset(config), hosts_of(world)
     near = tuple(rank for rank, host in enumerate(hosts) if host == hosts[world.rank])
     scope = scope_of(config, hosts)
-    if not preset.has_buffer and config.trace is None and scope == "rank":
+    if not preset.has_buffer and not config.records and scope == "rank":
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
     presampled = {}
-    if preset.presamples or config.trace is not None:
+    if preset.presamples or config.records:
         # An epoch that no run of this length trains on.
         ids, counts = loader.presample(num_epochs, PRESAMPLED)
         presampled = {"frequent": ids, "frequencies": counts}
-    if near[0] == world.rank and config.buffer_device == "cpu":
-        _check_memory(config, loader)
     context = RankContext(
         facts=_facts(config, parts, loader, num_epochs),
         prior=_prior(loader.shard, **presampled),
@@ -105,12 +101,6 @@ def _prior(shard: Shard, **presampled: Ids) -> Prior:
     return Prior(halo=halo, halo_degrees=degrees, **presampled)
 
 
-def _capacities(config: SteerConfig, loader: Loader) -> list[int]:
-    """Rows of the buffer of each rank of this host."""
-    shards = [shard for shard in loader.shards.mapped if shard is not None]
-    return [capacity_of(config, read_preset(config), len(shard.halo)) for shard in shards]
-
-
 def _shared_store(
     config: SteerConfig,
     loader: Loader,
@@ -119,28 +109,27 @@ def _shared_store(
     recorder: Recorder | None,
 ) -> HostStore:
     """Our end of the buffer of this host, of the sum of its ranks' capacities."""
-    peers, prior = loader.store.remote, context.prior
+    peers, preset, prior = loader.store.remote, read_preset(config), context.prior
     assert isinstance(peers, PeerStore)
+    shards = [shard for shard in loader.shards.mapped if shard is not None]
     in_halo = np.zeros(context.num_ids, bool)
     in_halo[prior.halo] = True
     sharing = Sharing(
         links=links,
         in_halo=in_halo,
         width=context.facts.row_bytes // 4,
-        capacity=sum(_capacities(config, loader)),
+        capacity=sum(capacity_of(config, preset, len(shard.halo)) for shard in shards),
         num_steps=ASKED_AHEAD + 2,
     )
     if context.rank != context.sharing[0]:
-        for known in (prior.frequent, prior.frequencies):
-            links[0].send(PRIOR, known, "sharing the host's buffer")
+        for each in (prior.frequent, prior.frequencies):
+            links[0].send(PRIOR, each, "sharing the host's buffer")
         return Follower(peers, sharing, recorder)
     offsets = loader.shard.book.offsets
     near = np.isin(np.arange(len(offsets) - 1), context.sharing)
     priors = [prior]
-    for rank, link in zip(context.sharing[1:], links, strict=True):
+    for shard, link in zip(shards[1:], links, strict=True):
         known = [link.receive(PRIOR, "sharing the host's buffer") for _ in range(2)]
-        shard = loader.shards.mapped[rank]
-        assert shard is not None
         priors.append(_prior(shard, frequent=known[0], frequencies=known[1]))
     planner = make_host_planner(
         config,
@@ -151,16 +140,3 @@ def _shared_store(
     # No step needs more. Memory is taken for those that come in fact.
     ring_rows = int(np.diff(offsets)[~near].sum())
     return Leader(peers, sharing, recorder, planner, ring_rows)
-
-
-def _check_memory(config: SteerConfig, loader: Loader) -> None:
-    """Raise ValueError where this host has too little memory for the buffers of its ranks."""
-    capacities = _capacities(config, loader)
-    free, needed = available_bytes(), sum(capacities) * 4 * loader.shard.num_features
-    if free is not None and needed > free:
-        by_rows = config.buffer_rows is not None
-        asked = f"--buffer-rows {config.buffer_rows}" if by_rows else f"--buffer {config.buffer}"
-        raise ValueError(
-            f"{asked}: {len(capacities)} ranks of this host would take {needed / 2**30:,.1f} GiB, "
-            f"and {free / 2**30:,.1f} GiB of memory are free: give less, or start fewer ranks here"
-        )

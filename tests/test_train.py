@@ -67,6 +67,21 @@ def test_multilabel_reports_micro_f1() -> None:
     assert "micro-f1" in summary_table(summary)
 
 
+def test_a_first_look_has_steps_and_a_comparison() -> None:
+    """What the command does by itself, but for the graph's size and the launcher."""
+    assert RunConfig().compare
+    assert not RunConfig(dataset="synthetic:tiny").compare
+    summary = train_in_threads(replace(TINY, prefetch="fixed", batch_size=None, compare=True))
+    assert summary["steps_per_epoch"] == 12
+    rows = {row["prefetch"]: row for row in summary["policies"]}
+    assert rows["fixed"]["own"]
+    moved = summary["rows"]["misses"] + summary["rows"]["replacements"]
+    assert rows["fixed"]["rows_moved"] == moved
+    assert rows["fixed"]["rows_none"] == summary["rows"]["remote"]
+    assert rows["lookahead"]["rows_moved"] < moved
+    assert "fixed" in summary_table(summary).split("rows moved")[1]
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_losses_repeat_and_do_not_depend_on_the_pipeline(ranks: int) -> None:
     """The same losses under both ways of fetching without a buffer."""

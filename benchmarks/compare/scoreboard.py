@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.charts import Bar, Line, Panel, figure
+from benchmarks.command import shown
 from benchmarks.lab.hosts import bits_per_second
 from rudder.cli.table import render
 
@@ -14,54 +15,44 @@ def name_of(record: Mapping[str, Any], swept: str | None) -> str:
     return f"{record['graph']}{value}"
 
 
+def text(found: Mapping[str, Any]) -> str:
+    """All cells for people."""
+    return "\n\n".join(map(cell_text, found["cells"]))
+
+
 def cell_text(record: dict[str, Any]) -> str:
     """One cell for people: the setting, its limit, and a row a variant."""
-    limit, crossing = record["limit"], record["crossing"]
-    head = (
-        f"{record['graph']}: {record['hosts']} hosts, links of {record['rate']}, buffer "
-        f"{record['buffer']:g} of the halo, batch {record['batch_size']}, hidden "
-        f"{record['hidden']}, {record['steps_per_epoch']} steps an epoch, {record['repeats']} runs "
-        f"each"
-    )
-    bound = (
-        f"limit {limit['limit_s']:.3f} s = max(compute {limit['compute_s']:.3f}, fewest bytes "
-        f"{limit['link_s']:.3f}); communication / compute {limit['communication_ratio']:.2f}; "
-        f"here {limit['here_s']:.3f} s"
-    )
-    parts = (
-        f"must cross a link an epoch: rows {crossing['rows_none'] / 1e6:.2f} MB, by Belady "
-        f"{crossing['rows'] / 1e6:.2f}; sampling {crossing['sampling'] / 1e6:.2f}; gradients "
-        f"{crossing['gradients'] / 1e6:.2f}"
-    )
-    equal = (
+    limit, mb = record["limit"], {name: num / 1e6 for name, num in record["crossing"].items()}
+    words = [
+        "{graph}: {hosts} hosts of {ranks_per_host} ranks, links of {rate}, buffer {buffer:g} of "
+        "the halo, batch {batch_size}, hidden {hidden}, {steps_per_epoch} steps an epoch, "
+        "{repeats} runs each".format(**record),
+        "limit {limit_s:.3f} s = max(compute {compute_s:.3f}, fewest bytes {link_s:.3f}); "
+        "communication / compute {communication_ratio:.2f}; here {here_s:.3f} s".format(**limit),
+        "must cross a link an epoch: rows {rows_none:.2f} MB, by Belady {rows:.2f}; sampling "
+        "{sampling:.2f}; gradients {gradients:.2f}".format(**mb),
         f"equal under all: losses {record['losses_sha256'][:12]}, test accuracy "
-        f"{record['test_accuracy']:.4f}"
-    )
+        f"{record['test_accuracy']:.4f}",
+    ]
     header = (
         *("prefetch", "epoch s", "fastest", "slowest", "wait s", "misses", "replaced", "MB rows"),
         *("MB links", "%-Hits", "Pass@1", "r", "x none", "x fixed", "/ limit", "/ here"),
     )
     lines = []
     for name, figures in record["variants"].items():
-        rows = figures["rows"]
-        moved = figures["bytes_missed"] + figures["bytes_replaced"]
+        rows, moved = figures["rows"], figures["bytes_missed"] + figures["bytes_replaced"]
+        times = ("epoch_time_s", "fastest_s", "slowest_s", "wait_s")
         lines.append(
             (
-                name,
-                *(f"{figures[key]:.3f}" for key in ("epoch_time_s", "fastest_s", "slowest_s")),
-                f"{figures['wait_s']:.3f}",
+                *(name, *(f"{figures[key]:.3f}" for key in times)),
                 *(rows["misses"], rows["replacements"]),
                 *(f"{moved / 1e6:.1f}", f"{figures['link_bytes'] / 1e6:.1f}"),
-                *(_shown(figures[key], 1) for key in ("hits_pct", "pass_at_1", "interval")),
-                *(_shown(figures[key], 2) for key in ("times_none", "times_fixed", "over_limit")),
-                _shown(figures["epoch_time_s"] / limit["here_s"], 2),
+                *(shown(figures[key], 1) for key in ("hits_pct", "pass_at_1", "interval")),
+                *(shown(figures[key], 2) for key in ("times_none", "times_fixed", "over_limit")),
+                shown(figures["epoch_time_s"] / limit["here_s"], 2),
             )
         )
-    return "\n".join([head, bound, parts, equal, "", render(lines, header)])
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "\n".join([*words, "", render(lines, header)])
 
 
 def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
@@ -76,16 +67,9 @@ def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
 
 
 def _bars(record: dict[str, Any], name: str) -> Panel:
-    groups = {
-        name: [
-            Bar(
-                name=name,
-                value=figures["epoch_time_s"],
-                interval=(figures["fastest_s"], figures["slowest_s"]),
-            )
-        ]
-        for name, figures in record["variants"].items()
-    }
+    times = ("epoch_time_s", "fastest_s", "slowest_s")
+    found = {key: [each[time] for time in times] for key, each in record["variants"].items()}
+    groups = {key: [Bar(name=key, value=all_[0], interval=all_[1:])] for key, all_ in found.items()}
     groups["limit"] = [Bar(name="limit", value=record["limit"]["limit_s"])]
     return Panel(title=name, x="s an epoch", groups=groups)
 
@@ -100,16 +84,9 @@ def _curves(records: Sequence[dict[str, Any]], values: Sequence[float], name: st
         ]
 
     unit = "rate, Mbit/s" if name == "rate" else name
-    limits = [record["limit"]["limit_s"] for record in records]
-    limit = Line(name="limit", xs=values, ys=limits)
-    times = Panel(
-        title="Epoch time",
-        x=unit,
-        y="s",
-        lines=[*lines("epoch_time_s"), limit],
-    )
-    ratios = Panel(title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"))
-    return [times, ratios]
+    limit = Line(name="limit", xs=values, ys=[record["limit"]["limit_s"] for record in records])
+    times = Panel(title="Epoch time", x=unit, y="s", lines=[*lines("epoch_time_s"), limit])
+    return [times, Panel(title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"))]
 
 
 def _numbers(values: Sequence[Any]) -> list[float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.lab.hosts import NETWORK, Hosts, HostsError
+from benchmarks.lab.hosts import NETWORK, Hosts, Unavailable
 
 _CONFIG = """
 ClusterName=minidist
@@ -132,7 +132,7 @@ def _require_time(deadline: float, who: str, folder: Path) -> None:
     if time.monotonic() > deadline:
         logs = [line for file in folder.glob("*.log") for line in file.read_text().splitlines()]
         last = [line for line in logs if "error" in line.lower()][-3:]
-        raise HostsError(f"Slurm: {who} is not up after {_LIMIT_S} s: {' | '.join(last)}")
+        raise Unavailable(f"Slurm: {who} is not up after {_LIMIT_S} s: {' | '.join(last)}")
 
 
 def _free_port() -> int:

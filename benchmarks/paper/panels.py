@@ -8,7 +8,8 @@ import math
 from statistics import median
 
 from benchmarks.charts import Bar, Line, Panel
-from benchmarks.paper.claims import HEADINGS, Row, Rows, compare, pick, values
+from benchmarks.command import Row
+from benchmarks.paper.claims import HEADINGS, Rows, compare, pick, values
 
 _BY = "{variant}"
 

@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.lab.hosts import HostsError, bits_per_second, missing
+from benchmarks.command import Row, answer
+from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
 from minidist.config import METHODS
-from rudder.cli.flags import fail, flag, parse, require
+from rudder.cli.flags import flag, parse, require
 from rudder.cli.table import render
-from rudder.cli.whole_file import write_json, write_text
 
 if TYPE_CHECKING:
     from benchmarks.scale.costs import Costs
@@ -39,7 +39,6 @@ _ROWS = "trainers setting buffer remote misses replacements moved moved_pct bela
 _ROWS += "halo_hits_pct C/b"
 _TIMES = "trainers link setting buffer epoch_s of_none training_pct r"
 _CHECKS = "checked_at variant predicted_s measured_s off_pct"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +112,14 @@ class ScaleConfig:
 
 def simulated(config: ScaleConfig, count: int) -> Row:
     """The rows of a number of trainers, with what these need; kept in the folder."""
-    from benchmarks.scale.rows import kept, scale_of, split
+    from benchmarks.runs import kept
+    from benchmarks.scale.rows import scale_of, split
     from benchmarks.trainers import Trainers
 
     settings, folder = config.settings(), Path(config.folder)
 
     def made() -> Row:
-        trainers = Trainers.of(split(settings[0], count, folder), settings[0])
+        trainers = Trainers(split(settings[0], count, folder), settings[0])
         return scale_of(trainers, settings, config.sample, config.whole)
 
     return kept(folder, [count, config.sample, config.whole, *map(asdict, settings)], made)
@@ -226,28 +226,31 @@ def told(errors: Row) -> str:
     return f"are off by, in percent: {', '.join(words) or 'not measured'}"
 
 
-def main() -> None:
-    """The command line."""
-    config = parse(ScaleConfig, __doc__)
-    try:
-        if config.calibrate != "none" and (lacking := missing()):
-            raise HostsError(f"links need {lacking}, which is missing; --calibrate none: no times")
-        scales = [simulated(config, count) for count in config.trainers]
-        found: Row = {"benchmark": "scale", "config": asdict(config), "scales": scales}
-        rows = [row for scale in scales for row in scale["rows"]]
-        found["sampling"] = sampling_errors(rows)
-        print(f"{table(rows, _ROWS)}\n\nA sample's rows {told(found['sampling'])}")
-        if config.calibrate != "none":
-            found |= predicted(config, scales)
-            print(f"\n{table(found['checks'], _CHECKS)}\n\nTimes {told(found['errors'])}")
-            print(f"\n{table(found['times'], _TIMES)}")
-        if config.json is not None:
-            write_json(config.json, found)
-        if config.figure is not None:
-            write_text(config.figure, figure_of(rows, found.get("times", [])))
-    except (ValueError, OSError, HostsError) as error:
-        fail(error)
+def measure(config: ScaleConfig) -> Row:
+    """Rows, and times unless they are not asked for."""
+    if config.calibrate != "none" and (lacking := missing()):
+        raise Unavailable(f"links need {lacking}, which is missing; --calibrate none: no times")
+    scales = [simulated(config, count) for count in config.trainers]
+    rows = [row for scale in scales for row in scale["rows"]]
+    found: Row = {"benchmark": "scale", "scales": scales, "sampling": sampling_errors(rows)}
+    return found | (predicted(config, scales) if config.calibrate != "none" else {})
+
+
+def tables(found: Row) -> str:
+    """For people."""
+    rows = [row for scale in found["scales"] for row in scale["rows"]]
+    words = [table(rows, _ROWS), f"A sample's rows {told(found['sampling'])}"]
+    if "times" in found:
+        words += [table(found["checks"], _CHECKS), f"Times {told(found['errors'])}"]
+        words.append(table(found["times"], _TIMES))
+    return "\n\n".join(words)
+
+
+def draw(found: Row) -> str:
+    """As SVG."""
+    rows = [row for scale in found["scales"] for row in scale["rows"]]
+    return figure_of(rows, found.get("times", []))
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(ScaleConfig, __doc__), measure, tables, draw)

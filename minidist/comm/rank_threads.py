@@ -9,6 +9,9 @@ from minidist.comm.world import World, local_worlds
 
 T = TypeVar("T")
 
+# A rank that is woken removes its temporary folder and closes its logs.
+_UNWIND_S = 1.0
+
 
 def run_in_threads(
     work: Callable[[World], T],
@@ -19,8 +22,8 @@ def run_in_threads(
     """Results of ``work(world)`` on each of ``size`` ranks, in rank order.
 
     hosts: the host that each rank pretends to sit on; None: all on one.
-
-    A rank's exception wakes those that wait for it, and the first one is raised.
+    A rank's exception wakes those that wait for it, and the first one is raised. So does Ctrl-C,
+    which only the main thread hears; ranks that are deep in work then end with the process.
     """
     results: dict[int, T] = {}
     failures: list[BaseException] = []
@@ -34,11 +37,18 @@ def run_in_threads(
             world.group.fail(error)
 
     worlds = local_worlds(size, timeout, hosts)
-    threads = [threading.Thread(target=run, args=(world,)) for world in worlds]
+    threads = [threading.Thread(target=run, args=(world,), daemon=True) for world in worlds]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt as error:
+        assert isinstance(worlds[0].group, LocalGroup)
+        worlds[0].group.fail(error)
+        for thread in threads:
+            thread.join(_UNWIND_S)
+        raise
     if failures:
         raise failures[0]
     return [results[rank] for rank in range(size)]

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from minidist.graph import Graph
 from minidist.store.manifest import META, ArrayFile, write_manifest
+from rudder.cli.whole_file import size_text
 
 Array = NDArray[Any]
 
@@ -110,7 +111,7 @@ def write_parts(
         _sync(temporary)
         _publish(temporary, out)
     except OSError as error:
-        raise ValueError(f"--out {out}: writing failed: {error.strerror}") from error
+        raise ValueError(f"--out {out}: writing failed: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -241,8 +242,8 @@ def _check_space(out: Path, graph: Graph) -> None:
     free = shutil.disk_usage(out.absolute().parent).free
     if needed > free:
         raise ValueError(
-            f"--out {out}: at least {needed / 2**30:.1f} GiB needed, "
-            f"but the disk has {free / 2**30:.1f} GiB free"
+            f"--out {out}: at least {size_text(needed)} needed, but the disk has "
+            f"{size_text(free)} free"
         )
 
 
