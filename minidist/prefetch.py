@@ -1,27 +1,18 @@
 """Steer: put a rudder buffer in front of a loader's remote rows. Where the two packages meet."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from minidist.comm.host_links import Link, hosts_of, link_hosts
 from minidist.comm.world import World
-from minidist.sampling.loader import ASKED_AHEAD, Loader
-from minidist.store.feature_store import PeerStore
-from minidist.store.host_store import PRIOR, Follower, HostStore, Leader, Sharing
-from minidist.store.partition_book import Ids
+from minidist.host_buffer.links import hosts_of, link_hosts
+from minidist.host_buffer.share import prior_of, share
+from minidist.sampling.loader import Loader
 from minidist.store.partition_dir import Parts
-from minidist.store.shard import Shard
 from rudder.config import SteerConfig
-from rudder.host_planner import far_prior, make_host_planner
 from rudder.observations import Facts
-from rudder.policies.base import Prior
 from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset, scope_of
-from rudder.replay.recorder import Recorder
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
 PRESAMPLED = 50
@@ -61,7 +52,7 @@ def steer(
         presampled = {"frequent": ids, "frequencies": counts}
     context = RankContext(
         facts=_facts(config, parts, loader, num_epochs),
-        prior=_prior(loader.shard, **presampled),
+        prior=prior_of(loader.shard, **presampled),
         num_ids=parts.num_nodes,
         rank=world.rank,
         seed=seed + world.rank,
@@ -72,7 +63,7 @@ def steer(
     )
     # All ranks of the world meet, also those that are alone on their host.
     links = link_hosts(world, hosts) if scope == "host" else []
-    shares = functools.partial(_shared_store, config, loader, context, links)
+    shares = functools.partial(share, config, loader, context, links)
     make_store = shares if context.sharing else None
     prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
     loader.use(prefetcher.store)
@@ -94,49 +85,3 @@ def _facts(config: SteerConfig, parts: Parts, loader: Loader, num_epochs: int) -
         num_minibatches=num_epochs * len(loader),
         minibatches_per_epoch=len(loader),
     )
-
-
-def _prior(shard: Shard, **presampled: Ids) -> Prior:
-    halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
-    return Prior(halo=halo, halo_degrees=degrees, **presampled)
-
-
-def _shared_store(
-    config: SteerConfig,
-    loader: Loader,
-    context: RankContext,
-    links: Sequence[Link],
-    recorder: Recorder | None,
-) -> HostStore:
-    """Our end of the buffer of this host, of the sum of its ranks' capacities."""
-    peers, preset, prior = loader.store.remote, read_preset(config), context.prior
-    assert isinstance(peers, PeerStore)
-    shards = [shard for shard in loader.shards.mapped if shard is not None]
-    in_halo = np.zeros(context.num_ids, bool)
-    in_halo[prior.halo] = True
-    sharing = Sharing(
-        links=links,
-        in_halo=in_halo,
-        width=context.facts.row_bytes // 4,
-        capacity=sum(capacity_of(config, preset, len(shard.halo)) for shard in shards),
-        num_steps=ASKED_AHEAD + 2,
-    )
-    if context.rank != context.sharing[0]:
-        for each in (prior.frequent, prior.frequencies):
-            links[0].send(PRIOR, each, "sharing the host's buffer")
-        return Follower(peers, sharing, recorder)
-    offsets = loader.shard.book.offsets
-    near = np.isin(np.arange(len(offsets) - 1), context.sharing)
-    priors = [prior]
-    for shard, link in zip(shards[1:], links, strict=True):
-        known = [link.receive(PRIOR, "sharing the host's buffer") for _ in range(2)]
-        priors.append(_prior(shard, frequent=known[0], frequencies=known[1]))
-    planner = make_host_planner(
-        config,
-        replace(context.facts, capacity=sharing.capacity),
-        [far_prior(each, offsets, near) for each in priors],
-        context.num_ids,
-    )
-    # No step needs more. Memory is taken for those that come in fact.
-    ring_rows = int(np.diff(offsets)[~near].sum())
-    return Leader(peers, sharing, recorder, planner, ring_rows)

@@ -32,7 +32,16 @@ PACKAGES = ("rudder", "minidist")
 ORDER = {
     "minidist": (
         *("moment", "counter_rng", "graph", "config", "data", "comm", "store", "partition"),
-        *("sampling", "training", "prefetch", "run_config", "report", "run", "train"),
+        *(
+            "sampling",
+            "host_buffer",
+            "training",
+            "prefetch",
+            "run_config",
+            "report",
+            "run",
+            "train",
+        ),
     ),
     "rudder": (
         *("cli", "row_counts", "cpu_prefetch", "observations", "config", "buffer"),

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidist.comm.host_links import Link, new_memory, shared_rows
+from minidist.host_buffer.links import Link, new_memory, shared_rows
 from minidist.moment import OUTSIDE, Moment
 from minidist.store.feature_store import PeerStore
 from minidist.store.partition_book import Ids, no_ids
@@ -46,7 +46,7 @@ GEOMETRY, IDS, ROWS, READ, PRIOR = range(1, 6)
 class Sharing:
     """What a rank knows of the buffer that it shares.
 
-    links: to the followers, or to the leader (see ``comm.host_links``).   in_halo: bool [N], nodes
+    links: to the followers, or to the leader (see ``links``).   in_halo: bool [N], nodes
     of our halo.   width: D.   capacity: C.   num_steps: with rows in the ring: those that may be
     under way at once, and the one that arrived before.
     """
