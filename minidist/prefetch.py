@@ -8,6 +8,7 @@ from minidist.comm.world import World
 from minidist.host_buffer.links import hosts_of, link_hosts
 from minidist.host_buffer.share import prior_of, share
 from minidist.sampling.loader import Loader
+from minidist.store.partition_book import no_ids
 from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig
 from rudder.observations import Facts
@@ -45,14 +46,12 @@ def steer(
     scope = scope_of(config, hosts)
     if not preset.has_buffer and not config.records and scope == "rank":
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
-    presampled = {}
-    if preset.presamples or config.records:
-        # An epoch that no run of this length trains on.
-        ids, counts = loader.presample(num_epochs, PRESAMPLED)
-        presampled = {"frequent": ids, "frequencies": counts}
+    # Of an epoch that no run of this length trains on.
+    presamples = preset.presamples or config.records
+    frequent = loader.presample(num_epochs, PRESAMPLED) if presamples else (no_ids(), no_ids())
     context = RankContext(
         facts=_facts(config, parts, loader, num_epochs),
-        prior=prior_of(loader.shard, **presampled),
+        prior=prior_of(loader.shard, *frequent),
         num_ids=parts.num_nodes,
         rank=world.rank,
         seed=seed + world.rank,
@@ -65,7 +64,12 @@ def steer(
     links = link_hosts(world, hosts) if scope == "host" else []
     shares = functools.partial(share, config, loader, context, links)
     make_store = shares if context.sharing else None
-    prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
+    try:
+        prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
+    except BaseException:
+        for link in links:  # or the others would wait for us
+            link.close()
+        raise
     loader.use(prefetcher.store)
     return prefetcher
 

@@ -19,10 +19,10 @@ from rudder.presets import capacity_of, read_preset
 from rudder.replay.recorder import Recorder
 
 
-def prior_of(shard: Shard, **presampled: Ids) -> Prior:
-    """What is known of the nodes around a part before the first minibatch."""
+def prior_of(shard: Shard, frequent: Ids, frequencies: Ids) -> Prior:
+    """What is known of the nodes around a part before the first minibatch (see ``Prior``)."""
     halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
-    return Prior(halo=halo, halo_degrees=degrees, **presampled)
+    return Prior(halo=halo, halo_degrees=degrees, frequent=frequent, frequencies=frequencies)
 
 
 def share(
@@ -54,7 +54,7 @@ def share(
     priors = [prior]
     for shard, link in zip(shards[1:], links, strict=True):
         known = [link.receive(PRIOR, "sharing the host's buffer") for _ in range(2)]
-        priors.append(prior_of(shard, frequent=known[0], frequencies=known[1]))
+        priors.append(prior_of(shard, *known))
     planner = make_host_planner(
         config,
         replace(context.facts, capacity=sharing.capacity),

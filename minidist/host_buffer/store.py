@@ -32,6 +32,7 @@ from minidist.moment import OUTSIDE, Moment
 from minidist.store.feature_store import PeerStore
 from minidist.store.partition_book import Ids, no_ids
 from rudder.buffer.rows import Array, HostRows
+from rudder.cli.whole_file import size_text
 from rudder.feature_store import BufferedStore, Fetch, Place, When
 from rudder.host_planner import HostPlanner, share_counts
 from rudder.planner import Plan
@@ -177,13 +178,20 @@ class Leader(HostStore):
     ) -> None:
         super().__init__(peers, sharing, recorder)
         self._planner, self.window = planner, planner.window
-        num_rows = sharing.capacity + sharing.num_steps * ring_rows
-        descriptor = new_memory(num_rows * sharing.width * 4)
+        num_bytes = (sharing.capacity + sharing.num_steps * ring_rows) * sharing.width * 4
+        try:
+            descriptor = new_memory(num_bytes)
+            self._map(descriptor, ring_rows)
+        except OSError as error:
+            raise ValueError(
+                f"--buffer-scope host: the system refuses a map of {size_text(num_bytes)} to be "
+                f"shared by this host's ranks ({error.strerror}): raise the limits that ulimit -v "
+                "and ulimit -f show, or use --buffer-scope rank"
+            ) from None
         geometry = np.array([ring_rows, self.window])
         for link in sharing.links:
             link.send(GEOMETRY, geometry, "sharing the host's buffer")
             link.send_memory(descriptor)
-        self._map(descriptor, ring_rows)
         os.close(descriptor)
         self._num_asked = self._num_arrived = 0
         self._turn = threading.Lock()  # what the planner holds belongs together outside of it

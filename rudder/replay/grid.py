@@ -172,6 +172,12 @@ def replay_run(
             f"--buffer-scope host: the ranks of {traces[0].name.split('/')[0]} ran on one host; "
             "deal them to several with --hosts"
         )
+    return _replay_shared(hosts, settings)
+
+
+def _replay_shared(hosts: Hosts, settings: Sequence[SteerConfig]) -> list[Replayed]:
+    """Play one buffer a host; settings: of each rank."""
+    traces = hosts.traces
     preset, found = read_preset(settings[0]), dict[int, Replayed]()
     capacities = [
         capacity_of(setting, preset, trace.facts.halo_rows)
