@@ -104,7 +104,7 @@ def test_a_killed_rank_ends_those_that_shared_its_buffer(victim: int, tmp_path: 
         out = str(tmp_path / "run")
         job = start([*two.mpiexec_of(2, 1), PYTHON, *words, "--out", out])
         log = Path(out) / f"events-rank{victim}.jsonl"
-        wait_for(lambda: log.exists() and '"step"' in log.read_text())
+        wait_for(lambda: log.exists() and '"step"' in log.read_text(), 90)
         os.kill(ranks_of(out)[victim], signal.SIGKILL)
         assert job.finish(30)[0] != 0
         wait_for(lambda: not ranks_of(out), 10)
