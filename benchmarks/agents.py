@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from benchmarks.command import Row, answer, shown
+from benchmarks.command import Row, answer, at_least, table
 from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import RECIPES, dataset_of, graphs_of
-from rudder.cli.flags import flag, parse, require
-from rudder.cli.table import render
+from rudder.cli.flags import flag, parse
 from rudder.config import SteerConfig
 
 if TYPE_CHECKING:
     from rudder.replay.trace import Trace
 
+_LIVE = "graph ranks buffer rows_pct every:best_pct after:best_pct always_pct pass_at_1 valid_pct "
+_LIVE += "replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
+_DECIDERS = "decider rows_pct over_always over_every:best pass_at_1 valid_pct replace_pct "
+_DECIDERS += "latency_ms_p50"
 OTHERS = ("always", "never", "once", "mlp", "tabnet", "lr", "rf", "svm", "xgb", "llm")
 
 
@@ -52,8 +55,7 @@ class AgentsConfig:
         from rudder.presets import read_preset
 
         graphs_of(self.graphs)
-        for count in self.ranks:
-            require(count >= 2, "ranks", count, "2 or more: one rank has nothing remote")
+        at_least(self, 2, "ranks")  # one has nothing remote
         for buffer, decider in product(self.buffer, self.others.split(",")):
             read_preset(self.steering(decider, buffer))
 
@@ -125,52 +127,42 @@ def measure(config: AgentsConfig) -> Row:
     return {"cells": records}
 
 
-def cells_table(records: Sequence[Row]) -> str:
-    """Live runs: rows in percent of none, and the agent's figures."""
-    header = "graph,ranks,buffer,rows %,every:best %,after:best %,always %,Pass@1,valid,replace,r,"
-    header += "decision ms p50,p95,answer ms p50"
-    figures = "pass_at_1 valid_pct replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
-    lines = []
-    for record in records:
-        others = [record["beside"].get(name, {}) for name in ("every:best", "after:best", "always")]
-        moved = [record["rows_moved"], *(other.get("rows_moved") for other in others)]
-        shares = [None if rows is None else 100 * rows / record["rows_none"] for rows in moved]
-        told = [shown(share, 2) for share in shares]
-        told += [shown(record["live"][name], 1) for name in figures.split()]
-        lines.append((record["graph"], record["ranks"], record["buffer"], *told))
-    return render(lines, header.split(","))
+def live_row(record: Row) -> Row:
+    """A live run for people: rows in percent of none, and the agent's figures."""
+    beside = [record["beside"].get(name, {}) for name in ("every:best", "after:best", "always")]
+    moved = [record["rows_moved"], *(other.get("rows_moved") for other in beside)]
+    shares = [None if rows is None else 100 * rows / record["rows_none"] for rows in moved]
+    names = ("rows_pct", "every:best_pct", "after:best_pct", "always_pct")
+    return {**record, **record["live"], **dict(zip(names, shares, strict=True))}
 
 
-def deciders_table(records: Sequence[Row]) -> str:
-    """Every decider over all cells: means of its rows and of its figures."""
-    live = [{"rows_moved": record["rows_moved"], "decisions": record["live"]} for record in records]
-    by_name = {
-        name: [record["beside"][name] for record in records] for name in records[0]["beside"]
-    }
-    rivals = [name for name in ("always", "every:best") if name in by_name]
-    lines = []
-    for name, cells in {"llm (live)": live, **by_name}.items():
-        moved = [cell["rows_moved"] for cell in cells]
-        none = [record["rows_none"] for record in records]
-        share = fmean(100 * rows / all_ for rows, all_ in zip(moved, none, strict=True))
-        over = [
-            sum(rows > cell["rows_moved"] for rows, cell in zip(moved, by_name[rival], strict=True))
-            for rival in rivals
-        ]
-        told = []
-        for figure in ("pass_at_1", "valid_pct", "replace_pct", "latency_ms_p50"):
-            known = [cell["decisions"][figure] for cell in cells]
-            known = [value for value in known if value is not None]
-            told.append(shown(fmean(known) if known else None, 1))
-        lines.append((name, f"{share:.3f}", *over, *told))
-    header = ["decider", "rows %", *(f"cells over {rival}" for rival in rivals)]
-    header += ["Pass@1", "valid", "replace", "decision ms"]
-    return render(sorted(lines, key=lambda line: float(str(line[1]))), header)
+def decider_row(records: Sequence[Row], name: str, cells: Sequence[Row]) -> Row:
+    """A decider over all cells: means of its rows and of its figures, and in how many cells it
+    moves more than two others."""
+    pairs = [*zip(cells, records, strict=True)]
+    row: Row = {"decider": name}
+    row["rows_pct"] = fmean(100 * cell["rows_moved"] / all_["rows_none"] for cell, all_ in pairs)
+    for rival in ("always", "every:best"):
+        if rival in records[0]["beside"]:
+            others = [record["beside"][rival]["rows_moved"] for record in records]
+            over = [cell["rows_moved"] > rows for cell, rows in zip(cells, others, strict=True)]
+            row[f"over_{rival}"] = sum(over)
+    for figure in ("pass_at_1", "valid_pct", "replace_pct", "latency_ms_p50"):
+        told = [cell["decisions"][figure] for cell in cells]
+        known = [value for value in told if value is not None]
+        row[figure] = fmean(known) if known else None
+    return row
 
 
 def tables(found: Row) -> str:
-    """Both."""
-    return f"{cells_table(found['cells'])}\n\n{deciders_table(found['cells'])}"
+    """The live runs, and every decider beside them, fewest rows first."""
+    records = found["cells"]
+    live = [{"rows_moved": record["rows_moved"], "decisions": record["live"]} for record in records]
+    deciders = [decider_row(records, "llm (live)", live)]
+    for name in records[0]["beside"]:
+        deciders.append(decider_row(records, name, [record["beside"][name] for record in records]))
+    deciders.sort(key=lambda row: float(row["rows_pct"]))
+    return f"{table([*map(live_row, records)], _LIVE)}\n\n{table(deciders, _DECIDERS)}"
 
 
 if __name__ == "__main__":

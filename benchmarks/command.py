@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.lab.hosts import Unavailable
 from benchmarks.lab.signals import ending_on_signals
 from rudder.cli.flags import fail, require
+from rudder.cli.table import render
 from rudder.cli.whole_file import write_json, write_text
 
 Row = dict[str, Any]
@@ -31,6 +32,15 @@ def one_line() -> Iterator[None]:
         fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def at_least(config: Any, least: int, *names: str) -> None:
+    """Raise ValueError unless these settings, or all numbers of each, are so large or left open."""
+    for name in names:
+        given = getattr(config, name)
+        numbers = given if isinstance(given, tuple) else () if given is None else (given,)
+        enough = all(number >= least for number in numbers)
+        require(enough, name, ",".join(map(str, numbers)), f"at least {least}")
 
 
 def check_files(config: Any) -> None:
@@ -59,11 +69,19 @@ def answer(
             write_text(config.figure, draw(found))
 
 
-def shown(value: float | None, digits: int) -> str:
-    """A figure for people; "-" where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
+def table(rows: Sequence[Row], keys: str) -> str:
+    """Rows for people: these keys of each, with the +- of a figure that has a KEY_error."""
 
+    def cell(row: Row, key: str) -> object:
+        value, error = row.get(key), row.get(f"{key}_error", 0.0)
+        if value is None:
+            return "-"
+        if isinstance(value, float) and abs(value) >= 1000:
+            value = round(value)
+        if error == 0:
+            return value
+        told = f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+        return f"{told} +-{'?' if error is None else f'{error:,.3g}'}"
 
-def columns(rows: Sequence[Row], keys: str) -> list[list[object]]:
-    """Cells of a table: these keys of each row, "-" where a row has none."""
-    return [["-" if row.get(key) is None else row[key] for key in keys.split()] for row in rows]
+    header = [key.replace("_pct", " %").replace("_", " ") for key in keys.split()]
+    return render([[cell(row, key) for key in keys.split()] for row in rows], header)

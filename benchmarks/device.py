@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer
+from benchmarks.command import Row, answer, at_least
 from benchmarks.timing import medians_ms
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class DeviceConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", self.steps, "at least 1")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        at_least(self, 1, "steps", "batch_size")
 
 
 def training(
@@ -110,14 +109,9 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     from minidist.moment import Moment
     from minidist.sampling.loader import Loader
 
-    loader = Loader.open(
-        world,
-        parts,
-        fanouts=config.fanout,
-        batch_size=config.batch_size,
-        sample_threads=config.sample_threads,
-        features=config.features,
-    )
+    names = ("batch_size", "sample_threads", "features")
+    given: Row = {name: getattr(config, name) for name in names}
+    loader = Loader.open(world, parts, fanouts=config.fanout, **given)
     count = config.steps
     epochs = -(-(count + _WARM_UP) // len(loader)) + 1
     moments = [*loader.schedule.moments(epochs, Moment(0, 0))][: count + _WARM_UP + 1]

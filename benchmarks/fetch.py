@@ -15,9 +15,7 @@ ordinary array.
 """
 
 import json
-import os
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer, one_line
+from benchmarks.command import answer, at_least, one_line
 from benchmarks.lab.hosts import hosts, missing
+from benchmarks.runs import output_of
 from benchmarks.timing import medians_ms
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +47,7 @@ class FetchConfig:
     nodes: tuple[int, ...] = flag((200_000, 2_400_000), "rows of each table")
 
     def __post_init__(self) -> None:
-        for num in self.nodes:
-            require(num >= NUM_ROWS, "nodes", num, f"at least {NUM_ROWS}")
+        at_least(self, NUM_ROWS, "nodes")
 
 
 def _rank(world: "World", folder: Path, num_nodes: int) -> dict[str, float]:
@@ -135,18 +133,12 @@ def _serve_raw() -> int:
 def _start(launcher: list[str], folder: str, num_nodes: int) -> dict[str, float]:
     """Two ranks of this module; what the first one found."""
     words = [*launcher, sys.executable, "-m", "benchmarks.fetch", "rank", folder, str(num_nodes)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise ValueError(f"{' '.join(words)} failed:\n{done.stderr}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(json.loads(output_of(words, {"OMP_NUM_THREADS": "1"}).splitlines()[-1]))
 
 
 def _table(num_nodes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        mpiexec = str(Path(sys.executable).parent / "mpiexec")
-        host = _start([mpiexec, "-n", "2"], folder, num_nodes)
+        host = _start(["mpiexec", "-n", "2"], folder, num_nodes)
         found: dict[str, Any] = {"benchmark": "fetch", "nodes": num_nodes}
         found |= {f"{name}_ms": value for name, value in host.items()}
         found["map_rows_per_s"] = 1e3 * NUM_ROWS / host["map"]

@@ -176,6 +176,25 @@ def _clocked(owner: object, method: str, part: str, spent: dict[str, float]) -> 
     setattr(owner, method, clocked)
 
 
+def _clocked_planner(
+    prefetch: str, trace: "Trace", width: int
+) -> tuple[Any, Any, dict[str, float]]:
+    """A planner, the rows of its buffer, and the seconds that each part of their work takes."""
+    from rudder.buffer.rows import HostRows
+    from rudder.replay.grid import planner_of
+
+    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
+    rows, spent = HostRows(planner.facts.capacity, width), dict[str, float]()
+    planner.start()
+    _clocked(planner.buffer, "look_up", "look_up", spent)
+    _clocked(planner.policy, "foresee", "scores", spent)
+    _clocked(planner.policy, "observe", "scores", spent)
+    _clocked(planner.policy, "propose", "proposal", spent)
+    _clocked(planner.buffer, "assign", "swap", spent)
+    _clocked(rows, "swap_in", "swap", spent)
+    return planner, rows, spent
+
+
 def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
     """Per minibatch: what the prefetch thread adds, by part, and gathering the same rows; medians.
 
@@ -184,28 +203,13 @@ def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
     import numpy as np
 
     from minidist.store.row_copy import copy_rows
-    from rudder.buffer.rows import HostRows
-    from rudder.replay.grid import planner_of
 
-    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
-    facts, num, width = planner.facts, trace.num_minibatches, table.shape[1]
-    rows, spent = HostRows(facts.capacity, width), dict[str, float]()
-    planner.start()
-    buffer, policy = planner.buffer, planner.policy
-    for part, owner, methods in (
-        ("look_up", buffer, ["look_up"]),
-        ("scores", policy, ["foresee", "observe"]),
-        ("proposal", policy, ["propose"]),
-        ("swap", buffer, ["assign"]),
-        ("swap", rows, ["swap_in"]),
-    ):
-        for method in methods:
-            _clocked(owner, method, part, spent)
-    found, foreseen = defaultdict[str, list[float]](list), 0
+    num, width = trace.num_minibatches, table.shape[1]
+    planner, rows, spent = _clocked_planner(prefetch, trace, width)
+    facts, found, foreseen = planner.facts, defaultdict[str, list[float]](list), 0
     for number in range(num):
         spent |= dict.fromkeys(("look_up", "scores", "proposal", "swap"), 0.0)
-        ids = trace.minibatch(number)
-        began = time.perf_counter()
+        ids, began = trace.minibatch(number), time.perf_counter()
         while foreseen < min(number + planner.window + 1, num):
             planner.foresee(trace.minibatch(foreseen))
             foreseen += 1
@@ -219,19 +223,25 @@ def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
             rows.swap_in(swap.slots, out, swap.places % len(out))
         own = planned - began + time.perf_counter() - gathered
-        for name, value in {**spent, "own": own, "gather": gathered - planned}.items():
+        times = {**spent, "own": own, "gather": gathered - planned, "swapped": len(swap.ids)}
+        for name, value in times.items():
             found[name].append(value)
-        found["swapped"].append(len(swap.ids))
     # The first epoch compiles the kernels and fills the buffer.
     first = facts.minibatches_per_epoch
     swapped = statistics.fmean(found.pop("swapped")[first:])
-    times = {name: statistics.median(each[first:]) for name, each in found.items()}
+    return _shares(prefetch, trace, facts.capacity, swapped, {n: found[n][first:] for n in found})
+
+
+def _shares(
+    prefetch: str, trace: "Trace", capacity: int, swapped: float, found: dict[str, list[float]]
+) -> Row:
+    times = {name: statistics.median(each) for name, each in found.items()}
     own, gather = times.pop("own"), times.pop("gather")
     shares = {name: seconds / gather for name, seconds in times.items()}
     share = sum(shares.values())
-    sizes = {"remote_rows": round(trace.mean_remote), "capacity": facts.capacity}
-    known = {"policy": prefetch, **sizes, "swapped": swapped, "gather_ms": 1e3 * gather}
-    return {**known, "own_ms": 1e3 * own, **shares, "share": share, "book": own / gather - share}
+    known = {"policy": prefetch, "remote_rows": round(trace.mean_remote), "capacity": capacity}
+    known |= {"swapped": swapped, "gather_ms": 1e3 * gather, "own_ms": 1e3 * own}
+    return {**known, **shares, "share": share, "book": max(own / gather - share, 0.0)}
 
 
 def measure(config: OverlapConfig) -> Row:

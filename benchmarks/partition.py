@@ -8,7 +8,6 @@ Peak memory counts everything above the graph and the libraries. The last line i
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer, one_line
+from benchmarks.command import Row, answer, at_least, one_line, table
+from benchmarks.runs import output_of
 from rudder.cli.flags import flag, parse, require
-from rudder.cli.table import render
 
 if TYPE_CHECKING:
     from minidist.graph import Graph
@@ -40,9 +39,9 @@ class BenchmarkConfig:
     methods: str = flag(",".join(METHODS), "which methods, with commas between")
 
     def __post_init__(self) -> None:
-        require(self.nodes >= 100, "nodes", self.nodes, "at least 100")
+        at_least(self, 100, "nodes")
+        at_least(self, 2, "parts")
         require(self.edges >= 2 * self.nodes, "edges", self.edges, "at least two a node")
-        require(self.parts >= 2, "parts", self.parts, "at least 2")
         known = set(self.methods.split(",")) <= set(METHODS)
         require(known, "methods", self.methods, f"some of {', '.join(METHODS)}")
 
@@ -118,10 +117,7 @@ def measure(config: BenchmarkConfig) -> Row:
         for method in config.methods.split(","):
             words = [sys.executable, "-m", "benchmarks.partition", "worker", name, method]
             words += [str(config.parts), str(config.seed)]
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-            if done.returncode:
-                raise ValueError(f"{method} failed: {' '.join(words)}")
-            results.append(json.loads(done.stdout.splitlines()[-1]))
+            results.append(json.loads(output_of(words, {}).splitlines()[-1]))
     for result in results:
         first = next((each for each in results if each["method"] == "plain"), results[0])
         result["cut_ratio"] = round(result["cut"] / max(1, first["cut"]), 3)
@@ -129,15 +125,15 @@ def measure(config: BenchmarkConfig) -> Row:
     return {**sizes, "results": results}
 
 
-def table(found: Row) -> str:
+def text(found: Row) -> str:
     """For people, then JSON."""
     from minidist.partition.balance_limits import LOADS
 
     head = ", ".join(f"{found[name]:,} {name}" for name in ("nodes", "edges", "parts"))
-    keys = ("method", "seconds", "cut_share", "cut_ratio", "peak_mb", "memory_ratio")
-    rows = [[*(each[key] for key in keys), *each["imbalance"]] for each in found["results"]]
-    header = [key.replace("_", " ") for key in keys] + [f"largest / mean {load}" for load in LOADS]
-    return f"{head}\n{render(rows, header)}\n{json.dumps(found)}"
+    loads = [f"largest_{load.replace(' ', '_')}_/_mean" for load in LOADS]
+    rows = [each | dict(zip(loads, each["imbalance"], strict=True)) for each in found["results"]]
+    keys = "method seconds cut_share cut_ratio peak_mb memory_ratio " + " ".join(loads)
+    return f"{head}\n{table(rows, keys)}\n{json.dumps(found)}"
 
 
 def main() -> None:
@@ -147,7 +143,7 @@ def main() -> None:
         with one_line():
             print(json.dumps(_one(Path(folder), method, int(parts), int(seed))))
         return
-    answer(parse(BenchmarkConfig, __doc__), measure, table)
+    answer(parse(BenchmarkConfig, __doc__), measure, text)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,7 @@ def train(
     from minidist.store.partition_dir import Parts
 
     ranks = Parts.open(parts).num_parts
-    every = {**os.environ, "OMP_NUM_THREADS": str(cores_for(ranks)), **(environment or {})}
-    every["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{every['PATH']}"
+    threads = {"OMP_NUM_THREADS": str(cores_for(ranks)), **(environment or {})}
     with tempfile.TemporaryDirectory(prefix="minidist-run-") as folder:
         file = Path(folder) / "summary.json"
         words = [*launcher, sys.executable, "-m", "minidist.train", "--parts", str(parts)]
@@ -62,11 +61,20 @@ def train(
         for name, value in {**flags, "json": file}.items():
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words += [f"--{name.replace('_', '-')}", text]
-        done = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ValueError(f"{' '.join(words)} failed:\n{(done.stderr or done.stdout)[-2000:]}")
+        output_of(words, threads)
         summary: dict[str, Any] = json.loads(file.read_text())
     return summary
+
+
+def output_of(words: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What a program prints, with this Python's own launchers first in PATH. Raises ValueError with
+    its last words if it fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    every = {**os.environ, "PATH": path, **environment}
+    done = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{' '.join(words)} failed:\n{(done.stderr or done.stdout)[-2000:]}")
+    return done.stdout
 
 
 def kept(folder: Path, asked: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

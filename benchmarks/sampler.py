@@ -16,7 +16,6 @@ the minibatches of the same run; the plain twin draws and places in Python.
 """
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer
+from benchmarks.command import answer, at_least
 from benchmarks.powerlaw import FANOUTS, NUM_SEEDS
+from benchmarks.runs import output_of
 from benchmarks.timing import medians_ms
 from rudder.cli.flags import flag, parse, require
 
@@ -63,7 +63,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         from minidist.data.synthetic import PRESETS
 
-        require(self.minibatches >= 1, "minibatches", self.minibatches, "at least 1")
+        at_least(self, 1, "minibatches")
         for name in self.presets:
             require(name in PRESETS, "presets", name, f"some of {', '.join(PRESETS)}")
 
@@ -105,8 +105,7 @@ def _dgl_ms(python: str, graph: "Graph", seeds: "Ids") -> float:
         indices = graph.indices.astype(np.int64)
         np.savez(file, indptr=graph.indptr, indices=indices, seeds=seeds)
         words = [python, "-c", _DGL, str(file), ",".join(map(str, FANOUTS))]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+        return float(output_of(words, {}).split()[-1])
 
 
 def _measure_one(preset: str, config: SamplerConfig) -> dict[str, Any]:

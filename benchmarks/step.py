@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer
+from benchmarks.command import answer, at_least
 from benchmarks.powerlaw import benchmark_step
 from benchmarks.timing import medians_ms
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class StepConfig:
     repeats: int = flag(60, "steps of each, in turn")
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
+        at_least(self, 1, "repeats")
 
 
 def measure(config: StepConfig) -> dict[str, Any]:

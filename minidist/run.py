@@ -19,6 +19,7 @@ from minidist.prefetch import steer
 from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
 from minidist.store.host_shards import HostShards
+from minidist.store.manifest import META
 from minidist.store.partition_dir import Parts
 from minidist.training.checkpoint import Checkpoint, folder_of, settings_of
 from minidist.training.event_log import EventLog
@@ -233,17 +234,20 @@ def _make_parts(config: RunConfig, world: World, path: Path) -> None:
     # Most runs find their parts: those do not wait for METIS and the readers of datasets.
     from minidist.partition.partitioner import run as partition
 
-    partition(
-        PartitionConfig(
-            dataset=config.dataset or "synthetic:small",
-            data_root=config.data_root,
-            parts=world.size,
-            method=config.method or "metis",
-            halo_hops=config.halo_hops or 0,
-            seed=config.seed,
-            out=str(path),
-        )
+    settings = PartitionConfig(
+        dataset=config.dataset or "synthetic:small",
+        data_root=config.data_root,
+        parts=world.size,
+        method=config.method or "metis",
+        halo_hops=config.halo_hops or 0,
+        seed=config.seed,
+        out=str(path),
     )
+    try:
+        partition(settings)
+    except ValueError:
+        if not (path / META).is_file():  # else another job has made it meanwhile
+            raise
 
 
 def _check_source(config: RunConfig, parts: Parts) -> None:

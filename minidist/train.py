@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def start(config: RunConfig) -> int:
-    """Find or start the ranks, and train. Returns the exit code."""
+    """Find or start the ranks, and train. Returns the exit code: 1 where the loss diverged."""
     if config.dataset is not None:
         check_name(config.dataset)  # before anything starts
     ranks = config.ranks or default_ranks(config.device)
@@ -63,8 +63,7 @@ def start(config: RunConfig) -> int:
     from minidist.run import train, train_in_threads
 
     if config.transport == "local":
-        train_in_threads(config)
-        return 0
+        return int(bool(train_in_threads(config).get("diverged")))
     with open_world(
         transport=config.transport,
         device=config.device,
@@ -73,8 +72,8 @@ def start(config: RunConfig) -> int:
     ) as world:
         if config.ranks not in (None, world.size):
             raise ValueError(f"--ranks {config.ranks}: the launcher started {world.size}")
-        train(config, world)
-    return 0
+        summary = train(config, world)
+    return int(bool(summary.get("diverged")))
 
 
 if __name__ == "__main__":

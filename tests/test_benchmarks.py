@@ -61,7 +61,7 @@ def test_several_graphs_are_read_as_they_are_given() -> None:
     ("config", "words", "said"),
     [
         (AgentsConfig, "--ranks two", "--ranks two: expected whole numbers with commas between"),
-        (AgentsConfig, "--ranks 1", "--ranks 1: expected 2 or more"),
+        (AgentsConfig, "--ranks 1", "--ranks 1: expected at least 2"),
         (AgentsConfig, "--buffer half", "--buffer half: expected numbers with commas between"),
         (AgentsConfig, "--others oracle", "--decider oracle: expected one of"),
         (PoliciesConfig, "--buffer 0.05,-1", "--buffer -1.0: expected 0 or more"),

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import hosts, slurm
+from benchmarks.lab.jobs import PYTHON, Job, start, wait_for
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run as partition
-from tests.mpi.jobs import PYTHON, Job, start, wait_for
 
 LAB = [PYTHON, "-m", "benchmarks.lab"]
 NAMESPACES = Path("/run/netns")
@@ -136,12 +136,13 @@ def start_waiting(marker: Path, *flags: str) -> Job:
 
 @needs_hosts
 def test_output_and_exit_code_are_the_commands(folder: Path) -> None:
-    words = ["sh", "-c", "echo out $(hostname); echo err $PMI_RANK >&2; exit 7"]
-    done = subprocess.run([*LAB, "--hosts", "3", "--", *words], capture_output=True, text=True)
+    words = ["sh", "-c", "echo $(hostname); echo err $PMI_RANK >&2; exit 7"]
+    flags = ["--hosts", "3", "--ranks-per-host", "2"]
+    done = subprocess.run([*LAB, *flags, "--", *words], capture_output=True, text=True)
     assert done.returncode == 7
-    assert sorted(done.stdout.split("\n")) == ["", "out host0", "out host1", "out host2"]
-    assert {"err 0", "err 1", "err 2"} <= set(done.stderr.split("\n"))
-    assert "3 hosts under mpiexec, links of rate 1gbit" in done.stderr
+    assert sorted(done.stdout.split()) == ["host0", "host0", "host1", "host1", "host2", "host2"]
+    assert {f"err {rank}" for rank in range(6)} <= set(done.stderr.split("\n"))
+    assert "3 hosts of 2 ranks under mpiexec, links of rate 1gbit" in done.stderr
 
 
 @needs_hosts
@@ -198,11 +199,12 @@ def test_hosts_share_the_cores(folder: Path) -> None:
 @needs_slurm
 def test_srun_has_a_node_a_host(folder: Path) -> None:
     words = ["sh", "-c", "echo $SLURM_PROCID of $SLURM_NTASKS on $(hostname); cat /etc/hosts"]
-    code, output = start([*LAB, "--slurm", "--", *words]).finish()
+    code, output = start([*LAB, "--slurm", "--ranks-per-host", "2", "--", *words]).finish()
     assert code == 0, output
-    assert {"0 of 2 on host0", "1 of 2 on host1"} <= set(output.split("\n"))
+    told = {f"{rank} of 4 on host{rank // 2}" for rank in range(4)}
+    assert told <= set(output.split("\n")), output
     assert "10.77.0.11 host1" in output
-    assert "2 hosts under srun" in output
+    assert "2 hosts of 2 ranks under srun" in output
 
 
 @needs_hosts

@@ -173,7 +173,7 @@ def test_quick_settings_are_smaller_and_what_is_given_stays(name: str) -> None:
 
 NONSENSE = """--graphs nonsense (unknown): expected one of
 --ranks 2,x: expected whole numbers with commas between
---ranks 1: expected 2 or more
+--ranks 1: expected at least 2
 --buffer 0.0: expected more than 0
 --rate fast: expected a rate
 --epochs 0: expected at least 1

@@ -15,24 +15,27 @@ import pytest
 import torch
 
 from benchmarks.lab.hosts import Unavailable, missing
+from benchmarks.lab.jobs import start, wait_for
 from benchmarks.lab.leftovers import sweep
 from benchmarks.peers.comparison import (
+    PROGRAMS,
     Run,
     describe,
     read_peer,
     score,
     summarize,
     weights_of,
+    write_task,
 )
 from benchmarks.peers.dgl_parts import lay_out
 from benchmarks.peers.distdgl import DistdglConfig, measure
 from benchmarks.peers.environment import HOME, Environment
 from benchmarks.peers.job import MARK, Memory, MemoryWatch, run_together
 from benchmarks.peers.pyg import PygConfig
+from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
 from minidist.training.models import build_model
-from tests.mpi.jobs import start, wait_for
 from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.
@@ -113,6 +116,39 @@ def test_a_result_is_the_median_of_the_slowest_rank_after_the_first_epoch(
     run = read_peer("DistDGL", tmp_path, graph12, Memory(20, 10))
     assert (run.epoch_s, run.steps, run.stages) == (3, 7, {"train_s": 1.5})
     assert 0 <= run.test_accuracy <= 1
+
+
+ONE_STEP = """
+import json, sys, numpy as np, torch
+from pathlib import Path
+from pyg_train import SAGEConv, named
+from sage_loop import GraphSAGE, train
+settings = json.loads(Path(sys.argv[1]).read_text())
+meet = f"file://{settings['out']}/meet"
+torch.distributed.init_process_group("gloo", init_method=meet, rank=0, world_size=1)
+a, b, c = settings["widths"]
+model = GraphSAGE([SAGEConv(a, b), SAGEConv(b, c)], settings["dropout"])
+inputs = torch.ones(3, a), torch.tensor([[1, 2], [0, 1]])
+train(settings, 0, model, named, lambda spent: iter([(inputs, torch.tensor([1, 0]))]))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_a_peers_loop_starts_from_our_weights_and_leaves_a_result(
+    graph12: Graph, tmp_path: Path
+) -> None:
+    parts, out = split_graph(graph12, 2, tmp_path / "parts"), tmp_path / "out"
+    out.mkdir()
+    run = TrainConfig(hidden=4, batch_size=2, epochs=3, lr=1e-7)
+    words = [sys.executable, "-c", ONE_STEP, str(write_task(run, parts, out))]
+    subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(PROGRAMS)})
+    first, last = (dict(np.load(out / f"{name}.npz")) for name in ("first_weights", "weights"))
+    assert first.keys() == last.keys()
+    for name, weights in first.items():
+        assert 0 < np.abs(weights - last[name]).max() < 1e-5
+    peer = read_peer("PyG", out, graph12, Memory(2, 1))
+    assert (peer.steps, list(peer.stages)) == (1, ["train_s"])
+    assert 0 < peer.stages["train_s"] < peer.epoch_s
 
 
 @pytest.mark.parametrize("damage", ["rank0.json", "weights.npz", "{}", '{"epochs": []}'])

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,20 @@ def test_it_learns() -> None:
     summary = train_in_threads(replace(TINY, hidden=64, epochs=15, lr=0.01, batch_size=50))
     assert summary["losses"][-1] < 0.7 * summary["losses"][0]
     assert summary["test_accuracy"] > 0.75
+
+
+def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
+    flags = (
+        f"--dataset synthetic:tiny --ranks 2 --epochs 2 --prefetch none --lr 1e30 --out {tmp_path}"
+    )
+    words = [sys.executable, "-m", "minidist.train", *flags.split()]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("training diverges; try a lower --lr") == 1
+    assert "DIVERGED" in done.stdout
+    for name in ("summary.json", "events-rank0.jsonl"):
+        assert "null" in (text := (tmp_path / name).read_text())
+        assert not {"NaN", "Infinity"} & set(re.split(r"[^A-Za-z]", text))
 
 
 def test_multilabel_reports_micro_f1() -> None:

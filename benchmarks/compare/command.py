@@ -18,7 +18,7 @@ share, need that long to sample, gather and train, whatever the links are.
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from benchmarks.command import answer
+from benchmarks.command import answer, at_least
 from benchmarks.compare.scoreboard import draw, text
 from benchmarks.lab.hosts import MAX_HOSTS, bits_per_second
 from benchmarks.traces import RECIPES, check_graph
@@ -59,8 +59,7 @@ class CompareConfig:
 
         check_graph(self.graph)
         require(1 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"1 to {MAX_HOSTS}")
-        for name in ("repeats", "ranks_per_host"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        at_least(self, 1, "repeats", "ranks_per_host")
         bits_per_second(self.rate)
         for name, choices in (("decider_mode", MODES), ("topology", TOPOLOGIES)):
             value = getattr(self, name)

@@ -17,7 +17,14 @@ from tqdm import tqdm
 
 from benchmarks.command import Row
 from benchmarks.compare.command import CompareConfig
-from benchmarks.compare.limit import Limit, compute_seconds, crossing, num_parameters, seconds
+from benchmarks.compare.limit import (
+    Crossing,
+    Limit,
+    compute_seconds,
+    crossing,
+    num_parameters,
+    seconds,
+)
 from benchmarks.lab.hosts import Hosts, Unavailable, hosts, missing
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import dataset_of
@@ -78,24 +85,29 @@ def contest(cell: CompareConfig, folder: Path, tick: Callable[[str], None]) -> R
             for variant, ended in runs.items():
                 ended.append(_run(path, cell.flags(variant), up))
                 tick(variant)
-    require_equal({name: run for name, ended in runs.items() for run in ended})
-    trainers = Trainers(Parts.open(path), cell.training(), each)
-    parameters = num_parameters(trainers)
-    bytes_ = crossing(trainers, cell.buffer, parameters, cell.topology == "partitioned")
-    # Other work of the machine only adds to a time, and what is a limit must not hold any.
-    on_links = seconds(bytes_.fewest, cell.rate), seconds(bytes_.none, cell.rate)
-    limit = Limit(min(compute), *on_links, min(here))
+    require_equal([(name, run) for name, ended in runs.items() for run in ended])
     last = next(iter(runs.values()))[-1]
     same = {name: last[name] for name in ("steps_per_epoch", "losses_sha256", "test_accuracy")}
-    figures = {name: _figures(ended) for name, ended in runs.items()}
+    # Other work of the machine only adds to a time, and what is a limit must not hold any.
+    bytes_, limit = _limit(cell, Parts.open(path), min(compute), min(here))
     return {
         **asdict(cell),
         **same,
         "batch_size": cell.training().batch_size,
         "crossing": bytes_._asdict(),
         "limit": {**limit._asdict(), "limit_s": limit.limit_s, "communication_ratio": limit.ratio},
-        "variants": judge(figures, limit.limit_s),
+        "variants": judge({name: _figures(each) for name, each in runs.items()}, limit.limit_s),
     }
+
+
+def _limit(
+    cell: CompareConfig, parts: Parts, compute_s: float, here_s: float
+) -> tuple[Crossing, Limit]:
+    trainers = Trainers(parts, cell.training(), cell.ranks_per_host)
+    asks = cell.topology == "partitioned"
+    found = crossing(trainers, cell.buffer, num_parameters(trainers), asks)
+    link_s, communication_s = (seconds(num, cell.rate) for num in (found.fewest, found.none))
+    return found, Limit(compute_s, link_s, communication_s, here_s)
 
 
 def judge(variants: dict[str, Row], limit_s: float) -> dict[str, Row]:
@@ -117,10 +129,10 @@ def _run(path: Path, flags: dict[str, object], up: Hosts) -> Row:
     return {**summary, "link_bytes": sum(up.received_bytes()) - before}
 
 
-def require_equal(runs: dict[str, Row]) -> None:
+def require_equal(runs: Sequence[tuple[str, Row]]) -> None:
     """Raise Unequal unless the runs of all variants learned the same, to the bit."""
     for key in ("losses_sha256", "test_accuracy"):
-        found = {run[key]: name for name, run in runs.items()}
+        found = {run[key]: name for name, run in runs}
         if len(found) > 1:
             raise Unequal(f"error: variants learned differently, by {key}: {found}")
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from benchmarks.lab.hosts import bits_per_second
 from benchmarks.trainers import ID_BYTES, Trainers, sage_of
-from minidist.store.partition_book import Ids
 from rudder.replay.belady import belady_rows
 from rudder.replay.trace import Trace
 
@@ -91,42 +90,47 @@ def crossing(
     steps, epochs = ranks[0].trace.facts.minibatches_per_epoch, trainers.run.epochs
     # The epochs that are timed begin with the second, if there is one.
     first, num_epochs = (steps if epochs > 1 else 0), max(epochs - 1, 1)
-    # [H, P]: which ranks a host has.
-    members = np.kron(
-        np.eye(trainers.count // trainers.ranks_per_host), np.ones(trainers.ranks_per_host)
-    )
 
-    def an_epoch(amounts: Ids) -> Amounts:
-        return np.asarray(amounts[first:].sum(axis=0) / num_epochs)
+    def an_epoch(name: str) -> Amounts:
+        """[P, ...]: of each rank."""
+        return np.array([getattr(each, name)[first:].sum(axis=0) for each in ranks]) / num_epochs
 
-    rows = np.array([an_epoch(played.owners) for played in ranks])  # [P, P]: of a rank, by owner
-    asked = [[an_epoch(each.reply_bytes), an_epoch(each.request_bytes)] for each in ranks]
-    replies, requests = asks_neighbors * (members @ np.array(asked)).T
+    rows = an_epoch("owners")  # [P, P]: of a rank, by owner
     needed = rows.sum(axis=1)
     fewest = np.array([_belady(played.trace, buffer, first) / num_epochs for played in ranks])
+    best = np.divide(fewest, needed, out=np.zeros_like(needed), where=needed > 0)
+    each = trainers.ranks_per_host
+    members = np.kron(np.eye(trainers.count // each), np.ones(each))  # [H, P]: of each host
+    replies, requests = (
+        members @ an_epoch(name) * asks_neighbors for name in ("reply_bytes", "request_bytes")
+    )
     # Each host sends and receives all but its own share, once to add up and once to spread.
     gradients = 2 * (1 - 1 / len(members)) * 4 * (num_parameters + 1) * steps
-    row_bytes = 4 * trainers.num_features
 
-    def busiest(kept: Amounts, with_rest: bool = True) -> float:
+    def busiest(kept: Amounts | float, with_rest: bool = True) -> float:
         """kept [P]: the share of its rows that a rank fetches."""
-        moved = members @ (rows * kept[:, None]) @ members.T
-        np.fill_diagonal(moved, 0.0)  # within a host
-        into, out = moved.sum(axis=1) * row_bytes, moved.sum(axis=0) * row_bytes
-        if with_rest:
-            into = into + replies + gradients
-            out = out + moved.sum(axis=1) * ID_BYTES + requests + gradients
-        return float(max(into.max(), out.max()))
+        moved = members @ (rows.T * kept).T @ members.T
+        rest = (replies + gradients, requests + gradients) if with_rest else None
+        return _busiest(moved, 4 * trainers.num_features, rest)
 
-    best = np.divide(fewest, needed, out=np.zeros_like(needed), where=needed > 0)
     return Crossing(
-        rows_none=busiest(np.ones_like(best), with_rest=False),
+        rows_none=busiest(1.0, with_rest=False),
         rows=busiest(best, with_rest=False),
         sampling=float(max(replies.max(), requests.max())),
         gradients=gradients,
-        none=busiest(np.ones_like(best)),
+        none=busiest(1.0),
         fewest=busiest(best),
     )
+
+
+def _busiest(moved: Amounts, row_bytes: int, rest: tuple[Amounts, Amounts] | None) -> float:
+    """Bytes of the busiest way. moved [H, H]: rows to a host, from a host.   rest: into, and out
+    of, each host; then rows are also asked for by id."""
+    np.fill_diagonal(moved, 0.0)  # within a host
+    into, out = (row_bytes * moved.sum(axis=axis) for axis in (1, 0))
+    if rest is not None:
+        into, out = into + rest[0], out + moved.sum(axis=1) * ID_BYTES + rest[1]
+    return float(max(into.max(), out.max()))
 
 
 def _belady(trace: Trace, buffer: float, first: int) -> int:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.charts import Bar, Line, Panel, figure
-from benchmarks.command import shown
+from benchmarks.charts import figure
+from benchmarks.command import table
 from benchmarks.lab.hosts import bits_per_second
-from rudder.cli.table import render
+from benchmarks.panels import bars, lines
+
+_COLUMNS = "prefetch epoch_time_s fastest_s slowest_s wait_s misses replacements MB_rows MB_links "
+_COLUMNS += "hits_pct pass_at_1 interval times_none times_fixed over_limit over_here"
 
 
 def name_of(record: Mapping[str, Any], swept: str | None) -> str:
@@ -34,59 +37,31 @@ def cell_text(record: dict[str, Any]) -> str:
         f"equal under all: losses {record['losses_sha256'][:12]}, test accuracy "
         f"{record['test_accuracy']:.4f}",
     ]
-    header = (
-        *("prefetch", "epoch s", "fastest", "slowest", "wait s", "misses", "replaced", "MB rows"),
-        *("MB links", "%-Hits", "Pass@1", "r", "x none", "x fixed", "/ limit", "/ here"),
-    )
-    lines = []
+    rows = []
     for name, figures in record["variants"].items():
-        rows, moved = figures["rows"], figures["bytes_missed"] + figures["bytes_replaced"]
-        times = ("epoch_time_s", "fastest_s", "slowest_s", "wait_s")
-        lines.append(
-            (
-                *(name, *(f"{figures[key]:.3f}" for key in times)),
-                *(rows["misses"], rows["replacements"]),
-                *(f"{moved / 1e6:.1f}", f"{figures['link_bytes'] / 1e6:.1f}"),
-                *(shown(figures[key], 1) for key in ("hits_pct", "pass_at_1", "interval")),
-                *(shown(figures[key], 2) for key in ("times_none", "times_fixed", "over_limit")),
-                shown(figures["epoch_time_s"] / limit["here_s"], 2),
-            )
-        )
-    return "\n".join([*words, "", render(lines, header)])
+        moved = figures["bytes_missed"] + figures["bytes_replaced"]
+        row = {"prefetch": name, **figures, **figures["rows"]}
+        row |= {"MB_rows": moved / 1e6, "MB_links": figures["link_bytes"] / 1e6}
+        rows.append({**row, "over_here": figures["epoch_time_s"] / limit["here_s"]})
+    return "\n".join([*words, "", table(rows, _COLUMNS)])
 
 
 def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
     """The figure, as SVG: epoch times by variant of each cell, and over a sweep of numbers."""
-    panels: list[Panel] = [_bars(record, name_of(record, swept)) for record in records]
     values = _numbers([record[swept] for record in records]) if swept else []
+    over, rows = "rate, Mbit/s" if swept == "rate" else str(swept), []
+    for record, at in zip(records, values or [0.0] * len(records), strict=True):
+        limit = {"limit": {"epoch_time_s": record["limit"]["limit_s"]}}
+        for name, found in {**record["variants"], **limit}.items():
+            ends = [found[key] for key in ("fastest_s", "slowest_s") if key in found]
+            row = {"cell": name_of(record, swept), "variant": name, over: at, **found}
+            rows.append({**row, "epoch_time_s_ci": ends or None})
+    panels = bars(rows, "{cell}", "epoch_time_s")
     if len(values) > 1:
-        panels += _curves(records, values, str(swept))
+        panels += lines(rows, "All cells", over, "epoch_time_s over_limit")
     shared = {"hosts": "{} hosts", "rate": "links of {}", "graph": "{}"}
     known = [text.format(records[0][key]) for key, text in shared.items() if key != swept]
     return figure(f"Epoch time: {', '.join(known)}", panels)
-
-
-def _bars(record: dict[str, Any], name: str) -> Panel:
-    times = ("epoch_time_s", "fastest_s", "slowest_s")
-    found = {key: [each[time] for time in times] for key, each in record["variants"].items()}
-    groups = {key: [Bar(name=key, value=all_[0], interval=all_[1:])] for key, all_ in found.items()}
-    groups["limit"] = [Bar(name="limit", value=record["limit"]["limit_s"])]
-    return Panel(title=name, x="s an epoch", groups=groups)
-
-
-def _curves(records: Sequence[dict[str, Any]], values: Sequence[float], name: str) -> list[Panel]:
-    """Each variant over the values: its time beside the limit, and its ratio to the limit."""
-
-    def lines(key: str) -> list[Line]:
-        return [
-            Line(name=each, xs=values, ys=[record["variants"][each][key] for record in records])
-            for each in records[0]["variants"]
-        ]
-
-    unit = "rate, Mbit/s" if name == "rate" else name
-    limit = Line(name="limit", xs=values, ys=[record["limit"]["limit_s"] for record in records])
-    times = Panel(title="Epoch time", x=unit, y="s", lines=[*lines("epoch_time_s"), limit])
-    return [times, Panel(title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"))]
 
 
 def _numbers(values: Sequence[Any]) -> list[float]:

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks.command import Row, check_files, one_line
+from benchmarks.command import Row, at_least, check_files, one_line
 from benchmarks.lab import slurm
 from benchmarks.lab.hosts import (
     MAX_HOSTS,
@@ -66,7 +66,7 @@ class LabConfig:
 
     def __post_init__(self) -> None:
         require(1 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"1 to {MAX_HOSTS}")
-        require(self.ranks_per_host >= 1, "ranks_per_host", self.ranks_per_host, "at least 1")
+        at_least(self, 1, "ranks_per_host")
         bits_per_second(self.rate)
         if self.delay is not None:
             require_delay(self.delay)

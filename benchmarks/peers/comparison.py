@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks.command import Row, columns
+from benchmarks.command import Row, at_least, table
 from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
 from benchmarks.traces import check_graph
 from minidist.config import TrainConfig
 from rudder.cli.flags import flag, require
-from rudder.cli.table import render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +54,7 @@ class PeerConfig:
 
     def __post_init__(self) -> None:
         check_graph(self.graph)
-        for name in ("hidden", "batch_size", "repeats"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        at_least(self, 1, "hidden", "batch_size", "repeats")
         require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
 
     def training(self) -> TrainConfig:
@@ -241,6 +239,5 @@ def describe(head: str, peer: str, setting: str, found: Row) -> str:
     """The report for people."""
     tried = ", ".join(f"{each[setting]} {each['epoch_s']:.3g} s" for each in found["trials"])
     told = f" (tried: {tried})" if tried else ""
-    header = [name.replace("_", " ") for name in _TABLE.split()]
     used = f"{peer} with {found[setting]} {setting} a process{told}"
-    return "\n".join([head, used, render(columns(found["sides"], _TABLE), header)])
+    return "\n".join([head, used, table(found["sides"], _TABLE)])

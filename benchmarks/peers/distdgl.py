@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.command import Row, answer
+from benchmarks.command import Row, answer, at_least
 from benchmarks.lab.hosts import (
     MAX_HOSTS,
     Hosts,
@@ -89,7 +89,7 @@ class DistdglConfig(PeerConfig):
         require(2 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"2 to {MAX_HOSTS}")
         bits_per_second(self.rate)
         require(0 < self.buffer <= 1, "buffer", self.buffer, "more than 0 and at most 1")
-        require(self.samplers is None or self.samplers >= 0, "samplers", self.samplers, "0 or more")
+        at_least(self, 0, "samplers")
 
 
 def bound_to(host: int | str, num_hosts: int) -> list[str]:

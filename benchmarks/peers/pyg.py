@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.command import Row, answer
+from benchmarks.command import Row, answer, at_least
 from benchmarks.lab.hosts import cores_for
 from benchmarks.peers.comparison import (
     LIMIT_S,
@@ -37,7 +37,7 @@ from benchmarks.peers.job import MemoryWatch, run_together
 from benchmarks.runs import parts_of
 from benchmarks.traces import dataset_of
 from minidist.config import TrainConfig
-from rudder.cli.flags import flag, parse, require
+from rudder.cli.flags import flag, parse
 
 PEER = "PyG"
 _INSTALLS = (
@@ -63,8 +63,8 @@ class PygConfig(PeerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.ranks >= 1, "ranks", self.ranks, "at least 1")
-        require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
+        at_least(self, 1, "ranks")
+        at_least(self, 0, "workers")
 
 
 def measure(config: PygConfig) -> Row:

@@ -24,11 +24,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import Row, answer
+from benchmarks.command import Row, answer, at_least, table
 from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
 from minidist.config import METHODS
 from rudder.cli.flags import flag, parse, require
-from rudder.cli.table import render
 
 if TYPE_CHECKING:
     from benchmarks.scale.costs import Costs
@@ -71,10 +70,8 @@ class ScaleConfig:
     figure: str | None = flag(None, "also draw them, SVG")
 
     def __post_init__(self) -> None:
-        for name, least in (("sample", 1), ("repeats", 1), ("epochs", 2), ("trainers", 2)):
-            given = getattr(self, name)
-            numbers = given if isinstance(given, tuple) else (given,)
-            require(min(numbers) >= least, name, ",".join(map(str, numbers)), f"at least {least}")
+        at_least(self, 1, "sample", "repeats")
+        at_least(self, 2, "epochs", "trainers")
         for name in ("cores", "speedup"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for place in self.check.split(","):
@@ -170,21 +167,6 @@ def extrapolated(config: ScaleConfig, costs: "Costs", scale: Row, error: float) 
             yield {**named, **times, "training_pct": share, "parts": found}
 
 
-def table(rows: Sequence[Row], keys: str) -> str:
-    """For people, with the +- of each figure that has a KEY_error."""
-
-    def number(value: float) -> str:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-    def cell(row: Row, key: str) -> object:
-        error = row.get(f"{key}_error", 0.0)
-        known = row[key] if isinstance(row[key], str | int) else number(row[key])
-        return known if error == 0 else f"{known} +-{'?' if error is None else number(error)}"
-
-    header = [key.replace("_pct", " %").replace("_", " ") for key in keys.split()]
-    return render([[cell(row, key) for key in keys.split()] for row in rows], header)
-
-
 def sampling_errors(rows: Sequence[Row]) -> Row:
     """What rows of samples were off by where all trainers were played, percent."""
     pairs = [(row["of_a_sample"], row["moved"]) for row in rows if row.get("of_a_sample")]
@@ -195,29 +177,6 @@ def sampling_errors(rows: Sequence[Row]) -> Row:
     within = 100 * fmean(one <= 2 * error for one, error in zip(off, said, strict=True))
     errors = {"median_pct": median(off), "worst_pct": max(off), "said_pct": median(said)}
     return {"count": len(off), **errors, "within_twice_said_pct": within}
-
-
-def figure_of(rows: Sequence[Row], times: Sequence[Row]) -> str:
-    """%-Hits, rows and epochs over the numbers of trainers, a panel each for every buffer."""
-    from benchmarks.charts import Line, Panel, figure
-
-    def panel(title: str, rows: Sequence[Row], key: str) -> Panel:
-        lines = []
-        for name in dict.fromkeys(row["setting"] for row in rows):
-            mine = [row for row in rows if row["setting"] == name]
-            errors = [row[f"{key}_error"] or 0.0 for row in mine]
-            xs, ys = [row["trainers"] for row in mine], [row[key] for row in mine]
-            lines.append(Line(name=name, xs=xs, ys=ys, errors=errors))
-        return Panel(title=title, x="trainers", y=key, lines=lines)
-
-    panels: list[Panel] = []
-    for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
-        mine, told = [row for row in rows if row["buffer"] == share], f"buffer {share:.0%}"
-        panels += [panel(f"{key}, {told}", mine, key) for key in ("hits_pct", "moved_pct")]
-        for link in dict.fromkeys(row["link"] for row in times):
-            mine = [row for row in times if row["link"] == link and row["buffer"] in (0, share)]
-            panels.append(panel(f"epoch, {told}, {link}", mine, "epoch_s"))
-    return figure("Many trainers, from a few", panels)
 
 
 def told(errors: Row) -> str:
@@ -247,9 +206,17 @@ def tables(found: Row) -> str:
 
 
 def draw(found: Row) -> str:
-    """As SVG."""
-    rows = [row for scale in found["scales"] for row in scale["rows"]]
-    return figure_of(rows, found.get("times", []))
+    """As SVG: %-Hits, rows and epochs over the numbers of trainers, for every buffer."""
+    from benchmarks.charts import Panel, figure
+    from benchmarks.panels import lines
+
+    rows, panels = [row for scale in found["scales"] for row in scale["rows"]], list[Panel]()
+    for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
+        title, here = f"buffer {share:.0%}", [row for row in rows if row["buffer"] == share]
+        panels += lines(here, title, "trainers", "hits_pct moved_pct", "{setting}")
+        timed = [row for row in found.get("times", []) if row["buffer"] in (0, share)]
+        panels += lines(timed, title + ", {link}", "trainers", "epoch_s", "{setting}")
+    return figure("Many trainers, from a few", panels)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from minidist.comm.launch import wait_for_readers
-from minidist.comm.signals import INTERRUPTED
+from minidist.comm.resources import local_ranks
+from minidist.comm.signals import INTERRUPTED, TERMINATED
 from minidist.comm.transport.base import PeerTimeout
 from minidist.comm.transport.mpi import unlink_segments
 from rudder.cli.whole_file import NotWritten
@@ -33,15 +34,19 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if code == 2 and rank > 0:
         time.sleep(_HEAD_START_S)
+    # What is wrong before ranks have met, each of a host finds: its first one says so.
+    told = not local_pids and mpi is None and is_about_input(error) and local_ranks()[0] > 0
     # Whoever read what we print may be gone, and files may be out: the job must end all the same.
     with suppress(OSError):
-        _say(error, rank)
+        if not told:
+            _say(error, rank)
     wait_for_readers(_READ_S if mpi is not None else 0)
     with suppress(OSError):
         unlink_segments()
     with suppress(OSError):
         _kill_stopped(local_pids)
-    if mpi is not None:
+    # A signal that ends the job has reached every rank; srun would call an abort another code.
+    if mpi is not None and code not in (INTERRUPTED, TERMINATED):
         # All is said: of its own MPICH would add a line about an abort, with nothing in it.
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)

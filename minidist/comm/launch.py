@@ -22,7 +22,7 @@ from minidist.comm.signals import INTERRUPTED, TERMINATED, TERMINATIONS, die_wit
 _TERMINAL = "MINIDIST_TTY"
 _MPI_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
 _TORCH_RANKS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "WORLD_SIZE")
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 # What the launchers of other ranks, or of the shell we were typed into, may have left.
 _LEFT = ("SLURM_", "PMI", "OMPI_", "PRTE_", *_TORCH_RANKS, "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # Ctrl-C ends ranks at once, and a rank deep in a library within seconds: mpiexec must follow.
@@ -55,7 +55,7 @@ def _in_interactive_shell() -> bool:
 
 
 def expected_size() -> int:
-    """How many ranks the launcher says it started; 1 where it does not say."""
+    """How many ranks mpiexec or srun says it started; 1 where it does not say."""
     # A shell that salloc started is a step of one task, whatever the allocation's SLURM_NTASKS, and
     # mpiexec may run in it: so the launcher that is closest to us is asked first.
     return next((int(os.environ[name]) for name in _SIZES if name in os.environ), 1)

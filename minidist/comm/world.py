@@ -95,13 +95,14 @@ def open_world(
     """
     kind = launcher()
     if kind is None:
-        world = local_worlds(1, fetch_timeout)[0]
-        yield replace(world, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
+        alone = local_worlds(1, fetch_timeout)[0]
+        yield replace(alone, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
         return
     rank, mpi, world = rank_of_launcher(), None, None
     try:
-        require_open_files(expected_size())
-        if kind == "torchrun":
+        by_torchrun = kind == "torchrun"
+        require_open_files(int(os.environ["WORLD_SIZE"]) if by_torchrun else expected_size())
+        if by_torchrun:
             die_with_parent()  # ranks would train on when torchrun's agent is killed
         else:
             mpi = load_mpi()

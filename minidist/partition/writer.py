@@ -6,6 +6,7 @@ N nodes, P parts, n owned nodes, f far nodes. ``rows`` are original ids, everyth
 new ids are the original ids sorted by (part, original id).
 """
 
+import errno
 import os
 import shutil
 import zlib
@@ -109,7 +110,7 @@ def write_parts(
         }
         write_manifest(temporary, meta)
         _sync(temporary)
-        _publish(temporary, out)
+        _publish(temporary, out, overwrite)
     except OSError as error:
         raise ValueError(f"--out {out}: writing failed: {error.strerror or error}") from error
     finally:
@@ -247,12 +248,17 @@ def _check_space(out: Path, graph: Graph) -> None:
         )
 
 
-def _publish(temporary: Path, out: Path) -> None:
-    """Rename, moving away what ``check_writable`` allowed to be replaced."""
+def _publish(temporary: Path, out: Path, overwrite: bool) -> None:
+    """Rename, moving away what was to be replaced; what another job has just made is kept."""
     old = _beside(out, "old")
-    if out.is_dir() and any(out.iterdir()):
+    if overwrite and out.is_dir() and any(out.iterdir()):
         out.rename(old)
-    temporary.rename(out)
+    try:
+        temporary.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise ValueError(f"--out {out}: another job has just made it; nothing replaced") from None
     _sync(out.absolute().parent)
     shutil.rmtree(old, ignore_errors=True)
 

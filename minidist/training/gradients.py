@@ -66,14 +66,15 @@ class GradientSum:
             parameter.grad = None
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
-        total, self.num_leaving = self._sum(trained, loss, leaving, moment)
+        sums = self._sum(trained, loss, leaving, moment)
+        self.num_leaving = sums[1]
         self._average_buffers(loss is not None, moment)
         for parameter, grad in zip(trained, before, strict=True):
             if parameter.grad is None:
                 parameter.grad = grad
             elif grad is not None:
                 parameter.grad = grad.add_(parameter.grad)
-        return total
+        return sums[0]
 
     @torch.no_grad()
     def _sum(

@@ -36,7 +36,10 @@ def summary_table(summary: dict[str, Any]) -> str:
     if "losses" in summary:
         metric = summary["metric"].replace("_", "-")
         lines += [
-            ("loss", f"{summary['losses'][-1]:.4f} (sha256 {summary['losses_sha256'][:12]})"),
+            (
+                "loss",
+                f"{_number(summary['losses'][-1], 4)} (sha256 {summary['losses_sha256'][:12]})",
+            ),
             (
                 metric,
                 f"test {_number(summary['test_accuracy'], 4)}, "
@@ -44,6 +47,9 @@ def summary_table(summary: dict[str, Any]) -> str:
                 f"(after epoch {summary['best_epoch']} of {summary['config']['epochs']})",
             ),
         ]
+    if summary.get("diverged"):
+        told = "the loss is no number from epoch {epoch}, step {step} on"
+        lines.append(("DIVERGED", told.format(**summary["diverged"])))
     return render(lines)
 
 

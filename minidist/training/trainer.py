@@ -37,7 +37,7 @@ from minidist.training.checkpoint import (
 from minidist.training.evaluate import LayerwiseInference, Scores, evaluate
 from minidist.training.event_log import EventLog
 from minidist.training.gradients import GradientSum
-from minidist.training.meter import Meter, losses_sha256
+from minidist.training.meter import Meter, diverged_at, finite, losses_sha256
 from minidist.training.models import GNN, build_model, loss_sum
 from rudder.deciders.judge import Tally
 from rudder.prefetcher import Prefetcher
@@ -241,9 +241,18 @@ class Trainer:
         sums = torch.stack([pair for _, pair, _ in self._unread]).tolist()
         for (moment, _, times), (loss, num_leaving) in zip(self._unread, sums, strict=True):
             self._leaving |= num_leaving > 0
+            self._tell_divergence(moment, loss)
             self._progress.losses.append(loss)
-            self._events.write("step", epoch=moment.epoch, step=moment.step, loss=loss, **times)
+            known = finite(loss)
+            self._events.write("step", epoch=moment.epoch, step=moment.step, loss=known, **times)
         self._unread.clear()
+
+    def _tell_divergence(self, moment: Moment, loss: float) -> None:
+        """Say at once that the loss is no number any more; the run goes on to its end."""
+        before = self._progress.losses[-1:]
+        if self._world.rank == 0 and finite(loss) is None and before == [*map(finite, before)]:
+            told = f"the loss of epoch {moment.epoch + 1}, step {moment.step + 1} is {loss}"
+            print(f"{told}: training diverges; try a lower --lr", file=sys.stderr, flush=True)
 
     def _end_epoch(self, epoch: int, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
@@ -254,7 +263,9 @@ class Trainer:
             self._evaluate(epoch)
         self._checkpoint()
         loss = progress.losses[-1]
-        self._events.write("epoch", epoch=epoch, loss=loss, **asdict(self._meter.epochs[-1]))
+        self._events.write(
+            "epoch", epoch=epoch, loss=finite(loss), **asdict(self._meter.epochs[-1])
+        )
         score = progress.scores[-1]["val"] if progress.scores else None
         val = "" if score is None else f", val {score:.4f}"
         bar.set_postfix_str(f"epoch {epoch + 1}/{config.epochs}, loss {loss:.4f}{val}")
@@ -340,7 +351,8 @@ class Trainer:
             "batch_size": self._loader.schedule.batch_size,
             **self._meter.summarize(world, 4 * parts.num_features, self._prefetcher),
             "scores": progress.scores,
-            "losses": progress.losses,
+            "losses": [*map(finite, progress.losses)],
+            "diverged": diverged_at(progress.losses, len(self._loader)),
             "losses_sha256": losses_sha256(progress.losses),
             "config": asdict(config),
         }

@@ -48,10 +48,12 @@ def whole(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException as error:
+        # Before what we wrote goes, and with it the sight of a full disk.
+        failure = not_written(path, error) if isinstance(error, OSError) else None
         with suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError):
-            raise not_written(path, error) from error
+        if failure is not None:
+            raise failure from error
         raise
 
 

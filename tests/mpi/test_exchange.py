@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.mpi.jobs import PYTHON, mpiexec, openmpi, run, torchrun
+from benchmarks.lab.jobs import PYTHON, mpiexec, openmpi, run, torchrun
+from tests.mpi.needs import need
 
 PROGRAM = str(Path(__file__).parent / "programs" / "exchange.py")
-LAUNCHED = [(launcher, ranks) for launcher in (mpiexec, torchrun) for ranks in (1, 2, 3)]
-LAUNCHED.append((openmpi, 3))
+LAUNCHED: list[Any] = [(launcher, ranks) for launcher in (mpiexec, torchrun) for ranks in (1, 2, 3)]
+LAUNCHED.append(pytest.param(openmpi, 3, marks=need("openmpi")))
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.mpi.jobs import (
+from benchmarks.lab.jobs import (
     LAUNCHERS,
     PYTHON,
     Job,
@@ -20,7 +20,9 @@ from tests.mpi.jobs import (
     start,
     wait_for,
 )
+from tests.mpi.needs import need
 
+OPEN_MPI = pytest.param("openmpi", marks=need("openmpi"))
 PROGRAM = str(Path(__file__).parent / "programs" / "failing.py")
 pytestmark = pytest.mark.usefixtures("nothing_left")
 ENDS_WITHIN_S = 5.0
@@ -38,7 +40,7 @@ def at_work(
 
 
 @pytest.mark.parametrize("end", ["exception", "kill"])
-@pytest.mark.parametrize("launcher", ["mpiexec", "openmpi", "torchrun", "srun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", OPEN_MPI, "torchrun", "srun"])
 def test_one_failing_rank_ends_the_job(
     launcher: str, end: str, tmp_path: Path, request: Any
 ) -> None:

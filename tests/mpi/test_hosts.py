@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from benchmarks.lab.hosts import Hosts, hosts, missing
+from benchmarks.lab.jobs import PYTHON, ranks_of, run, start, wait_for
 from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
 from rudder.cli.flags import from_args
-from tests.mpi.jobs import PYTHON, ranks_of, run, start, wait_for
 
 PROGRAMS = Path(__file__).parent / "programs"
 pytestmark = [

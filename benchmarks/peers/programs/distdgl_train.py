@@ -28,6 +28,12 @@ from sage_loop import GraphSAGE, train  # type: ignore[import-not-found]  # noqa
 from torch import Tensor  # noqa: E402
 
 
+def named(conv: Any) -> dict[str, Tensor]:
+    """A layer's tensors, by the names that both sides give them."""
+    own, neighbours, bias = conv.fc_self.weight, conv.fc_neigh.weight, conv.fc_self.bias
+    return {"self": own, "neighbours": neighbours, "bias": bias}
+
+
 def main() -> None:
     """The server's or the trainer's process."""
     settings = json.loads(Path(sys.argv[1]).read_text())
@@ -54,13 +60,6 @@ def main() -> None:
             spent["fetch_s"] += time.perf_counter() - sampled
             yield (x, blocks), y
             began = time.perf_counter()
-
-    def named(conv: Any) -> dict[str, Tensor]:
-        return {
-            "self": conv.fc_self.weight,
-            "neighbours": conv.fc_neigh.weight,
-            "bias": conv.fc_self.bias,
-        }
 
     convs = (SAGEConv(width, out, "mean") for width, out in pairwise(settings["widths"]))
     model = GraphSAGE(convs, settings["dropout"])

@@ -47,6 +47,12 @@ def loader_of(settings: Mapping[str, Any], rank: int) -> NeighborLoader:
     )
 
 
+def named(conv: Any) -> dict[str, Tensor]:
+    """A layer's tensors, by the names that both sides give them."""
+    own, neighbours, bias = conv.lin_r.weight, conv.lin_l.weight, conv.lin_l.bias
+    return {"self": own, "neighbours": neighbours, "bias": bias}
+
+
 def main() -> None:
     """One rank's process."""
     settings, rank = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
@@ -64,13 +70,6 @@ def main() -> None:
             spent["wait_s"] += time.perf_counter() - began
             yield (batch.x, batch.edge_index), batch.y[: batch.batch_size]
             began = time.perf_counter()
-
-    def named(conv: Any) -> dict[str, Tensor]:
-        return {
-            "self": conv.lin_r.weight,
-            "neighbours": conv.lin_l.weight,
-            "bias": conv.lin_l.bias,
-        }
 
     convs = (SAGEConv(width, out) for width, out in pairwise(settings["widths"]))
     train(settings, rank, GraphSAGE(convs, settings["dropout"]), named, steps)

@@ -49,12 +49,9 @@ def train(
     named: a layer's tensors ``self``, ``neighbours`` and ``bias``.
     """
     out = Path(settings["out"])
-    weights = {
-        f"{name}{number}": tensor.data
-        for number, conv in enumerate(model.convs)
-        for name, tensor in named(conv).items()
-    }
-    first = np.load(out / "first_weights.npz")
+    weights, first = dict[str, Tensor](), np.load(out / "first_weights.npz")
+    for number, conv in enumerate(model.convs):
+        weights |= {f"{name}{number}": tensor.data for name, tensor in named(conv).items()}
     for name, tensor in weights.items():
         tensor.copy_(torch.from_numpy(first[name]))
     parallel = nn.parallel.DistributedDataParallel(model)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from benchmarks.lab import slurm
 
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
@@ -45,6 +45,15 @@ LAUNCHERS = {
 }
 
 
+def lacking(launcher: str) -> str | None:
+    """What this machine lacks for a launcher, or None."""
+    if launcher in ("openmpi", "pmix") and shutil.which("mpirun.openmpi") is None:
+        return "Open MPI is missing: apt-get install openmpi-bin libpmix-dev"
+    if launcher in ("srun", "pmix") and slurm.missing():
+        return f"Slurm cannot run here: {slurm.missing()} is missing"
+    return None
+
+
 @dataclass
 class Job:
     """A started job and its output so far."""
@@ -62,13 +71,17 @@ class Job:
         return self.process.returncode, output
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Kill what is left of it; its ranks die with their launcher."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+# Those of this test; a fixture kills what a failed one leaves at work.
+STARTED: list[Job] = []
 
 
 def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
     """Start a job in a session of its own, one thread a rank."""
-    if OPEN_MPI[1] in words and shutil.which("mpirun.openmpi") is None:
-        pytest.skip("Open MPI is missing: apt-get install openmpi-bin libpmix-dev")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(extra or {})}
     environment["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen(
@@ -80,7 +93,8 @@ def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
         start_new_session=True,
         preexec_fn=_as_from_a_terminal,
     )
-    return Job(process)
+    STARTED.append(Job(process))
+    return STARTED[-1]
 
 
 def _as_from_a_terminal() -> None:
