@@ -1,18 +1,19 @@
 """Steer: put a rudder buffer in front of a loader's remote rows. Where the two packages meet."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from minidist.comm.world import World
+from minidist.host_buffer.links import hosts_of, link_hosts
+from minidist.host_buffer.share import prior_of, share
 from minidist.sampling.loader import Loader
+from minidist.store.partition_book import no_ids
 from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig
 from rudder.observations import Facts
-from rudder.policies.base import Prior
 from rudder.prefetcher import Prefetcher, RankContext
-from rudder.presets import capacity_of, read_preset
+from rudder.presets import capacity_of, read_preset, scope_of
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
 PRESAMPLED = 50
@@ -40,38 +41,51 @@ def steer(
     came of it.   run: what a trace should know of the run. Raises ValueError where the decider, its
     model or the trace cannot be had, or on a preset without a buffer if nothing is recorded either.
     """
-    preset, shard = read_preset(config), loader.shard
-    if not preset.has_buffer and not config.records:
+    preset, hosts = read_preset(config), hosts_of(world)
+    near = tuple(rank for rank, host in enumerate(hosts) if host == hosts[world.rank])
+    scope = scope_of(config, hosts)
+    if not preset.has_buffer and not config.records and scope == "rank":
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
-    presampled = {}
-    if preset.presamples or config.records:
-        # An epoch that no run of this length trains on.
-        ids, counts = loader.presample(num_epochs, PRESAMPLED)
-        presampled = {"frequent": ids, "frequencies": counts}
-    facts = Facts(
+    # Of an epoch that no run of this length trains on.
+    presamples = preset.presamples or config.records
+    frequent = loader.presample(num_epochs, PRESAMPLED) if presamples else (no_ids(), no_ids())
+    context = RankContext(
+        facts=_facts(config, parts, loader, num_epochs),
+        prior=prior_of(loader.shard, *frequent),
+        num_ids=parts.num_nodes,
+        rank=world.rank,
+        seed=seed + world.rank,
+        device=world.device,
+        run={**(run or {}), "buffer_scope": scope, "hosts": hosts},
+        scope=scope,
+        sharing=near if scope == "host" and len(near) > 1 else (),
+    )
+    # All ranks of the world meet, also those that are alone on their host.
+    links = link_hosts(world, hosts) if scope == "host" else []
+    shares = functools.partial(share, config, loader, context, links)
+    make_store = shares if context.sharing else None
+    try:
+        prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
+    except BaseException:
+        for link in links:  # or the others would wait for us
+            link.close()
+        raise
+    loader.use(prefetcher.store)
+    return prefetcher
+
+
+def _facts(config: SteerConfig, parts: Parts, loader: Loader, num_epochs: int) -> Facts:
+    shard = loader.shard
+    return Facts(
         num_nodes=parts.num_nodes,
         num_edges=parts.num_edges,
         part_nodes=shard.num_nodes,
         part_edges=len(shard.indices),
-        num_parts=world.size,
+        num_parts=parts.num_parts,
         halo_rows=len(shard.halo),
-        capacity=capacity_of(config, preset, len(shard.halo)),
+        capacity=capacity_of(config, read_preset(config), len(shard.halo)),
         row_bytes=4 * shard.num_features,
         batch_size=loader.schedule.batch_size,
         num_minibatches=num_epochs * len(loader),
         minibatches_per_epoch=len(loader),
     )
-    context = RankContext(
-        facts=facts,
-        prior=Prior(
-            halo=np.asarray(shard.halo), halo_degrees=np.asarray(shard.halo_degrees), **presampled
-        ),
-        num_ids=parts.num_nodes,
-        rank=world.rank,
-        seed=seed + world.rank,
-        device=world.device,
-        run=dict(run or {}),
-    )
-    prefetcher = Prefetcher(config, loader.store.remote, context, log)
-    loader.use(prefetcher.store)
-    return prefetcher

@@ -138,8 +138,8 @@ def _prefetcher(
     config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
 ) -> Prefetcher | None:
     """What the flags ask for between the loader and the owners of rows, in use."""
-    preset = read_preset(config)
-    if not preset.has_buffer and not config.records:
+    preset, shares = read_preset(config), config.buffer_scope == "host"
+    if not preset.has_buffer and not config.records and not shares:
         return None
     rows = capacity_of(config, preset, len(loader.shard.halo)) * world.local_size
     require_memory(rows * 4 * loader.shard.num_features, "--buffer")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids
 from rudder.buffer.rows import Rows, Send
-from rudder.feature_store import Array, FeatureStore, Fetch, Place, When
+from rudder.feature_store import Array, BufferedStore, FeatureStore, Fetch, Place, When
 from rudder.planner import Plan, Planner
 from rudder.replay.recorder import Recorder
 from rudder.row_counts import RowCounts
@@ -81,7 +81,7 @@ class CachedFetch(Fetch):
         self._rows.on_device(staged, send)
 
 
-class CachedStore(FeatureStore):
+class CachedStore(BufferedStore):
     """A buffer in front of ``inner``, for one thread at a time (any may ask for ``state_dict``).
 
     rows: the buffer's rows.   recorder: is shown every minibatch, or None.
@@ -92,7 +92,7 @@ class CachedStore(FeatureStore):
     ) -> None:
         self._inner, self.planner, self._rows = inner, planner, rows
         self._recorder = recorder
-        self.window = planner.window
+        self.window, self.counts = planner.window, planner.counts
         self._refill: tuple[Ids, Ids] | None = None
         self._started = False
         self._turn = threading.Lock()  # what the planner holds belongs together outside of it
@@ -115,6 +115,7 @@ class CachedStore(FeatureStore):
             inner = self._inner.request(wanted, lambda _: (out, where), moment)
         counts = plan.counts
         counts.replacements += start.misses
+        counts.received = inner.counts.received + start.received
         counts.received_bytes = inner.counts.received_bytes + start.received_bytes
         counts.mapped_bytes = inner.counts.mapped_bytes + start.mapped_bytes
         return CachedFetch(plan, inner, self._rows, out, positions)
@@ -131,10 +132,8 @@ class CachedStore(FeatureStore):
         return counts
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """For a checkpoint: what ``Planner.state_dict`` has, between two minibatches."""
         with self._turn:
             return self.planner.state_dict()
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on from ``state_dict()``; the rows themselves come with the first minibatch."""
         self._refill = self.planner.load_state_dict(state)

@@ -50,6 +50,12 @@ class SteerConfig(PolicyConfig):
     buffer: float = flag(0.25, "capacity of the buffer as a share of the part's halo rows")
     buffer_rows: int | None = flag(None, "capacity in rows, in place of --buffer")
     buffer_device: str = flag("cpu", "memory that holds the buffer's rows", ("cpu", "cuda"))
+    buffer_scope: str | None = flag(
+        None,
+        "rank: a buffer each; host: the ranks of a host share one, of the sum of their capacities "
+        "(default: host where that can be and --prefetch asks no decider)",
+        ("rank", "host"),
+    )
     decider: str | None = flag(
         None,
         "who decides when --prefetch rudder replaces: never, always, once, every:N, after:N, "

@@ -1,6 +1,7 @@
 """FeatureStore: where the feature rows of remote nodes come from. One interface, so stores stack.
 
     CachedStore    rows of a persistent buffer; what it does not hold comes from the store behind it
+    HostStore      (minidist) the same for one buffer that all ranks of a host share
     PeerStore      (minidist) rows of other parts, by memory map or by request to their owners
 
 A request returns at once with a ``Fetch``, the one object that stands for rows under way, so that
@@ -68,3 +69,25 @@ class FeatureStore(ABC):
     @abstractmethod
     def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
         """Ask for the rows of distinct ids, to be written where ``place`` says."""
+
+
+class BufferedStore(FeatureStore):
+    """A store with a persistent buffer.
+
+    counts: of everything it was asked for so far, of this rank.   ring_bytes: the most that rows
+    took that were on their way through memory which ranks share.
+    """
+
+    counts: RowCounts
+    ring_bytes: int = 0
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """For a checkpoint: the ids in the buffer and what its policy knows, no rows."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on from ``state_dict()``; the rows themselves come with the first minibatch."""
+
+    def close(self) -> None:
+        """Let go of what is shared with other ranks."""

@@ -19,7 +19,7 @@ from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.worker import Worker
-from rudder.feature_store import FeatureStore
+from rudder.feature_store import BufferedStore, FeatureStore
 from rudder.observations import Facts, Outcome, hits_trend, moved_trend
 from rudder.planner import Planner
 from rudder.policies.base import Prior
@@ -37,6 +37,7 @@ class RankContext:
 
     facts: with the capacity of ``capacity_of``.   num_ids: ids are below it.   seed: of
     ``random:p``.   device: where training goes on.   run: what a trace should know of the run.
+    scope: of the run's buffers.   sharing: the ranks that share ours, us among them, if any do.
     """
 
     facts: Facts
@@ -46,6 +47,8 @@ class RankContext:
     seed: int
     device: torch.device
     run: Mapping[str, Any] = field(default_factory=dict)
+    scope: str = "rank"
+    sharing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,31 +59,41 @@ class Report:
     counts: RowCounts
     tally: Tally
     failures: Counter[str]
+    ring_bytes: int = 0
 
 
 class Prefetcher:
     """One rank's ``store``: a buffer in front of ``inner``, with its policy and its decider.
 
-    log: ``log(event, **fields)``.   Raises ValueError where the decider or the trace cannot be had.
+    log: ``log(event, **fields)``.   make_store: makes our end of a buffer that ranks share, in
+    place of one of our own. Raises ValueError where the decider or the trace cannot be had.
     """
 
     def __init__(
-        self, config: SteerConfig, inner: FeatureStore, context: RankContext, log: Log
+        self,
+        config: SteerConfig,
+        inner: FeatureStore,
+        context: RankContext,
+        log: Log,
+        make_store: Callable[[Recorder | None], BufferedStore] | None = None,
     ) -> None:
         self._config, self._context, self._log = config, context, log
-        self._preset, facts = read_preset(config), context.facts
-        policy = make_policy(config, self._preset, facts.capacity, context.num_ids, context.prior)
+        self._preset = read_preset(config)
         self._recorder = self._recorded() if config.records else None
         self._decisions = self._start_decider() if self._preset.is_steered else None
+        self._before = RowCounts(), Tally(), Counter[str]()
+        self.store = make_store(self._recorder) if make_store else self._own_store(inner)
+
+    def _own_store(self, inner: FeatureStore) -> BufferedStore:
+        config, context, facts = self._config, self._context, self._context.facts
+        policy = make_policy(config, self._preset, facts.capacity, context.num_ids, context.prior)
         width = facts.row_bytes // 4
         rows = (
             HostRows(facts.capacity, width)
             if config.buffer_device == "cpu"
             else DeviceRows(facts.capacity, width, context.device)
         )
-        self._planner = Planner(policy, facts, self._decisions)
-        self._before = RowCounts(), Tally(), Counter[str]()
-        self.store = CachedStore(inner, self._planner, rows, self._recorder)
+        return CachedStore(inner, Planner(policy, facts, self._decisions), rows, self._recorder)
 
     def _recorded(self) -> Recorder:
         folder = self._config.trace
@@ -131,12 +144,17 @@ class Prefetcher:
         """Our rows and decisions so far, for ``summarize``."""
         ledger = Ledger("never") if self._decisions is None else self._decisions.ledger
         counts, tally, failures = RowCounts(), Tally(), Counter[str]()
-        for before in (self._before, (self._planner.counts, ledger.tally, ledger.failures)):
+        for before in (self._before, (self.store.counts, ledger.tally, ledger.failures)):
             counts += before[0]
             tally += before[1]
             failures += before[2]
-        capacity = self._context.facts.capacity
-        return Report(capacity=capacity, counts=counts, tally=tally, failures=failures)
+        return Report(
+            capacity=self._context.facts.capacity,
+            counts=counts,
+            tally=tally,
+            failures=failures,
+            ring_bytes=self.store.ring_bytes,
+        )
 
     def go_on_from(self, counts: RowCounts, report: Mapping[str, Any]) -> None:
         """Add to our figures those of a run that this one continues.
@@ -153,8 +171,15 @@ class Prefetcher:
             counts += report.counts
             tally += report.tally
             failures += report.failures
-        buffer = {"capacity": [report.capacity for report in reports], **asdict(counts)}
-        for name in ("received_bytes", "mapped_bytes"):
+        capacity, row_bytes = [report.capacity for report in reports], self._context.facts.row_bytes
+        buffer = {
+            "scope": self._context.scope,
+            "capacity": capacity,
+            "bytes": sum(capacity) * row_bytes,
+            "ring_bytes": sum(report.ring_bytes for report in reports),
+            **asdict(counts),
+        }
+        for name in ("received", "received_bytes", "mapped_bytes"):
             del buffer[name]
         steered = self._preset.is_steered
         return {
@@ -166,7 +191,7 @@ class Prefetcher:
         """The run is over and all its minibatches were served: write the trace, and return it."""
         if self._recorder is None:
             return None
-        context, counts = self._context, asdict(self._planner.counts)
+        context, counts = self._context, asdict(self.store.counts)
         run = {**context.run, "rank": context.rank, "counters": counts}
         trace = self._recorder.trace(context.facts, context.num_ids, context.prior, run)
         self._recorder.write(trace)
@@ -198,6 +223,7 @@ class Prefetcher:
             "prefetch": config.prefetch,
             "decider": self._preset.decider,
             "capacity": self._context.facts.capacity,
+            "sharing": self._context.sharing,
             **policy,
         }
 
@@ -205,5 +231,6 @@ class Prefetcher:
         """End the decider and let go of what was not finished."""
         if self._decisions is not None:
             self._decisions.close()
+        self.store.close()
         if self._recorder is not None:
             self._recorder.close()

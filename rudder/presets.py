@@ -1,6 +1,6 @@
 """Presets: what each ``--prefetch`` means, as a policy and the decider that goes with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ PLAIN = ("none", "overlap")
 # With one whose contents follow by themselves, so that no decider is asked.
 SELF_STEERED = ("degree", "vip", "lru", "lfu", "lookahead")
 STEERED = ("fixed", "massivegnn", "rudder")
+# Whose rows the ranks of a host may share.
+SHARED = ("overlap", *SELF_STEERED)
 PRESETS = (*PLAIN, *STEERED, *SELF_STEERED)
 CLASSIFIERS = ("mlp", "tabnet", "lr", "rf", "svm", "xgb")
 _WINDOW = 16
@@ -60,6 +62,15 @@ def read_preset(config: SteerConfig) -> Preset:
         raise ValueError(
             f"--prefetch {config.prefetch}: expected one of {', '.join(PRESETS)} or lookahead:W"
         )
+    if config.buffer_scope == "host" and name not in SHARED:
+        raise ValueError(
+            f"--buffer-scope host: --prefetch {name} is a rank's own; expected {', '.join(SHARED)}"
+        )
+    if config.buffer_scope == "host" and config.buffer_device != "cpu":
+        raise ValueError(
+            f"--buffer-scope host: --buffer-device {config.buffer_device} is a rank's own memory; "
+            "expected cpu"
+        )
     if config.decider is not None and name != "rudder":
         raise ValueError(
             f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
@@ -80,6 +91,23 @@ def read_preset(config: SteerConfig) -> Preset:
         "rudder": config.decider or "llm",
     }
     return Preset(name=name, decider=deciders.get(name, "never"))
+
+
+def scope_of(config: SteerConfig, hosts: Sequence[int]) -> str:
+    """``host`` where ranks of a host share what is fetched, else ``rank``.
+
+    hosts: of each rank, equal for those on one host. Raises ValueError for ``--buffer-scope host``
+    where no row crosses between hosts.
+    """
+    preset, num_hosts = read_preset(config), len(set(hosts))
+    if config.buffer_scope == "host" and num_hosts == 1:
+        raise ValueError(
+            "--buffer-scope host: all ranks run on one host and read each other's rows from its "
+            "maps; leave it out, or run on several hosts"
+        )
+    asked = config.buffer_scope or ("host" if preset.name in SELF_STEERED else "rank")
+    can = 1 < num_hosts < len(hosts) and config.buffer_device == "cpu"
+    return "host" if asked == "host" and can else "rank"
 
 
 def capacity_of(config: SteerConfig, preset: Preset, halo_rows: int) -> int:

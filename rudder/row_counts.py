@@ -9,9 +9,11 @@ class RowCounts:
 
     remote: distinct remote rows that minibatches needed = hits + misses.   replacements: rows moved
     for the buffer alone, those it starts with among them.   replaced: rows written to the buffer,
-    whether they were misses anyway or not.   halo_remote, halo_hits: those of the remote rows and
-    of the hits whose node is in the halo.   received_bytes, mapped_bytes: of the rows moved, those
-    that owners sent and those read from their memory maps; only who moves rows knows them.
+    whether they were misses anyway or not.   shared: hits on rows that come for another rank of the
+    host in the same step.   halo_remote, halo_hits: those of the remote rows and of the hits whose
+    node is in the halo.   received: rows moved that owners on other hosts sent; received_bytes,
+    mapped_bytes: of the rows moved, those that owners sent and those read from their memory maps;
+    only who moves rows knows these three.
     """
 
     remote: int = 0
@@ -19,8 +21,10 @@ class RowCounts:
     misses: int = 0
     replacements: int = 0
     replaced: int = 0
+    shared: int = 0
     halo_remote: int = 0
     halo_hits: int = 0
+    received: int = 0
     received_bytes: int = 0
     mapped_bytes: int = 0
 

@@ -63,7 +63,7 @@ def test_equals_full_forward(
         expected = full_forward(model, graph)[first:last]
         assert torch.allclose(logits, expected, atol=1e-5, rtol=1e-5)
 
-    run_in_threads(infer, size, share_hosts=share_hosts)
+    run_in_threads(infer, size, hosts=None if share_hosts else range(size))
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-multilabel"])

@@ -62,7 +62,7 @@ def test_rows_are_exact_and_add_up(
         )
         return counted, moved, read, sent
 
-    results = np.array(run_in_threads(fetch, size, share_hosts=share_hosts))
+    results = np.array(run_in_threads(fetch, size, hosts=None if share_hosts else range(size)))
     counted, received, mapped, served = results.sum(axis=0)
     assert received == served
     assert received + mapped == counted * graph.num_features * 4
@@ -85,7 +85,7 @@ def test_float16_wire_rounds_only_what_crosses_hosts(
         rounded = graph.x.astype(np.float16).astype(np.float32)
         assert np.array_equal(rows.numpy(), np.where(is_own[:, None], graph.x, rounded))
 
-    run_in_threads(fetch, 2, share_hosts=False)
+    run_in_threads(fetch, 2, hosts=range(2))
 
 
 def test_ids_outside_the_graph_are_named(graph12: Graph, tmp_path: Path) -> None:

@@ -32,12 +32,30 @@ PACKAGES = ("rudder", "minidist")
 ORDER = {
     "minidist": (
         *("moment", "counter_rng", "graph", "config", "data", "comm", "store", "partition"),
-        *("sampling", "training", "prefetch", "run_config", "report", "run", "train"),
+        *(
+            "sampling",
+            "host_buffer",
+            "training",
+            "prefetch",
+            "run_config",
+            "report",
+            "run",
+            "train",
+        ),
     ),
     "rudder": (
         *("cli", "row_counts", "cpu_prefetch", "observations", "config", "buffer"),
         *("feature_store", "policies", "planner", "agent", "deciders", "presets"),
-        *("replay", "cached_store", "prefetcher", "learn", "fit", "distill", "report"),
+        *(
+            "host_planner",
+            "replay",
+            "cached_store",
+            "prefetcher",
+            "learn",
+            "fit",
+            "distill",
+            "report",
+        ),
     ),
 }
 MOST_FILES = 12

@@ -111,7 +111,7 @@ def test_minibatches_do_not_depend_on_the_workers(
                 assert torch.equal(one.sources, other.sources)
                 assert torch.equal(one.x, other.x)
 
-    run_in_threads(load, 2, share_hosts=share_hosts)
+    run_in_threads(load, 2, hosts=None if share_hosts else range(2))
 
 
 def test_pyg_data_has_neighbor_loaders_fields(power_law_graph: MakeGraph, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_rows_are_exact_after_a_loop_was_left(
                 Moment(epoch, step) for step in range(len(loader))
             ], "a whole epoch, the next one"
 
-    run_in_threads(load, size, share_hosts=False)
+    run_in_threads(load, size, hosts=range(size))
 
 
 @pytest.mark.parametrize("prefetch", PREFETCH)
@@ -263,7 +263,7 @@ def test_an_epoch_a_loop_is_one_loop_of_epochs(
                 assert torch.equal(one[1], other[1])
                 assert torch.equal(one[2], other[2])
 
-    run_in_threads(load, 2, share_hosts=False)
+    run_in_threads(load, 2, hosts=range(2))
 
 
 def test_an_older_loop_says_that_another_has_begun(
@@ -378,7 +378,7 @@ def test_a_store_that_hides_what_is_foreseen_is_refused(
             with pytest.raises(RuntimeError, match="ids, but 0 were foreseen"):
                 next(loader.run(1))
 
-    run_in_threads(load, 2, share_hosts=True)
+    run_in_threads(load, 2)
 
 
 @pytest.mark.parametrize("topology", ["partitioned", "replicated"])

@@ -49,7 +49,7 @@ def test_every_row_is_exact(
             for batch in loader.run(2):
                 assert np.array_equal(batch.x.numpy(), graph.x[batch.n_id.numpy()])
 
-    run_in_threads(load, size, share_hosts=False)
+    run_in_threads(load, size, hosts=range(size))
 
 
 def test_memory_of_a_live_minibatch_is_not_used_again() -> None:

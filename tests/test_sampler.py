@@ -57,7 +57,7 @@ def test_equals_one_process(
             moment = Moment(1, step)
             assert same(sampler.sample(seeds, moment), plain.sample(seeds, moment))
 
-    run_in_threads(sample, size, share_hosts=placement == "one host")
+    run_in_threads(sample, size, hosts=None if placement == "one host" else range(size))
 
 
 def test_is_a_pure_function(power_law_graph: MakeGraph) -> None:

@@ -69,7 +69,7 @@ def test_traces_are_those_of_a_run(folder: Path, tmp_path: Path) -> None:
 
 def test_bytes_are_those_between_hosts(folder: Path) -> None:
     run, trainers = make_run(folder, 3, "none")
-    found = run_in_threads(lambda world: (train(run, world, True), world), 3, share_hosts=False)
+    found = run_in_threads(lambda world: (train(run, world, True), world), 3, hosts=range(3))
     for _, world in found:
         received, played = world.transport.traffic.received, trainers.play(world.rank)
         assert played.reply_bytes.sum() == received[Op.NEIGHBORS].sum()

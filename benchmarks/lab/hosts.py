@@ -60,6 +60,13 @@ class Hosts:
     mpiexec: list[str]
     folder: Path
 
+    def mpiexec_of(self, *ranks: int) -> list[str]:
+        """``mpiexec`` with so many ranks on each host."""
+        words, where = list(self.mpiexec), self.mpiexec.index("-hosts") + 1
+        shares = zip(self.addresses, ranks, strict=True)
+        words[where] = ",".join(f"{address}:{num}" for address, num in shares)
+        return [*words[:-1], str(sum(ranks))]
+
     def inside(self, host: int | None) -> list[str]:
         """Words that run a program on a host, or with None on the switch."""
         where = (self.switch, "switch") if host is None else (self.names[host], f"host{host}")

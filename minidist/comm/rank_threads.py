@@ -1,7 +1,7 @@
 """Ranks as threads of one process: the same function on each, over the in-process twins."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from minidist.comm.group import LocalGroup
@@ -14,10 +14,14 @@ _UNWIND_S = 1.0
 
 
 def run_in_threads(
-    work: Callable[[World], T], size: int, timeout: float = 60.0, share_hosts: bool = True
+    work: Callable[[World], T],
+    size: int,
+    timeout: float = 60.0,
+    hosts: Sequence[int] | None = None,
 ) -> list[T]:
     """Results of ``work(world)`` on each of ``size`` ranks, in rank order.
 
+    hosts: the host that each rank pretends to sit on; None: all on one.
     A rank's exception wakes those that wait for it, and the first one is raised. So does Ctrl-C,
     which only the main thread hears; ranks that are deep in work then end with the process.
     """
@@ -32,7 +36,7 @@ def run_in_threads(
             assert isinstance(world.group, LocalGroup)
             world.group.fail(error)
 
-    worlds = local_worlds(size, timeout, share_hosts)
+    worlds = local_worlds(size, timeout, hosts)
     threads = [threading.Thread(target=run, args=(world,), daemon=True) for world in worlds]
     for thread in threads:
         thread.start()

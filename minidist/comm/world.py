@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +29,7 @@ class World:
     """A rank's place in the job; passed in wherever it is needed, never global.
 
     num_cores: those of its host that are this rank's share.   local_pids: processes of the ranks
-    on its host.
+    on its host.   timeout: seconds after which a wait for a peer fails.
     """
 
     rank: int
@@ -41,6 +41,7 @@ class World:
     transport: Transport
     num_cores: int = 1
     local_pids: tuple[int, ...] = ()
+    timeout: float = 60.0
 
     def close(self) -> None:
         """Leave in order: peers may need our answers until all of them got here."""
@@ -49,19 +50,26 @@ class World:
         self.group.close()
 
 
-def local_worlds(size: int, timeout: float = 60.0, share_hosts: bool = True) -> list[World]:
-    """The worlds of ``size`` ranks that run as threads of this process, on the CPU."""
+def local_worlds(
+    size: int, timeout: float = 60.0, hosts: Sequence[int] | None = None
+) -> list[World]:
+    """The worlds of ``size`` ranks that run as threads of this process, on the CPU.
+
+    hosts: the host that each rank pretends to sit on; None: all on one.
+    """
     hall, hub = LocalHall(size, timeout), LocalHub(size, timeout)
+    hosts = [0] * size if hosts is None else hosts
     return [
         World(
             rank=rank,
             size=size,
-            local_rank=rank,
-            local_size=size,
+            local_rank=hosts[:rank].count(hosts[rank]),
+            local_size=hosts.count(hosts[rank]),
             device=torch.device("cpu"),
             group=LocalGroup(hall, rank),
-            transport=LocalTransport(hub, rank, share_hosts),
+            transport=LocalTransport(hub, rank, hosts),
             num_cores=max(1, len(os.sched_getaffinity(0)) // size),
+            timeout=timeout,
         )
         for rank in range(size)
     ]
@@ -173,6 +181,7 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, shar
         transport=carrier,
         num_cores=ranks.num_threads,
         local_pids=ranks.local_pids,
+        timeout=timeout,
     )
 
 

@@ -133,7 +133,9 @@ def _hits(run: Run, places: Places) -> Chart:
     series = [places.means("%-Hits", "blue", run.minibatches.hits_pct)]
     capacity = sum((run.summary.get("buffer") or {}).get("capacity") or [])
     ceiling = 100 * capacity / float(run.minibatches.rows["remote"].mean())
-    if 0 < ceiling < 100:
+    # Rows that come for another rank of the host are hits beyond what a shared buffer holds.
+    shared = (run.summary.get("buffer") or {}).get("scope") == "host"
+    if 0 < ceiling < 100 and not shared:
         name = f"C/b: the buffer holds {percent(ceiling, 0)} of a minibatch"
         series.append(Series(name, "ink", np.full(len(places.names), ceiling), "level"))
     lanes = []

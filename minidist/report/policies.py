@@ -1,5 +1,6 @@
 """Policies: what every policy would have moved of a run's remote rows, against Belady's bound."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,8 +9,7 @@ from typing import Any
 
 from rudder.config import SteerConfig
 from rudder.presets import SELF_STEERED, read_preset
-from rudder.replay.belady import belady_rows
-from rudder.replay.grid import own_setting, replay, replay_own, row_of
+from rudder.replay.grid import bound_of, hosts_of_run, own_setting, replay_run, row_of
 from rudder.replay.trace import Trace
 
 Row = dict[str, Any]
@@ -35,30 +35,31 @@ def read_grid(path: Path) -> list[Row]:
 def try_policies(traces: Sequence[Trace]) -> list[Row]:
     """A run's traces under every policy that needs no model, at the size of the run's buffer.
 
-    Rows as of ``rudder.replay``'s grid, with the run's own decisions marked ``own``.
+    On several hosts, also with one buffer a host where its ranks can share one. Rows as of
+    ``rudder.replay``'s grid, with the run's own decisions marked ``own``.
     """
     own = own_setting(traces[0])
     buffered = read_preset(own).has_buffer
     if not buffered:
         own = replace(own, buffer=SteerConfig.buffer)
+    own = replace(own, buffer_scope=own.buffer_scope or "rank")
     capacities = [
         trace.facts.capacity if buffered else round(own.buffer * trace.facts.halo_rows)
         for trace in traces
     ]
-    sized = [*zip(traces, capacities, strict=True)]
-    bound = sum(
-        belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
-        for trace, capacity in sized
-    )
+    hosts = hosts_of_run(traces)
+    bound = functools.cache(functools.partial(bound_of, traces, hosts, tuple(capacities)))
     rows = []
     if buffered:
-        ranks = [replay_own(trace) for trace in traces]
-        rows.append({**row_of(traces, own, ranks, bound), "own": True})
-    for name in ("fixed", "massivegnn", *SELF_STEERED):
-        if name != own.prefetch:
-            setting = replace(own, prefetch=name, decider=None)
-            ranks = [
-                replay(trace, replace(setting, buffer_rows=capacity)) for trace, capacity in sized
-            ]
-            rows.append(row_of(traces, setting, ranks, bound))
+        ranks = replay_run(traces, None, hosts)
+        rows.append({**row_of(traces, own, ranks, bound(own.buffer_scope), hosts), "own": True})
+    kinds = [(name, "rank") for name in ("fixed", "massivegnn", *SELF_STEERED)]
+    kinds += [(name, "host") for name in SELF_STEERED if hosts is not None]
+    for name, scope in kinds:
+        if (name, scope) == (own.prefetch, own.buffer_scope):
+            continue
+        setting = replace(own, prefetch=name, buffer_scope=scope, decider=None)
+        settings = [replace(setting, buffer_rows=capacity) for capacity in capacities]
+        ranks = replay_run(traces, settings, hosts)
+        rows.append(row_of(traces, setting, ranks, bound(scope), hosts))
     return rows

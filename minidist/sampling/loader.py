@@ -13,6 +13,7 @@
 The stages run across epoch boundaries, so that short epochs overlap too.
 """
 
+import math
 import queue
 import sys
 import threading
@@ -44,6 +45,8 @@ from rudder.feature_store import FeatureStore
 _LOOK_S = 0.1
 # How long leaving a run waits for its threads, which have nothing left to do by then.
 _JOIN_S = 2.0
+# How long leaving a run waits for a minibatch, and at least thrice the longest wait in the run.
+_LEAVE_S = 5.0
 # Minibatches whose rows the fetch stage asks for before those of the one before have come: links
 # would be idle from the last row of one to the first of the next.
 ASKED_AHEAD = 1
@@ -88,16 +91,24 @@ class _Stage:
                 continue
 
     def __iter__(self) -> Iterator[Any]:
+        return self.within(math.inf)
+
+    def within(self, patience: float) -> Iterator[Any]:
+        """What comes, in order. Raises TimeoutError where nothing has for so many seconds."""
+        came = time.monotonic()
         while not self.stop.is_set():
             try:
                 item = self.output.get(timeout=_LOOK_S)
             except queue.Empty:
+                if time.monotonic() - came > patience:
+                    raise TimeoutError(f"no minibatch of the {self.name} stage came") from None
                 continue
             if item is None:
                 return
             if isinstance(item, _Failure):
                 raise item.error
             yield item
+            came = time.monotonic()
 
 
 class _Pipeline(Iterator[MiniBatch]):
@@ -106,6 +117,7 @@ class _Pipeline(Iterator[MiniBatch]):
     def __init__(self, loader: "Loader", moments: Iterator[Moment]) -> None:
         self._loader, self._taken, self._over = loader, 0, False
         self._limit: int | None = None
+        self._longest_s = 0.0
         self._stop = threading.Event()
         self._began = time.perf_counter()
         samples = loader.samples(self._up_to_limit(moments))
@@ -146,6 +158,7 @@ class _Pipeline(Iterator[MiniBatch]):
             if self._stages
             else batch.seconds.sample + batch.seconds.fetch
         )
+        self._longest_s = max(self._longest_s, batch.seconds.wait)
         return batch
 
     def close(self) -> None:
@@ -153,8 +166,9 @@ class _Pipeline(Iterator[MiniBatch]):
         if self._over:
             return
         self._limit = self._taken + self._loader.lead
+        patience = max(_LEAVE_S, 3 * self._longest_s)
         try:
-            for _ in self._source:
+            for _ in self._stages[-1].within(patience) if self._stages else self._source:
                 pass
         except BaseException as error:
             self._end(error)
@@ -187,8 +201,9 @@ class Run(Iterator[MiniBatch]):
         """Leave the run, as ``break`` does: the stages go on to ``Loader.lead`` minibatches more.
 
         Those are dropped. So every row has come that a buffer's index says is there, and ranks
-        that leave at the same step have made the same exchanges, whatever the timing. An error on
-        the way is raised when the next run begins.
+        that leave at the same step have made the same exchanges, whatever the timing. A rank that
+        leaves alone, as by an exception, does not wait long for what others no longer send. An
+        error on the way is raised when the next run begins.
         """
         self._pipeline.close()
 

@@ -48,6 +48,34 @@ class PeerStore(FeatureStore):
         self._header = (table, WIRE_TYPES.index(self._wire_type))
         self._op, self._lane = op, "fetch" if op == Op.ROWS else "evaluate"
 
+    def split(self, ids: Ids) -> tuple[Ids, Ids]:
+        """Where in ``ids`` those of mapped parts are, and where the others; both ascending."""
+        order, bounds = self._book.by_owner(ids)
+        is_near = np.zeros(len(ids), bool)
+        for part, mapped in enumerate(self._mapped):
+            if mapped is not None:
+                is_near[order[bounds[part] : bounds[part + 1]]] = True
+        return np.flatnonzero(is_near), np.flatnonzero(~is_near)
+
+    def copy_mapped(self, ids: Ids, out: Array, positions: Ids) -> RowCounts:
+        """``out[positions[i]]`` = the row of ``ids[i]``, all of mapped parts."""
+        order, bounds = self._book.by_owner(ids)
+        counts = RowCounts()
+        for part, mapped in enumerate(self._mapped):
+            chosen = order[bounds[part] : bounds[part + 1]]
+            if mapped is not None and len(chosen):
+                counts.mapped_bytes += self._copy(part, mapped, ids, out, positions, chosen)
+        return counts
+
+    def _copy(
+        self, part: int, mapped: Array, ids: Ids, out: Array, positions: Ids, chosen: Ids
+    ) -> int:
+        """Bring in the chosen ones of one mapped part; returns their bytes."""
+        copy_rows(mapped, ids, out, positions, self._book.range_of(part)[0], chosen)
+        num_bytes: int = len(chosen) * out.shape[1] * 4
+        self._transport.traffic.mapped[self._op, part] += num_bytes
+        return num_bytes
+
     def request(self, ids: Ids, place: Place, moment: Moment) -> Fetch:  # type: ignore[override]
         """Rows of mapped parts are in place at once, the others when the fetch was waited for."""
         out, positions = place(0)
@@ -61,11 +89,9 @@ class PeerStore(FeatureStore):
             if len(chosen) == 0:
                 continue
             if mapped is not None:
-                first = self._book.range_of(part)[0]
-                copy_rows(mapped, ids, out, positions, first, chosen)
-                self._transport.traffic.mapped[self._op, part] += len(chosen) * width * 4
-                counts.mapped_bytes += len(chosen) * width * 4
+                counts.mapped_bytes += self._copy(part, mapped, ids, out, positions, chosen)
                 continue
+            counts.received += len(chosen)
             reply = np.empty(len(chosen) * width, self._wire_type)
             counts.received_bytes += reply.nbytes
             calls.append(

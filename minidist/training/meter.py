@@ -98,6 +98,7 @@ class Meter:
         return {
             **summary,
             "rows": rows.by_cause(),
+            "rows_between_hosts": rows.received,
             "bytes_moved": bytes_moved,
             "row_bytes": row_bytes,
             "traffic": {f"bytes_{key}": value for key, value in traffic.items()},

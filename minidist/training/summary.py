@@ -28,6 +28,7 @@ def summary_table(summary: dict[str, Any]) -> str:
         ("  the loop", f"train {summary['train_s']:.3f} s, wait {summary['wait_s']:.3f} s"),
         ("  its stages", f"sample {summary['sample_s']:.3f} s, fetch {summary['fetch_s']:.3f} s"),
         ("remote rows", f"{needed}, {rows['replacements']:,} replacements; {moved:,.1f} MiB moved"),
+        ("  between hosts", f"{summary['rows_between_hosts']:,}"),
         *_buffer_lines(summary),
         *_policy_lines(summary),
         ("peak memory", f"{summary['peak_memory_mb']:,.0f} MiB a rank"),
@@ -58,6 +59,9 @@ def _buffer_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     buffer, decided = summary["buffer"], summary["decisions"]
     if buffer and any(buffer["capacity"]):
         capacity = f"{max(buffer['capacity']):,} rows a rank ({summary['config']['prefetch']})"
+        if buffer["scope"] == "host":
+            size = (buffer["bytes"] + buffer["ring_bytes"]) / 2**20
+            capacity += f", one buffer a host, {size:,.1f} MiB in all with rows under way"
         lines.append(
             (
                 "buffer",

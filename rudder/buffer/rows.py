@@ -77,6 +77,13 @@ class HostRows:
     def __init__(self, capacity: int, width: int) -> None:
         self.width, self.rows = width, np.zeros((capacity, width), np.float32)
 
+    @classmethod
+    def of(cls, rows: NDArray[np.float32]) -> "HostRows":
+        """Rows in this memory, such as ranks share."""
+        made = cls(0, rows.shape[1])
+        made.rows = rows
+        return made
+
     def fill(self, slots: Ids, rows: Array) -> None:
         self.rows[slots] = rows
 

@@ -1,5 +1,6 @@
 """The grid: recorded traces under every policy, decider and buffer size, beside the bound."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -8,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rudder.cli.flags import flag, positional
+from rudder.cli.flags import flag, positional, require
 from rudder.cli.table import render
 from rudder.config import PolicyConfig, SteerConfig
 from rudder.deciders.base import Decider
@@ -18,12 +19,14 @@ from rudder.deciders.judge import Tally, decisions
 from rudder.planner import Planner
 from rudder.presets import (
     PRESETS,
+    SHARED,
     capacity_of,
     make_decider,
     make_policy,
     read_preset,
 )
 from rudder.replay.belady import belady_rows
+from rudder.replay.hosts import Hosts
 from rudder.replay.play import play
 from rudder.replay.trace import Trace, read_traces
 from rudder.row_counts import RowCounts
@@ -38,6 +41,10 @@ class ReplayConfig(PolicyConfig):
     buffer: tuple[float, ...] = flag(
         (0.25,), "capacities as shares of the halo rows, with commas between"
     )
+    buffer_scope: str = flag("rank", "rank, host or both, with a comma between")
+    hosts: int | None = flag(
+        None, "hosts to deal the ranks to, in blocks; rows between them count (default: as it ran)"
+    )
     decider: str = flag("llm", "deciders of the rudder preset, with commas between")
     seed: int = flag(0, "seed of random:P")
     json: str | None = flag(None, "also write the grid to this file")
@@ -47,12 +54,18 @@ class ReplayConfig(PolicyConfig):
         names = PRESETS if self.prefetch == "all" else self.prefetch.split(",")
         shared = {field.name: getattr(self, field.name) for field in fields(PolicyConfig)}
         cells = []
-        for name in names:
-            for decider in self.decider.split(",") if name == "rudder" else [None]:
-                cells += [
-                    SteerConfig(prefetch=name, decider=decider, buffer=share, **shared)
-                    for share in self.buffer
-                ]
+        scopes = self.buffer_scope.split(",")
+        require(set(scopes) <= {"rank", "host"}, "buffer_scope", self.buffer_scope, "rank or host")
+        kinds = [
+            (name, scope, decider)
+            for name in names
+            for scope in scopes
+            if scope == "rank" or self.prefetch != "all" or name in SHARED
+            for decider in (self.decider.split(",") if name == "rudder" else [None])
+        ]
+        for name, scope, decider in kinds:
+            kind = SteerConfig(prefetch=name, buffer_scope=scope, decider=decider, **shared)
+            cells += [replace(kind, buffer=share) for share in self.buffer]
         for cell in cells:
             read_preset(cell)
         return cells
@@ -60,12 +73,16 @@ class ReplayConfig(PolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """One rank's trace under one setting."""
+    """One rank's trace under one setting.
+
+    crossed: rows that came from other hosts; of a shared buffer, all are its first rank's.
+    """
 
     capacity: int
     counts: RowCounts
     tally: Tally
     failures: Counter[str]
+    crossed: int = 0
 
 
 def planner_of(
@@ -86,19 +103,36 @@ def planner_of(
 
 
 def replay(
-    trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
+    trace: Trace,
+    config: SteerConfig,
+    decider: Decider | None = None,
+    seed: int = 0,
+    hosts: Hosts | None = None,
 ) -> Replayed:
-    """Play a trace under a setting; decider: in place of the setting's own."""
+    """Play a trace under a setting; decider: in place of the setting's own.
+
+    hosts: of the run, to tell what crossed between them; without, all that moved did.
+    """
     planner, inline = planner_of(trace, config, decider, seed)
-    for _ in play(planner, trace):
-        pass
+    if hosts is None:
+        for _ in play(planner, trace):
+            pass
+        crossed = planner.counts.moved
+    else:
+        crossed = hosts.crossed(planner, trace)
     if inline is None:
         tally, failures = Tally(), Counter[str]()
     else:
         inline.close()
         tally, failures = inline.ledger.tally, inline.ledger.failures
     capacity = planner.facts.capacity
-    return Replayed(capacity=capacity, counts=planner.counts, tally=tally, failures=failures)
+    return Replayed(
+        capacity=capacity,
+        counts=planner.counts,
+        tally=tally,
+        failures=failures,
+        crossed=crossed,
+    )
 
 
 def own_setting(trace: Trace) -> SteerConfig:
@@ -109,15 +143,86 @@ def own_setting(trace: Trace) -> SteerConfig:
     return SteerConfig(**known)
 
 
-def replay_own(trace: Trace) -> Replayed:
-    """A run's own policy and decisions: counts exactly what the run counted."""
-    return replay(trace, own_setting(trace), recorded_decider(trace.replace.tolist()))
+def replay_own(trace: Trace, hosts: Hosts | None = None) -> Replayed:
+    """A rank's own policy and decisions: counts exactly what it counted, if it shared no buffer."""
+    decider = recorded_decider(trace.replace.tolist())
+    return replay(trace, own_setting(trace), decider, hosts=hosts)
+
+
+def replay_run(
+    traces: Sequence[Trace],
+    settings: Sequence[SteerConfig] | None,
+    hosts: Hosts | None,
+    seed: int = 0,
+) -> list[Replayed]:
+    """Play all ranks of a run, each under its setting; None: under their own, and own decisions.
+
+    Raises ValueError for one buffer a host where all ranks are on one.
+    """
+    own, settings = settings is None, settings or [own_setting(trace) for trace in traces]
+    if settings[0].buffer_scope != "host":
+        if own:
+            return [replay_own(trace, hosts) for trace in traces]
+        return [
+            replay(trace, setting, seed=seed, hosts=hosts)
+            for trace, setting in zip(traces, settings, strict=True)
+        ]
+    if hosts is None:
+        raise ValueError(
+            f"--buffer-scope host: the ranks of {traces[0].name.split('/')[0]} ran on one host; "
+            "deal them to several with --hosts"
+        )
+    return _replay_shared(hosts, settings)
+
+
+def _replay_shared(hosts: Hosts, settings: Sequence[SteerConfig]) -> list[Replayed]:
+    """Play one buffer a host; settings: of each rank."""
+    traces = hosts.traces
+    preset, found = read_preset(settings[0]), dict[int, Replayed]()
+    capacities = [
+        capacity_of(setting, preset, trace.facts.halo_rows)
+        for setting, trace in zip(settings, traces, strict=True)
+    ]
+    for group in hosts.groups:
+        if len(group) == 1:
+            found[group[0]] = replay(traces[group[0]], settings[group[0]], hosts=hosts)
+            continue
+        of_group = [capacities[rank] for rank in group]
+        counts, crossed = hosts.share(group, settings[0], of_group)
+        for rank, each in zip(group, counts, strict=True):
+            found[rank] = Replayed(
+                capacity=capacities[rank],
+                counts=each,
+                tally=Tally(),
+                failures=Counter(),
+                crossed=crossed if rank == group[0] else 0,
+            )
+    return [found[rank] for rank in range(len(traces))]
+
+
+def hosts_of_run(traces: Sequence[Trace], num_hosts: int | None = None) -> Hosts | None:
+    """The hosts that a run's ranks ran on, or so many; None where there is one."""
+    if num_hosts is None:
+        layout = list(traces[0].run.get("hosts") or [0])
+    else:
+        most = f"1 to {len(traces)}, the ranks of {traces[0].name.split('/')[0]}"
+        require(1 <= num_hosts <= len(traces), "hosts", num_hosts, most)
+        layout = [rank * num_hosts // len(traces) for rank in range(len(traces))]
+    return Hosts(traces, layout) if len(set(layout)) > 1 else None
 
 
 def row_of(
-    traces: Sequence[Trace], config: SteerConfig, ranks: Sequence[Replayed], belady: int
+    traces: Sequence[Trace],
+    config: SteerConfig,
+    ranks: Sequence[Replayed],
+    belady: int,
+    hosts: Hosts | None = None,
 ) -> dict[str, Any]:
-    """One row of the grid: all ranks of a run under one setting."""
+    """One row of the grid: all ranks of a run under one setting.
+
+    hosts: where there are several, the rows moved are those that crossed between them.   belady:
+    the bound of buffers of this scope, ``Hosts.bound`` on several hosts.
+    """
     counts, tally, failures = RowCounts(), Tally(), Counter[str]()
     for rank in ranks:
         counts += rank.counts
@@ -130,8 +235,10 @@ def row_of(
         "prefetch": config.prefetch,
         "decider": preset.decider if preset.is_steered else None,
         "buffer": config.buffer if preset.has_buffer else 0.0,
-        "rows_moved": counts.moved,
-        "rows_none": counts.remote,
+        "scope": config.buffer_scope or "rank",
+        "between_hosts": hosts is not None,
+        "rows_moved": sum(rank.crossed for rank in ranks),
+        "rows_none": counts.remote if hosts is None else hosts.num_far,
         **counts.hit_shares(),
         "replacement_rows": counts.replacements,
         "belady_rows": belady,
@@ -148,28 +255,38 @@ def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
     bar = tqdm(total=len(runs) * (1 if own else len(cells)), unit="cell", disable=None)
     with bar:
         for traces in runs:
-            bounds: dict[tuple[int, ...], int] = {}
+            hosts = hosts_of_run(traces, config.hosts)
+            bound = functools.cache(functools.partial(bound_of, traces, hosts))
             for cell in [own_setting(traces[0])] if own else cells:
                 bar.set_postfix_str(f"{cell.prefetch} {cell.decider or ''}")
-                ranks = [
-                    replay_own(trace) if own else replay(trace, cell, seed=config.seed)
-                    for trace in traces
-                ]
+                ranks = replay_run(
+                    traces, None if own else [cell] * len(traces), hosts, config.seed
+                )
                 capacities = tuple(rank.capacity for rank in ranks)
-                if capacities not in bounds:
-                    bounds[capacities] = sum(map(_bound, traces, capacities))
-                yield row_of(traces, cell, ranks, bounds[capacities])
+                best = {scope: bound(capacities, scope) for scope in ("rank", cell.buffer_scope)}
+                row = row_of(traces, cell, ranks, best[cell.buffer_scope], hosts)
+                yield {**row, "belady_rank_rows": best["rank"]}
                 bar.update()
 
 
-def _bound(trace: Trace, capacity: int) -> int:
-    return belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
+def bound_of(
+    traces: Sequence[Trace], hosts: Hosts | None, capacities: Sequence[int], scope: str | None
+) -> int:
+    """Belady's bound of buffers of these capacities a rank, and of this scope."""
+    if hosts is not None:
+        return hosts.bound(capacities, scope or "rank")
+    return sum(
+        belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
+        for trace, capacity in zip(traces, capacities, strict=True)
+    )
 
 
 def grid_table(rows: Sequence[dict[str, Any]]) -> str:
     """The grid for people: rows as shares of no buffer's, beside the bound."""
+    several = any(row["between_hosts"] for row in rows)
     header = (
-        *("trace", "prefetch", "decider", "buffer", "rows moved", "% of none", "x Belady"),
+        *("trace", "prefetch", "decider", "scope", "buffer", "rows moved", "% of none", "x Belady"),
+        *(("x Belady a rank",) if several else ()),
         *("%-Hits", "halo", "replacement rows", "C/b", "Pass@1", "replace %"),
     )
     lines = []
@@ -180,10 +297,12 @@ def grid_table(rows: Sequence[dict[str, Any]]) -> str:
                 row["trace"],
                 row["prefetch"],
                 row["decider"] or "-",
+                row["scope"],
                 row["buffer"],
                 row["rows_moved"],
                 _ratio(100 * row["rows_moved"], row["rows_none"]),
                 _ratio(row["rows_moved"], row["belady_rows"]),
+                *([_ratio(row["rows_moved"], row["belady_rank_rows"])] if several else []),
                 _shown(row["hits_pct"]),
                 _shown(row["halo_hits_pct"]),
                 row["replacement_rows"],

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from rudder.buffer.index import Ids
 from rudder.observations import Snapshot
-from rudder.planner import Planner
+from rudder.planner import Plan, Planner
 from rudder.replay.trace import Trace
 
 
@@ -14,6 +15,14 @@ def play(
 
     Start from 0 with a new Planner, or go on from where one (or its fork) stopped.
     """
+    for _, plan in plans(planner, trace, first, last):
+        yield plan.snapshot
+
+
+def plans(
+    planner: Planner, trace: Trace, first: int = 0, last: int | None = None
+) -> Iterator[tuple[Ids, Plan]]:
+    """``play``: each minibatch's remote ids, and what was planned for it."""
     if first == 0:
         planner.start()
     last = trace.num_minibatches if last is None else min(last, trace.num_minibatches)
@@ -23,4 +32,5 @@ def play(
             planner.foresee(trace.minibatch(foreseen))
             foreseen += 1
         epoch, step = divmod(minibatch, trace.facts.minibatches_per_epoch)
-        yield planner.plan(trace.minibatch(minibatch), epoch, step).snapshot
+        ids = trace.minibatch(minibatch)
+        yield ids, planner.plan(ids, epoch, step)

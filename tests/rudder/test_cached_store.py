@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids
-from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
-from rudder.feature_store import FeatureStore, Fetch, Place, When
+from rudder.feature_store import BufferedStore, FeatureStore, Fetch, Place, When
 from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset
 from rudder.replay.grid import replay, replay_own
@@ -91,7 +90,7 @@ def run(prefetcher: Prefetcher, trace: Trace, table: Table, first: int = 0, ahea
         check()
 
 
-def request(store: CachedStore, ids: Ids, number: int, table: Table) -> Callable[[], None]:
+def request(store: BufferedStore, ids: Ids, number: int, table: Table) -> Callable[[], None]:
     """Ask for a minibatch's rows; what is returned waits for them, and looks at every one."""
     positions = np.random.default_rng(number).permutation(len(ids) + 5)[: len(ids)]
     out = np.zeros(0)

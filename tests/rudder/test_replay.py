@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rudder.buffer.index import Ids
@@ -11,7 +12,14 @@ from rudder.cli.flags import from_args
 from rudder.presets import PRESETS
 from rudder.replay.__main__ import main
 from rudder.replay.belady import belady_rows
-from rudder.replay.grid import ReplayConfig, grid, grid_table, own_setting, replay_own
+from rudder.replay.grid import (
+    ReplayConfig,
+    grid,
+    grid_table,
+    hosts_of_run,
+    own_setting,
+    replay_own,
+)
 from rudder.replay.trace import Trace, read_traces
 from tests.rudder.streams import make_test_trace
 
@@ -70,6 +78,41 @@ def test_a_replay_of_the_runs_own_setting(run: Path) -> None:
     assert own_setting(read_traces(run)[0]).prefetch == "lfu"
 
 
+def test_one_buffer_a_host(tmp_path: Path) -> None:
+    """Four ranks on two hosts: fewer rows cross than with one a rank, and hardly more than must."""
+    for rank in range(4):
+        trace = make_test_trace(seed=rank)
+        facts = replace(trace.facts, num_parts=4, part_nodes=trace.num_ids // 4)
+        Trace(**{**vars(trace), "facts": facts}).write(tmp_path / "run" / f"rank{rank}")
+    words = "--prefetch lookahead,lfu,degree,overlap --buffer 0.1,0.3 --buffer-scope rank,host"
+    rows = list(
+        grid(from_args(ReplayConfig, [str(tmp_path / "run"), "--hosts", "2", *words.split()]))
+    )
+    assert len(rows) == 16
+    for alone, shared in zip(rows[:2] + rows[4:6], rows[2:4] + rows[6:8], strict=True):
+        assert (alone["scope"], shared["scope"]) == ("rank", "host")
+        assert shared["rows_none"] == alone["rows_none"] < sum(map(len, streams(tmp_path / "run")))
+        assert shared["belady_rows"] < shared["belady_rank_rows"] == alone["belady_rows"]
+        assert shared["belady_rows"] <= shared["rows_moved"] < alone["rows_moved"]
+    for row in rows[2:4]:
+        assert row["rows_moved"] <= 1.02 * row["belady_rows"]
+    # Nothing kept: each row crosses once a host and step.
+    overlap, hosts = rows[-1], hosts_of_run(read_traces(tmp_path / "run"), 2)
+    assert hosts is not None
+    once = 0
+    for group in ([0, 1], [2, 3]):
+        far = [
+            [ids[hosts.far(rank, ids)] for ids in minibatches(hosts.traces[rank])] for rank in group
+        ]
+        once += sum(len(np.unique(np.concatenate(step))) for step in zip(*far, strict=True))
+    assert overlap["rows_moved"] == overlap["belady_rows"] == once
+    assert "x Belady a rank" in grid_table(rows)
+
+
+def streams(folder: Path) -> list[Ids]:
+    return [trace.ids for trace in read_traces(folder)]
+
+
 def test_json_of_the_command_line(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +132,11 @@ def test_json_of_the_command_line(
         ("{run} --buffer 0.1,x", "--buffer 0.1,x: expected numbers with commas between"),
         ("nowhere", "nowhere: no trace there"),
         ("{run}/rank0", "no trace there"),
+        ("{run} --buffer-scope node", "--buffer-scope node: expected rank or host"),
+        ("{run} --buffer-scope host --prefetch fixed", "--prefetch fixed is a rank's own"),
+        ("{run} --buffer-scope host --prefetch lru", "ran on one host; deal them to several with"),
+        ("{run} --hosts 3", "--hosts 3: expected 1 to 2, the ranks of run"),
+        ("{run} --hosts 2", "2 ranks with 400 of 200 nodes"),
     ],
 )
 def test_bad_input(

@@ -21,13 +21,13 @@ class LocalHub:
 class LocalTransport(Transport):
     """A rank's end of a ``LocalHub``; calls run the peer's handler in the caller's thread.
 
-    share_hosts: False pretends that every rank sits on a host of its own, so that rows and
-    neighbours go through handlers as they would between machines.
+    hosts: the host that each rank pretends to sit on. Between hosts, rows and neighbours go through
+    handlers as they would between machines.
     """
 
-    def __init__(self, hub: LocalHub, rank: int, share_hosts: bool = True) -> None:
+    def __init__(self, hub: LocalHub, rank: int, hosts: Sequence[int]) -> None:
         super().__init__(rank, hub.size)
-        self._hub, self._share_hosts = hub, share_hosts
+        self._hub, self._hosts = hub, hosts
         with hub.changed:
             hub.transports[rank] = self
 
@@ -37,7 +37,7 @@ class LocalTransport(Transport):
             self._hub.changed.notify_all()
 
     def shares_host(self, peer: int) -> bool:
-        return self._share_hosts or peer == self.rank
+        return self._hosts[peer] == self._hosts[self.rank]
 
     def exchange(self, op: Op, calls: Sequence[Call], moment: Moment, lane: str) -> list[int]:
         counts = []

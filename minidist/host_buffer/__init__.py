@@ -1,0 +1,1 @@
+"""One buffer that all ranks of a host share: their links, the store, and putting it together."""
