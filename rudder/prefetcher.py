@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.worker import Worker
-from rudder.feature_store import FeatureStore
+from rudder.feature_store import FeatureStore, When
 from rudder.observations import Facts, Outcome, hits_trend, moved_trend
 from rudder.planner import Planner
 from rudder.policies.base import Prior
 from rudder.presets import make_decider, make_policy, read_preset
 from rudder.replay.recorder import Recorder
 from rudder.row_counts import RowCounts
+from rudder.sizing.governor import Governor, Host, windows_up_to
+from rudder.sizing.watch import Watch
 
 Log = Callable[..., None]
 
@@ -36,6 +38,7 @@ class RankContext:
 
     facts: with the capacity of ``capacity_of``.   num_ids: ids are below it.   seed: of
     ``random:p``.   device: where training goes on.   run: what a trace should know of the run.
+    host: with whom a buffer that chooses its size does so; None where there is none.
     """
 
     facts: Facts
@@ -45,6 +48,7 @@ class RankContext:
     seed: int
     device: torch.device
     run: Mapping[str, Any] = field(default_factory=dict)
+    host: Host | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,31 @@ class Prefetcher:
         )
         self._planner = Planner(policy, facts, self._decisions)
         self._before = RowCounts(), Tally(), Counter[str]()
-        self.store = CachedStore(inner, self._planner, rows, self._recorder)
+        watch = Watch() if self._preset.sizes_itself else None
+        self.store = CachedStore(inner, self._planner, rows, self._recorder, watch)
+        self._governor = None if watch is None else self._start_governor(watch)
+
+    def _start_governor(self, watch: Watch) -> Governor:
+        context, preset = self._context, self._preset
+        assert context.host is not None
+        return Governor(
+            context.host,
+            watch,
+            self.store.resize,
+            context.facts.halo_rows,
+            context.facts.row_bytes,
+            windows_up_to(preset.window, preset.window_is_free),
+            self._log,
+        )
+
+    def after_step(self, compute_s: float, moment: When) -> None:
+        """A step was trained in so many seconds; every rank says so after every step.
+
+        Where the buffer chooses its size this is when. Raises what ``Host.agree`` does.
+        """
+        chosen = None if self._governor is None else self._governor.after_step(compute_s, moment)
+        if chosen and self._context.rank == 0:
+            print(chosen, file=sys.stderr, flush=True)
 
     def _start_decider(self) -> Inline | Worker:
         config, context = self._config, self._context
@@ -130,7 +158,7 @@ class Prefetcher:
             counts += before[0]
             tally += before[1]
             failures += before[2]
-        capacity = self._context.facts.capacity
+        capacity = self._planner.buffer.capacity
         return Report(capacity=capacity, counts=counts, tally=tally, failures=failures)
 
     def go_on_from(self, counts: RowCounts, report: Mapping[str, Any]) -> None:
@@ -152,6 +180,8 @@ class Prefetcher:
         for name in ("received_bytes", "mapped_bytes"):
             del buffer[name]
         steered = self._preset.is_steered
+        if self._governor is not None:
+            buffer["choices"] = self._governor.changes
         return {
             "buffer": {**buffer, **counts.hit_shares()},
             "decisions": decisions(self._preset.decider, tally, failures) if steered else None,
@@ -162,14 +192,17 @@ class Prefetcher:
         if self._recorder is not None:
             context, counts = self._context, asdict(self._planner.counts)
             run = {**context.run, "rank": context.rank, "counters": counts}
-            self._recorder.finish(context.facts, context.num_ids, context.prior, run)
+            facts = replace(context.facts, capacity=self._planner.buffer.capacity)
+            self._recorder.finish(facts, context.num_ids, context.prior, run)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps of us, and under which settings it holds."""
         past = {} if self._decisions is None else {"past": np.array(self._decisions.past())}
+        chosen = {} if self._governor is None else {"chosen": np.array(self._governor.state())}
         return {
             "settings": np.array(json.dumps(self._settings())),
             **past,
+            **chosen,
             **self.store.state_dict(),
         }
 
@@ -179,7 +212,10 @@ class Prefetcher:
             return False
         if self._decisions is not None:
             self._decisions.recall(str(state.pop("past")))
+        chosen = state.pop("chosen", None)
         self.store.load_state_dict(state)
+        if self._governor is not None:
+            self._governor.load(str(chosen))
         return True
 
     def _settings(self) -> dict[str, Any]:
@@ -189,7 +225,7 @@ class Prefetcher:
         return {
             "prefetch": config.prefetch,
             "decider": self._preset.decider,
-            "capacity": self._context.facts.capacity,
+            "capacity": "auto" if self._governor else self._context.facts.capacity,
             **policy,
         }
 

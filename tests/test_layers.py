@@ -36,7 +36,7 @@ ORDER = {
     ),
     "rudder": (
         *("cli", "row_counts", "cpu_prefetch", "observations", "config", "buffer"),
-        *("feature_store", "policies", "planner", "agent", "deciders", "presets"),
+        *("feature_store", "policies", "planner", "sizing", "agent", "deciders", "presets"),
         *("replay", "cached_store", "prefetcher", "learn", "fit", "distill", "report"),
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any
 from rudder.config import SteerConfig
 from rudder.presets import SELF_STEERED, read_preset
 from rudder.replay.belady import belady_rows
-from rudder.replay.grid import own_setting, replay, replay_own, row_of
+from rudder.replay.grid import own_setting, replay, replay_own, row_of, sized_itself
 from rudder.replay.trace import read_traces
 
 Row = dict[str, Any]
@@ -43,7 +43,7 @@ def try_policies(folder: Path) -> list[Row]:
     if not buffered:
         own = replace(own, buffer=SteerConfig.buffer)
     capacities = [
-        trace.facts.capacity if buffered else round(own.buffer * trace.facts.halo_rows)
+        trace.facts.capacity if buffered else round(float(own.buffer) * trace.facts.halo_rows)
         for trace in traces
     ]
     sized = [*zip(traces, capacities, strict=True)]
@@ -52,11 +52,11 @@ def try_policies(folder: Path) -> list[Row]:
         for trace, capacity in sized
     )
     rows = []
-    if buffered:
+    if buffered and not sized_itself(traces[0]):
         ranks = [replay_own(trace) for trace in traces]
         rows.append({**row_of(traces, own, ranks, bound), "own": True})
     for name in ("fixed", "massivegnn", *SELF_STEERED):
-        if name != own.prefetch:
+        if name != own.prefetch or sized_itself(traces[0]):
             setting = replace(own, prefetch=name, decider=None)
             ranks = [
                 replay(trace, replace(setting, buffer_rows=capacity)) for trace, capacity in sized
