@@ -25,6 +25,7 @@ from rudder.planner import Planner
 from rudder.policies.base import Prior
 from rudder.presets import make_decider, make_policy, read_preset
 from rudder.replay.recorder import Recorder
+from rudder.replay.trace import Trace
 from rudder.row_counts import RowCounts
 from rudder.sizing.governor import Governor, Host, windows_up_to
 from rudder.sizing.watch import Watch
@@ -73,7 +74,7 @@ class Prefetcher:
         self._config, self._context, self._log = config, context, log
         self._preset, facts = read_preset(config), context.facts
         policy = make_policy(config, self._preset, facts.capacity, context.num_ids, context.prior)
-        self._recorder = Recorder(Path(config.trace), context.rank) if config.trace else None
+        self._recorder = self._recorded() if config.records else None
         self._decisions = self._start_decider() if self._preset.is_steered else None
         width = facts.row_bytes // 4
         rows = (
@@ -108,6 +109,10 @@ class Prefetcher:
         chosen = None if self._governor is None else self._governor.after_step(compute_s, moment)
         if chosen and self._context.rank == 0:
             print(chosen, file=sys.stderr, flush=True)
+
+    def _recorded(self) -> Recorder:
+        folder = self._config.trace
+        return Recorder(None if folder is None else Path(folder), self._context.rank)
 
     def _start_decider(self) -> Inline | Worker:
         config, context = self._config, self._context
@@ -187,13 +192,16 @@ class Prefetcher:
             "decisions": decisions(self._preset.decider, tally, failures) if steered else None,
         }
 
-    def finish(self) -> None:
-        """The run is over and all its minibatches were served: write the trace, if any."""
-        if self._recorder is not None:
-            context, counts = self._context, asdict(self._planner.counts)
-            run = {**context.run, "rank": context.rank, "counters": counts}
-            facts = replace(context.facts, capacity=self._planner.buffer.capacity)
-            self._recorder.finish(facts, context.num_ids, context.prior, run)
+    def finish(self) -> Trace | None:
+        """The run is over and all its minibatches were served: write the trace, and return it."""
+        if self._recorder is None:
+            return None
+        context, counts = self._context, asdict(self._planner.counts)
+        run = {**context.run, "rank": context.rank, "counters": counts}
+        facts = replace(context.facts, capacity=self._planner.buffer.capacity)
+        trace = self._recorder.trace(facts, context.num_ids, context.prior, run)
+        self._recorder.write(trace)
+        return trace
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps of us, and under which settings it holds."""
