@@ -4,19 +4,27 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
+from minidist.comm.host import available_bytes
 from minidist.comm.world import World
 from minidist.host_buffer.links import hosts_of, link_hosts
 from minidist.host_buffer.share import prior_of, share
+from minidist.moment import Moment
 from minidist.sampling.loader import Loader
 from minidist.store.partition_book import no_ids
 from minidist.store.partition_dir import Parts
-from rudder.config import SteerConfig
+from rudder.config import SteerConfig, bytes_of
 from rudder.observations import Facts
 from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset, scope_of
+from rudder.sizing.choice import View
+from rudder.sizing.governor import Host
 
 # Minibatches that are sampled to learn how often nodes are drawn, where a policy asks.
 PRESAMPLED = 50
+# Of the memory that is free, what the buffers of a host may take that choose their size.
+_SHARE_OF_FREE = 0.25
 
 
 def _unlogged(event: str, **fields: Any) -> None:
@@ -59,6 +67,7 @@ def steer(
         run={**(run or {}), "buffer_scope": scope, "hosts": hosts},
         scope=scope,
         sharing=near if scope == "host" and len(near) > 1 else (),
+        host=_host(config, world) if preset.sizes_itself else None,
     )
     # All ranks of the world meet, also those that are alone on their host.
     links = link_hosts(world, hosts) if scope == "host" else []
@@ -89,3 +98,30 @@ def _facts(config: SteerConfig, parts: Parts, loader: Loader, num_epochs: int) -
         num_minibatches=num_epochs * len(loader),
         minibatches_per_epoch=len(loader),
     )
+
+
+def _host(config: SteerConfig, world: World) -> Host:
+    """The ranks that choose one size with us, and the memory that each may take for it.
+
+    Raises ValueError where the host has less than ``--buffer-memory``.
+    """
+    near = [rank for rank in range(world.size) if world.transport.shares_host(rank)]
+    free: float | None = available_bytes()
+    if config.buffer_device == "cuda":
+        free = float(torch.cuda.mem_get_info(world.device)[0])
+    most = float("inf") if free is None else _SHARE_OF_FREE * free
+    if config.buffer_memory is not None:
+        most = bytes_of(config.buffer_memory)
+        if free is not None and most > free:
+            raise ValueError(
+                f"--buffer-memory {config.buffer_memory}: {free / 1e9:.2f}GB are free on this "
+                "host; give less, or leave it out for a quarter of that"
+            )
+    found = world.group.all_gather(most, "agreeing on the buffer's memory")
+
+    def agree(view: View, moment: Any) -> list[View]:
+        at = Moment(moment.epoch, moment.step)
+        return world.group.all_gather(view, "choosing the buffer's size", at)
+
+    most_bytes = min(found[rank] for rank in near) / world.local_size
+    return Host(agree=agree, ranks=near, most_bytes=most_bytes)

@@ -13,6 +13,7 @@ R remote rows of a minibatch, k of them or others to swap in, D features.
 """
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,13 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer.index import Ids
+from rudder.buffer.index import Ids, Resize, no_ids
 from rudder.buffer.rows import Rows, Send
 from rudder.feature_store import Array, BufferedStore, FeatureStore, Fetch, Place, When
 from rudder.planner import Plan, Planner
 from rudder.replay.recorder import Recorder
 from rudder.row_counts import RowCounts
+from rudder.sizing.watch import Watch
 
 
 @njit(cache=True, nogil=True)
@@ -66,10 +68,19 @@ class CachedFetch(Fetch):
         super().__init__(plan.counts)
         self._plan, self._inner, self._rows = plan, inner, rows
         self._out, self._positions = out, positions
+        self._has_arrived = False
+
+    def arrive(self) -> None:
+        """Return once the rows asked for have come, in place or not."""
+        if not self._has_arrived:
+            self._inner.wait()
+        self._has_arrived = True
 
     def wait(self) -> RowCounts:
-        self._inner.wait()
+        self.arrive()
         swap, out = self._plan.swap, self._out
+        if self._plan.resize is not None:
+            self._rows.resize(self._plan.resize)
         # Hits first: a swap may take the slot of a row that this minibatch reads.
         self._rows.read_hits(self._plan.found.slots, out, self._positions)
         if len(swap.ids):
@@ -84,24 +95,50 @@ class CachedFetch(Fetch):
 class CachedStore(BufferedStore):
     """A buffer in front of ``inner``, for one thread at a time (any may ask for ``state_dict``).
 
-    rows: the buffer's rows.   recorder: is shown every minibatch, or None.
+    rows: the buffer's rows.   recorder: is shown every minibatch, or None.   watch: is shown what
+    the choice of a size goes by, or None.
     """
 
     def __init__(
-        self, inner: FeatureStore, planner: Planner, rows: Rows, recorder: Recorder | None = None
+        self,
+        inner: FeatureStore,
+        planner: Planner,
+        rows: Rows,
+        recorder: Recorder | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._inner, self.planner, self._rows = inner, planner, rows
-        self._recorder = recorder
+        self._recorder, self._watch = recorder, watch
+        self._last: CachedFetch | None = None
         self.window, self.counts = planner.window, planner.counts
         self._refill: tuple[Ids, Ids] | None = None
         self._started = False
         self._turn = threading.Lock()  # what the planner holds belongs together outside of it
 
+    @property
+    def most_window(self) -> int:
+        return self.planner.window
+
     def foresee(self, ids: Ids) -> None:
+        if self._watch is not None:
+            self._watch.foresee(ids)
         with self._turn:
             self.planner.foresee(ids)
 
     def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
+        if self._watch is None or not self._watch.is_due():
+            self._last = self._request(ids, place, moment)[0]
+            return self._last
+        # Alone on the link from its request to its last row, so that this can be timed.
+        if self._last is not None:
+            self._last.arrive()
+        self._last, num_rows, began = self._request(ids, place, moment)
+        self._last.arrive()
+        self._watch.fetched(num_rows, time.perf_counter() - began)
+        return self._last
+
+    def _request(self, ids: Ids, place: Place, moment: When) -> tuple[CachedFetch, int, float]:
+        """The fetch, how many rows it asked for, and when."""
         with self._turn:
             start = RowCounts() if self._started else self._start(moment)
             plan = self.planner.plan(ids, moment.epoch, moment.step)
@@ -112,13 +149,14 @@ class CachedStore(BufferedStore):
             wanted, where = _ask_for(
                 ids, positions, plan.found.misses, swap.ids, swap.places, len(out) - swap.num_extra
             )
+            began = time.perf_counter()
             inner = self._inner.request(wanted, lambda _: (out, where), moment)
         counts = plan.counts
         counts.replacements += start.misses
         counts.received = inner.counts.received + start.received
         counts.received_bytes = inner.counts.received_bytes + start.received_bytes
         counts.mapped_bytes = inner.counts.mapped_bytes + start.mapped_bytes
-        return CachedFetch(plan, inner, self._rows, out, positions)
+        return CachedFetch(plan, inner, self._rows, out, positions), len(wanted), began
 
     def _start(self, moment: When) -> RowCounts:
         """Bring in the rows that the policy starts with; returns what that moved."""
@@ -131,9 +169,19 @@ class CachedStore(BufferedStore):
         self._rows.fill(slots, incoming)
         return counts
 
+    def resize(self, capacity: int, window: int | None = None) -> None:
+        """Change the buffer's capacity from the next minibatch on that is requested.
+
+        window: also look so many minibatches ahead, up to ``most_window``.
+        """
+        with self._turn:
+            self.planner.resize(capacity)
+            self.window = window or self.window
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         with self._turn:
             return self.planner.state_dict()
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         self._refill = self.planner.load_state_dict(state)
+        self._rows.resize(Resize(self.planner.buffer.capacity, no_ids(), no_ids()))

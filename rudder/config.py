@@ -1,5 +1,6 @@
 """The settings of steering, for training and for replay (see ``rudder.cli.flags``)."""
 
+import re
 from dataclasses import dataclass
 
 from rudder.cli.flags import flag, require
@@ -38,6 +39,14 @@ class PolicyConfig:
         require(self.finetune_every >= 0, "finetune_every", self.finetune_every, "0 or more")
 
 
+def bytes_of(memory: str) -> float:
+    """Bytes of ``--buffer-memory``. Raises ValueError on what is none."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(MB|GB)", memory)
+    require(match is not None, "buffer_memory", memory, "an amount such as 500MB or 2GB")
+    assert match is not None
+    return float(match[1]) * {"MB": 1e6, "GB": 1e9}[match[2]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SteerConfig(PolicyConfig):
     """What is kept of remote rows, and who decides when to replace it."""
@@ -45,9 +54,20 @@ class SteerConfig(PolicyConfig):
     prefetch: str = flag(
         "rudder",
         "none: fetch when needed; overlap: ahead; with a buffer: fixed, massivegnn, rudder, "
-        "degree, vip, lru, lfu, lookahead[:W]",
+        "degree, vip, lru, lfu, lookahead[:W]; auto: lookahead whose buffer and window choose "
+        "themselves, or overlap where that hides fetching",
     )
-    buffer: float = flag(0.25, "capacity of the buffer as a share of the part's halo rows")
+    buffer: float | str = flag(
+        0.25,
+        "capacity of the buffer as a share of the part's halo rows, or auto: the smallest of a "
+        "lookahead buffer that hides fetching behind computing, measured while it trains",
+        words=("auto",),
+    )
+    buffer_memory: str | None = flag(
+        None,
+        "most memory that the auto buffers of a host take, such as 500MB or 2GB (default: a "
+        "quarter of what is free)",
+    )
     buffer_rows: int | None = flag(None, "capacity in rows, in place of --buffer")
     buffer_device: str = flag("cpu", "memory that holds the buffer's rows", ("cpu", "cuda"))
     buffer_scope: str | None = flag(
@@ -79,7 +99,10 @@ class SteerConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.buffer >= 0, "buffer", self.buffer, "0 or more")
+        is_size = not isinstance(self.buffer, str) and self.buffer >= 0
+        require(is_size or self.buffer == "auto", "buffer", self.buffer, "0 or more, or auto")
+        if self.buffer_memory is not None:
+            bytes_of(self.buffer_memory)
         require(
             self.buffer_rows is None or self.buffer_rows >= 0,
             *("buffer_rows", self.buffer_rows, "0 or more"),

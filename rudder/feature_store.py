@@ -62,6 +62,11 @@ class FeatureStore(ABC):
 
     window: int = 0
 
+    @property
+    def most_window(self) -> int:
+        """The largest that ``window`` may become."""
+        return self.window
+
     def foresee(self, ids: Ids) -> None:
         """A minibatch was sampled that will need these distinct ids."""
         return

@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.worker import Worker
-from rudder.feature_store import BufferedStore, FeatureStore
+from rudder.feature_store import BufferedStore, FeatureStore, When
 from rudder.observations import Facts, Outcome, hits_trend, moved_trend
 from rudder.planner import Planner
 from rudder.policies.base import Prior
@@ -27,6 +27,8 @@ from rudder.presets import make_decider, make_policy, read_preset
 from rudder.replay.recorder import Recorder
 from rudder.replay.trace import Trace
 from rudder.row_counts import RowCounts
+from rudder.sizing.governor import Governor, Host, windows_up_to
+from rudder.sizing.watch import Watch
 
 Log = Callable[..., None]
 
@@ -38,6 +40,7 @@ class RankContext:
     facts: with the capacity of ``capacity_of``.   num_ids: ids are below it.   seed: of
     ``random:p``.   device: where training goes on.   run: what a trace should know of the run.
     scope: of the run's buffers.   sharing: the ranks that share ours, us among them, if any do.
+    host: with whom a buffer that chooses its size does so; None where there is none.
     """
 
     facts: Facts
@@ -49,6 +52,7 @@ class RankContext:
     run: Mapping[str, Any] = field(default_factory=dict)
     scope: str = "rank"
     sharing: tuple[int, ...] = ()
+    host: Host | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,7 @@ class Prefetcher:
         self._recorder = self._recorded() if config.records else None
         self._decisions = self._start_decider() if self._preset.is_steered else None
         self._before = RowCounts(), Tally(), Counter[str]()
+        self._governor: Governor | None = None
         self.store = make_store(self._recorder) if make_store else self._own_store(inner)
 
     def _own_store(self, inner: FeatureStore) -> BufferedStore:
@@ -93,7 +98,41 @@ class Prefetcher:
             if config.buffer_device == "cpu"
             else DeviceRows(facts.capacity, width, context.device)
         )
-        return CachedStore(inner, Planner(policy, facts, self._decisions), rows, self._recorder)
+        watch = Watch() if self._preset.sizes_itself else None
+        planner = Planner(policy, facts, self._decisions)
+        store = CachedStore(inner, planner, rows, self._recorder, watch)
+        if watch is not None:
+            self._governor = self._start_governor(watch, store)
+        return store
+
+    def _start_governor(self, watch: Watch, store: CachedStore) -> Governor:
+        context, preset = self._context, self._preset
+        assert context.host is not None
+        return Governor(
+            context.host,
+            watch,
+            store.resize,
+            context.facts.halo_rows,
+            context.facts.row_bytes,
+            windows_up_to(preset.window, preset.window_is_free),
+            self._log,
+        )
+
+    @property
+    def _capacity(self) -> int:
+        """Rows of this rank's buffer now, or its share of its host's."""
+        if isinstance(self.store, CachedStore):
+            return self.store.planner.buffer.capacity
+        return self._context.facts.capacity
+
+    def after_step(self, compute_s: float, moment: When) -> None:
+        """A step was trained in so many seconds; every rank says so after every step.
+
+        Where the buffer chooses its size this is when. Raises what ``Host.agree`` does.
+        """
+        chosen = None if self._governor is None else self._governor.after_step(compute_s, moment)
+        if chosen and self._context.rank == 0:
+            print(chosen, file=sys.stderr, flush=True)
 
     def _recorded(self) -> Recorder:
         folder = self._config.trace
@@ -149,7 +188,7 @@ class Prefetcher:
             tally += before[1]
             failures += before[2]
         return Report(
-            capacity=self._context.facts.capacity,
+            capacity=self._capacity,
             counts=counts,
             tally=tally,
             failures=failures,
@@ -182,6 +221,8 @@ class Prefetcher:
         for name in ("received", "received_bytes", "mapped_bytes"):
             del buffer[name]
         steered = self._preset.is_steered
+        if self._governor is not None:
+            buffer["choices"] = self._governor.changes
         return {
             "buffer": {**buffer, **counts.hit_shares()},
             "decisions": decisions(self._preset.decider, tally, failures) if steered else None,
@@ -193,16 +234,19 @@ class Prefetcher:
             return None
         context, counts = self._context, asdict(self.store.counts)
         run = {**context.run, "rank": context.rank, "counters": counts}
-        trace = self._recorder.trace(context.facts, context.num_ids, context.prior, run)
+        facts = replace(context.facts, capacity=self._capacity)
+        trace = self._recorder.trace(facts, context.num_ids, context.prior, run)
         self._recorder.write(trace)
         return trace
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps of us, and under which settings it holds."""
         past = {} if self._decisions is None else {"past": np.array(self._decisions.past())}
+        chosen = {} if self._governor is None else {"chosen": np.array(self._governor.state())}
         return {
             "settings": np.array(json.dumps(self._settings())),
             **past,
+            **chosen,
             **self.store.state_dict(),
         }
 
@@ -212,7 +256,10 @@ class Prefetcher:
             return False
         if self._decisions is not None:
             self._decisions.recall(str(state.pop("past")))
+        chosen = state.pop("chosen", None)
         self.store.load_state_dict(state)
+        if self._governor is not None:
+            self._governor.load(str(chosen))
         return True
 
     def _settings(self) -> dict[str, Any]:
@@ -222,7 +269,7 @@ class Prefetcher:
         return {
             "prefetch": config.prefetch,
             "decider": self._preset.decider,
-            "capacity": self._context.facts.capacity,
+            "capacity": "auto" if self._governor else self._context.facts.capacity,
             "sharing": self._context.sharing,
             **policy,
         }

@@ -35,11 +35,16 @@ SHIPPED = Path(__file__).parent / "deciders" / "fitted"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One value of ``--prefetch``, read. decider: the name of the one it takes."""
+    """One value of ``--prefetch``, read. decider: the name of the one it takes.
+
+    sizes_itself: its buffer does (see ``rudder.sizing``).   window_is_free: so does its window.
+    """
 
     name: str
     window: int = 0
     decider: str = "never"
+    sizes_itself: bool = False
+    window_is_free: bool = False
 
     @property
     def has_buffer(self) -> bool:
@@ -58,9 +63,10 @@ class Preset:
 def read_preset(config: SteerConfig) -> Preset:
     """What the config asks for. Raises ValueError on values that are none or do not go together."""
     name, _, argument = config.prefetch.partition(":")
-    if name not in PRESETS or (argument and name != "lookahead"):
+    if name not in (*PRESETS, "auto") or (argument and name != "lookahead"):
         raise ValueError(
-            f"--prefetch {config.prefetch}: expected one of {', '.join(PRESETS)} or lookahead:W"
+            f"--prefetch {config.prefetch}: expected one of {', '.join(PRESETS)}, lookahead:W or "
+            "auto"
         )
     if config.buffer_scope == "host" and name not in SHARED:
         raise ValueError(
@@ -71,10 +77,13 @@ def read_preset(config: SteerConfig) -> Preset:
             f"--buffer-scope host: --buffer-device {config.buffer_device} is a rank's own memory; "
             "expected cpu"
         )
+    sizes_itself = _sizes_itself(config, name)
     if config.decider is not None and name != "rudder":
         raise ValueError(
             f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
         )
+    if name == "auto":
+        return Preset(name="lookahead", window=_WINDOW, sizes_itself=True, window_is_free=True)
     if name == "lookahead":
         try:
             window = int(argument or _WINDOW)
@@ -82,7 +91,7 @@ def read_preset(config: SteerConfig) -> Preset:
             window = 0
         if window < 1:
             raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
-        return Preset(name=name, window=window)
+        return Preset(name=name, window=window, sizes_itself=sizes_itself)
     if name == "rudder" and config.decider not in (None, "llm", *CLASSIFIERS):
         fixed_decider(config.decider or "")
     deciders = {
@@ -106,15 +115,35 @@ def scope_of(config: SteerConfig, hosts: Sequence[int]) -> str:
             "maps; leave it out, or run on several hosts"
         )
     asked = config.buffer_scope or ("host" if preset.name in SELF_STEERED else "rank")
-    can = 1 < num_hosts < len(hosts) and config.buffer_device == "cpu"
+    can = 1 < num_hosts < len(hosts) and config.buffer_device == "cpu" and not preset.sizes_itself
     return "host" if asked == "host" and can else "rank"
 
 
+def _sizes_itself(config: SteerConfig, name: str) -> bool:
+    """Whether the buffer does. Raises ValueError where flags contradict each other."""
+    is_auto = name == "auto" or config.buffer == "auto"
+    if config.buffer == "auto" and name not in ("lookahead", "auto"):
+        raise ValueError(
+            f"--buffer auto: only --prefetch lookahead and auto change a buffer's size, not {name}"
+        )
+    if is_auto and config.buffer_rows is not None:
+        raise ValueError(f"--buffer-rows {config.buffer_rows}: the buffer chooses its size itself")
+    if name == "auto" and config.buffer not in ("auto", SteerConfig.buffer):
+        raise ValueError(f"--buffer {config.buffer}: --prefetch auto chooses the size itself")
+    if not is_auto and config.buffer_memory is not None:
+        raise ValueError(
+            f"--buffer-memory {config.buffer_memory}: it limits --buffer auto and --prefetch auto"
+        )
+    return is_auto
+
+
 def capacity_of(config: SteerConfig, preset: Preset, halo_rows: int) -> int:
-    """Rows that the buffer of this rank holds."""
-    if not preset.has_buffer:
+    """Rows that the buffer of this rank holds, at first where it chooses its size itself."""
+    if not preset.has_buffer or preset.sizes_itself:
         return 0
-    return round(config.buffer * halo_rows) if config.buffer_rows is None else config.buffer_rows
+    if config.buffer_rows is not None:
+        return config.buffer_rows
+    return round(float(config.buffer) * halo_rows)
 
 
 def make_policy(

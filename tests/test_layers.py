@@ -45,17 +45,9 @@ ORDER = {
     ),
     "rudder": (
         *("cli", "row_counts", "cpu_prefetch", "observations", "config", "buffer"),
-        *("feature_store", "policies", "planner", "agent", "deciders", "presets"),
-        *(
-            "host_planner",
-            "replay",
-            "cached_store",
-            "prefetcher",
-            "learn",
-            "fit",
-            "distill",
-            "report",
-        ),
+        *("feature_store", "policies", "planner", "sizing", "agent", "deciders", "presets"),
+        *("host_planner", "replay", "cached_store", "prefetcher", "learn", "fit", "distill"),
+        "report",
     ),
 }
 MOST_FILES = 12

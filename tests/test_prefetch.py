@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import tempfile
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.world import World
+from minidist.data.synthetic import PRESETS, generate
+from minidist.prefetch import steer
 from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
+from minidist.sampling.loader import Loader
 from minidist.training.summary import summary_table
+from rudder.buffer.index import Ids
 from rudder.cli.flags import from_args
+from rudder.config import SteerConfig
+from rudder.feature_store import FeatureStore, Fetch, Place, When
 from rudder.replay.grid import replay_own
 from rudder.replay.trace import read_traces
+from rudder.row_counts import RowCounts
+from tests.parts import split_graph
 
 REAL = Path(__file__).parents[1] / "data" / "real" / "amazon_photo.npz"
 VARIANTS = {
@@ -30,6 +43,7 @@ VARIANTS = {
     "degree": {},
     "lookahead": {},
     "lookahead:2": {},
+    "auto": {},
 }
 TINY = RunConfig(
     dataset="synthetic:tiny",
@@ -197,6 +211,13 @@ BAD = [
     ("--decider mlp --classifier-dir nowhere", "nowhere"),
     ("--agent-model nowhere.gguf", "nowhere.gguf"),
     ("--buffer -1", "--buffer -1.0: expected 0 or more"),
+    ("--buffer some", "--buffer some: expected a number or auto"),
+    ("--buffer auto --prefetch lru", "only --prefetch lookahead and auto change"),
+    ("--buffer 0.1 --prefetch auto", "--prefetch auto chooses the size itself"),
+    ("--buffer-rows 9 --prefetch auto", "--buffer-rows 9: the buffer chooses its size itself"),
+    ("--buffer-memory 9 --prefetch auto", "expected an amount such as 500MB or 2GB"),
+    ("--buffer-memory 9GB --prefetch lru", "it limits --buffer auto and --prefetch auto"),
+    ("--buffer-memory 999999GB --prefetch auto", "GB are free on this host"),
     ("--trace-only", "expected a folder in --trace"),
     ("--trace t --resume r", "a trace begins at the first minibatch"),
     ("--buffer-device cuda --device cpu --prefetch lru", "training runs on cpu here"),
@@ -225,3 +246,63 @@ def test_the_default_is_rudder_with_the_agent() -> None:
     config = from_args(RunConfig, [])
     assert (config.prefetch, config.decider, config.decider_mode) == ("rudder", None, "async")
     assert config.agent_model == "embedded"
+
+
+class SlowStore(FeatureStore):
+    """A store behind a link of so many seconds a row."""
+
+    def __init__(self, inner: FeatureStore, row_s: float) -> None:
+        self._inner, self._row_s = inner, row_s
+
+    def request(self, ids: Ids, place: Place, moment: When) -> Fetch:
+        return SlowFetch(self._inner.request(ids, place, moment), len(ids) * self._row_s)
+
+
+class SlowFetch(Fetch):
+    """Its rows come so many seconds after they are waited for."""
+
+    def __init__(self, inner: Fetch, seconds: float) -> None:
+        super().__init__(inner.counts)
+        self._inner, self._seconds = inner, seconds
+
+    def wait(self) -> RowCounts:
+        time.sleep(self._seconds)
+        return self._inner.wait()
+
+
+@pytest.mark.parametrize(("prefetch", "buffer"), [("auto", 0.25), ("lookahead:4", "auto")])
+def test_ranks_choose_more_buffer_on_a_slow_link(prefetch: str, buffer: float | str) -> None:
+    """The link is one of 0.1 ms a row, which is more than 1 ms of computing a step; or none."""
+    config = SteerConfig(prefetch=prefetch, buffer=buffer)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = split_graph(generate(PRESETS["tiny"], 0), 2, Path(folder) / "parts")
+
+        def choices(world: World, row_s: float, compute_s: float) -> list[dict[str, Any]]:
+            loader = Loader.open(world, parts, fanouts=(5, 5), batch_size=5)
+            loader.store.remote = SlowStore(loader.store.remote, row_s)
+            prefetcher = steer(config, world, parts, loader, num_epochs=4)
+            with closing(prefetcher):
+                for batch in loader.run(4):
+                    prefetcher.after_step(compute_s, batch.moment)
+                found: list[dict[str, Any]] = prefetcher.summarize([prefetcher.report()])["buffer"][
+                    "choices"
+                ]
+                return found
+
+        slow = run_in_threads(lambda world: choices(world, 1e-4, 1e-3), 2, 60.0)
+        fast = run_in_threads(lambda world: choices(world, 0.0, 1.0), 2, 60.0)
+    assert [choice["share"] for choice in fast[0]] == [0.0]
+    assert slow[0][0]["share"] > 0
+    for name in ("step", "share", "window", "hidden"):
+        assert [each[name] for each in slow[0]] == [each[name] for each in slow[1]]
+
+
+def test_a_run_that_chooses_learns_the_same_and_goes_on(tmp_path: Path) -> None:
+    config = replace(TINY, prefetch="auto", decider=None, batch_size=3, out=str(tmp_path))
+    plain = train_in_threads(replace(config, prefetch="none", out=None))
+    summary = train_in_threads(replace(config, epochs=2))
+    reconcile(summary)
+    assert summary["buffer"]["choices"]
+    resumed = train_in_threads(replace(config, resume=str(tmp_path)))
+    assert resumed["losses_sha256"] == plain["losses_sha256"]
+    assert resumed["buffer"]["choices"][0] == summary["buffer"]["choices"][0]

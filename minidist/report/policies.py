@@ -9,7 +9,7 @@ from typing import Any
 
 from rudder.config import SteerConfig
 from rudder.presets import SELF_STEERED, read_preset
-from rudder.replay.grid import bound_of, hosts_of_run, own_setting, replay_run, row_of
+from rudder.replay.grid import bound_of, hosts_of_run, own_setting, replay_run, row_of, sized_itself
 from rudder.replay.trace import Trace
 
 Row = dict[str, Any]
@@ -44,19 +44,20 @@ def try_policies(traces: Sequence[Trace]) -> list[Row]:
         own = replace(own, buffer=SteerConfig.buffer)
     own = replace(own, buffer_scope=own.buffer_scope or "rank")
     capacities = [
-        trace.facts.capacity if buffered else round(own.buffer * trace.facts.halo_rows)
+        trace.facts.capacity if buffered else round(float(own.buffer) * trace.facts.halo_rows)
         for trace in traces
     ]
     hosts = hosts_of_run(traces)
     bound = functools.cache(functools.partial(bound_of, traces, hosts, tuple(capacities)))
     rows = []
-    if buffered:
+    chose_size = sized_itself(traces[0])
+    if buffered and not chose_size:
         ranks = replay_run(traces, None, hosts)
         rows.append({**row_of(traces, own, ranks, bound(own.buffer_scope), hosts), "own": True})
     kinds = [(name, "rank") for name in ("fixed", "massivegnn", *SELF_STEERED)]
     kinds += [(name, "host") for name in SELF_STEERED if hosts is not None]
     for name, scope in kinds:
-        if (name, scope) == (own.prefetch, own.buffer_scope):
+        if (name, scope) == (own.prefetch, own.buffer_scope) and not chose_size:
             continue
         setting = replace(own, prefetch=name, buffer_scope=scope, decider=None)
         settings = [replace(setting, buffer_rows=capacity) for capacity in capacities]

@@ -354,7 +354,7 @@ class Loader:
         Each stage has a queue and one in its hands, and each worker may have one.
         """
         stages = 2 * (self.ahead + 1) + ASKED_AHEAD + self._most_workers if self.ahead else 0
-        return stages + self.store.remote.window
+        return stages + self.store.remote.most_window
 
     def presample(self, epoch: int, most: int) -> tuple[Ids, Ids]:
         """(ids, counts) of the remote nodes in the first ``most`` minibatches of an epoch.
@@ -389,7 +389,7 @@ class Loader:
             if remote.window:
                 remote.foresee(sample.n_id[sample.remote])
             waiting.append(sample)
-            if len(waiting) > remote.window:
+            while len(waiting) > remote.window:
                 yield waiting.popleft()
         yield from waiting
 

@@ -177,6 +177,8 @@ class Trainer:
                 self._read_losses()
             step_ended = time.perf_counter()
             self._meter.add_step(batch, step_ended - began, step_ended - ended)
+            if self._prefetcher is not None:
+                self._prefetcher.after_step(step_ended - began, moment)
             progress.moment = Moment(moment.epoch, moment.step + 1)
             bar.update()
             if moment.step == last_step:

@@ -22,9 +22,15 @@ _EXPECTED = {
 }
 
 
-def flag(default: Any, text: str, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field with its help text and, where there are few values, those values."""
-    return dataclasses.field(default=default, metadata={"help": text, "choices": choices})
+def flag(
+    default: Any, text: str, choices: tuple[str, ...] = (), words: tuple[str, ...] = ()
+) -> Any:
+    """A dataclass field with its help text and, where there are few values, those values.
+
+    words: what a field of numbers may hold as well.
+    """
+    metadata = {"help": text, "choices": choices, "words": words}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def positional(text: str) -> Any:
@@ -106,9 +112,12 @@ def from_args(config_class: type[ConfigT], argv: list[str], description: str = "
         if kind == _WORDS:
             given[field.name] = tuple(text)
             continue
+        words = field.metadata["words"]
+        if text in words:
+            continue
         choices = field.metadata["choices"]
         require(not choices or text in choices, field.name, text, "one of " + ", ".join(choices))
-        expected = _EXPECTED.get(kind, "numbers with commas between")
+        expected = " or ".join([_EXPECTED.get(kind, "numbers with commas between"), *words])
         try:
             given[field.name] = _read(kind, text)
         except ValueError:

@@ -136,15 +136,34 @@ def replay(
 
 
 def own_setting(trace: Trace) -> SteerConfig:
-    """The setting under which a trace was recorded."""
+    """The setting under which a trace was recorded.
+
+    Of a buffer that chose its size: the size that it had in the end.
+    """
     names = {field.name for field in fields(SteerConfig)}
     known = {name: value for name, value in trace.run.items() if name in names}
     known |= {"buffer_rows": trace.facts.capacity, "trace": None, "trace_only": False}
+    if sized_itself(trace):
+        prefetch = "lookahead" if known["prefetch"] == "auto" else known["prefetch"]
+        known |= {"prefetch": prefetch, "buffer": SteerConfig.buffer, "buffer_memory": None}
     return SteerConfig(**known)
 
 
+def sized_itself(trace: Trace) -> bool:
+    """Whether the run's buffer chose its size; a trace does not keep what it was meanwhile."""
+    return "auto" in (trace.run.get("prefetch"), trace.run.get("buffer"))
+
+
 def replay_own(trace: Trace, hosts: Hosts | None = None) -> Replayed:
-    """A rank's own policy and decisions: counts exactly what it counted, if it shared no buffer."""
+    """A rank's own policy and decisions: counts exactly what it counted, if it shared no buffer.
+
+    Raises ValueError where the run's buffer changed its size.
+    """
+    if sized_itself(trace):
+        raise ValueError(
+            f"{trace.name}: its buffer chose its size while it ran, which cannot be played again: "
+            "give --prefetch lookahead --buffer SIZE"
+        )
     decider = recorded_decider(trace.replace.tolist())
     return replay(trace, own_setting(trace), decider, hosts=hosts)
 

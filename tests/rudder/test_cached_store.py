@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids
+from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
 from rudder.feature_store import BufferedStore, FeatureStore, Fetch, Place, When
 from rudder.prefetcher import Prefetcher, RankContext
@@ -148,6 +149,40 @@ def test_rows_are_exact_and_counted(
     assert recorded.run["counters"] == vars(counts)
     # So does the decider itself, as far as it goes by the minibatch alone.
     assert replay(trace, config).counts == counts
+
+
+def cached(prefetcher: Prefetcher) -> CachedStore:
+    """Its store, which no other rank shares."""
+    assert isinstance(prefetcher.store, CachedStore)
+    return prefetcher.store
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_are_exact_while_the_size_changes(device: str) -> None:
+    trace = make_test_trace()
+    table = Table(trace.num_ids)
+    config = SteerConfig(prefetch="lookahead:4", buffer_rows=30, buffer_device=device)
+    prefetcher = make_prefetcher(config, trace, table)
+    store, sizes = cached(prefetcher), [30, 100, 5, 60, 0, 61, 7, 120]
+    under_way: deque[Callable[[], None]] = deque()
+    for number in range(trace.num_minibatches):
+        for foreseen in range(5 * number, 5 * (number + 1)) if number < 12 else ():
+            store.foresee(trace.minibatch(foreseen))
+        store.resize(sizes[number // 3 % len(sizes)])
+        under_way.append(request(store, trace.minibatch(number), number, table))
+        assert store.planner.buffer.capacity == sizes[number // 3 % len(sizes)]
+        if len(under_way) > 1:
+            under_way.popleft()()
+    under_way.popleft()()
+    counts = prefetcher.report().counts
+    assert counts.moved == sum(map(len, table.requests))
+    assert counts.hits > 0
+
+    # A run that goes on has the size that the buffer had in the end.
+    again = make_prefetcher(config, trace, table)
+    again.store.load_state_dict(store.state_dict())
+    assert cached(again).planner.buffer.capacity == 60
+    run(again, trace, table)
 
 
 @pytest.mark.parametrize("stop", [1, 25])

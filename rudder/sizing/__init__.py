@@ -1,0 +1,1 @@
+"""Settings that choose themselves: the size of the buffer and the window of ``lookahead``."""
