@@ -112,7 +112,7 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
     planner, deciding = planner_of(trace, replace(setting, decider="always"))
     assert deciding is not None
     contexts = [deciding.ledger.context() for _ in play(planner, trace)]
-    decider = make_decider(setting, read_preset(setting), planner.facts, 0, _quiet)
+    decider = make_decider(setting, read_preset(setting), planner.facts, 0)
     alone, beside, neighbour, thoughts = [], [], [], list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
         alone += [step() for _ in range(config.steps)]
@@ -133,10 +133,6 @@ def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
         "decision_ms": 1e3 * statistics.median(thoughts),
         "decisions": len(thoughts),
     }
-
-
-def _quiet(exchange: dict[str, Any]) -> None:
-    """Exchanges are not of interest here."""
 
 
 @njit(nogil=True)

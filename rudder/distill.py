@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rudder.agent.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.cli.flags import fail, flag, parse, require
 from rudder.cli.table import render
@@ -32,7 +33,6 @@ from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE
 from rudder.fit import Predictions, fit, majority, require_ours
 from rudder.learn.dataset import lessons_of
 from rudder.learn.exam import Answers, ask, ask_transformer, score
-from rudder.learn.gguf_writer import LlamaShape, Vocabulary, write_llama_gguf
 from rudder.learn.graph_families import HELD_OUT, TRAINED, record
 from rudder.learn.labelled_moments import Example, gather
 from rudder.learn.teaching import REASONS, make_lessons, teach, write_prompt

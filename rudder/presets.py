@@ -1,9 +1,7 @@
 """Presets: what each ``--prefetch`` means, as a policy and the decider that goes with it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rudder.buffer.index import Buffer
 from rudder.config import SteerConfig
@@ -16,8 +14,6 @@ from rudder.policies.lookahead import LookaheadPolicy
 from rudder.policies.massivegnn import MassiveGNNPolicy
 from rudder.policies.score import ScorePolicy
 from rudder.policies.static import DegreePolicy, VipPolicy
-
-Log = Callable[[dict[str, Any]], None]
 
 # Without a buffer.
 PLAIN = ("none", "overlap")
@@ -117,16 +113,16 @@ def make_policy(
     )
 
 
-def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int, log: Log) -> Decider:
+def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int) -> Decider:
     """The decider of a preset, ready to decide.
 
-    log: is told every exchange with a language model. Raises ValueError where it cannot be had.
+    Raises ValueError where it cannot be had.
     """
     name = preset.decider
     if name == "llm":
         from rudder.deciders.llm import LLMDecider
 
-        return LLMDecider(facts, config, log)
+        return LLMDecider(facts, config)
     if name in CLASSIFIERS:
         from rudder.deciders.classifier import ClassifierDecider
 

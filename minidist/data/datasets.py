@@ -4,7 +4,7 @@ ogbn-products, ogbn-arxiv, ogbn-papers100M   Open Graph Benchmark (extra ``ogb``
 reddit, yelp                                 PyTorch Geometric; yelp is multi-label
 com-orkut, com-friendster                    SNAP edge lists and communities
 npz:PATH                                     one archive, see ``npz``
-synthetic:PRESET                             generated, see ``synthetic``; needs no file
+synthetic:PRESET[,FIELD=VALUE ..]            generated, see ``synthetic``; needs no file
 """
 
 import difflib
@@ -14,7 +14,7 @@ from minidist.data.npz import load_npz
 from minidist.data.ogb import SOURCES, load_ogb
 from minidist.data.pyg import FILES, from_pyg, load_pyg
 from minidist.data.snap import EMBEDDINGS, load_snap
-from minidist.data.synthetic import PRESETS, generate
+from minidist.data.synthetic import PRESETS, generate, read_spec
 from minidist.graph import Graph
 
 __all__ = ["from_pyg", "known_names", "load_dataset"]
@@ -36,8 +36,8 @@ def load_dataset(
     kind, _, rest = name.partition(":")
     if kind == "npz" and rest:
         return load_npz(Path(rest).expanduser())
-    if kind == "synthetic" and rest in PRESETS:
-        return generate(PRESETS[rest], seed, name)
+    if kind == "synthetic" and rest.partition(",")[0] in PRESETS:
+        return generate(read_spec(rest), seed, name)
     root = Path(root)
     if name in SOURCES:
         return load_ogb(name, root, progress)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.agent.gguf_header import read_header
+from rudder.agent.gguf_file import read_header
 from rudder.agent.sampler import MANY_TOKENS, Sampler
 from rudder.agent.template import ChatTemplate
 from rudder.agent.watch import Watch

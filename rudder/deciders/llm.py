@@ -1,8 +1,6 @@
 """Decision maker (paper, section 4.2): asks a language model in this process when to replace."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 from rudder.agent.context import History, build_history, fit
 from rudder.agent.grammar import ANSWER_END, ANSWER_TOKENS, GRAMMAR, early_word, parse_answer
@@ -24,34 +22,31 @@ THOUGHT_TOKENS, _SHORTEST_THOUGHT = 512, 32
 class LLMDecider(Decider):
     """An agent: metrics and history in, a decision, its reason and its expectations out.
 
-    log: told of the prompt's static part once, and of every exchange: prompt (its state section),
-    answer, decided_ms and answered_ms (latencies until the decision was certain and to the end),
-    decision, valid, tokens, prompt_tokens, and with reasoning the thought.
+    about: the model's file and the prompt's static part.   exchange: prompt (its state section),
+    answer, decision, valid, tokens, prompt_tokens, and with reasoning the thought.
     Raises ValueError where the model cannot be used: which, why and what to do.
     """
 
     name, slow = "llm", True
 
-    def __init__(
-        self, facts: Facts, config: SteerConfig, log: Callable[[dict[str, Any]], None]
-    ) -> None:
-        self._config, self._log = config, log
+    def __init__(self, facts: Facts, config: SteerConfig) -> None:
+        self._config = config
         self._engine = LlamaEngine(
             resolve_model(config.agent_model),
             context=config.agent_context,
             threads=config.agent_threads,
             gpu_layers=config.agent_gpu_layers,
         )
-        self._system, self._facts = system_text(config.agent_reasoning), facts_text(facts)
         self._thinking = config.agent_reasoning
         self._room = self._engine.context - ANSWER_TOKENS
         if self._thinking:
             self._room -= _SHORTEST_THOUGHT
-        # Rendered once: only the state changes.
-        self._frame = self._engine.template.render(
-            self._system, self._facts + STATE_MARK + _STATE_PLACE, self._thinking
-        )
+        system, told = system_text(self._thinking), facts_text(facts)
         try:
+            # Rendered once: only the state changes.
+            self._frame = self._engine.template.render(
+                system, told + STATE_MARK + _STATE_PLACE, self._thinking
+            )
             self._prompt(_largest(facts))
         except ValueError as error:
             self._engine.close()
@@ -59,22 +54,27 @@ class LLMDecider(Decider):
                 f"{self._engine.path} with a context of {self._engine.context} tokens: {error}: "
                 "give a larger --agent-context, or a model that was trained on longer texts"
             ) from None
-        log({"event": "agent", "model": str(self._engine.path), **self._static()})
+        self.about = {
+            "model": str(self._engine.path),
+            "system": system,
+            "facts": told,
+            "context": self._engine.context,
+        }
 
     def decide(self, context: Context, act: Act) -> Decision:
-        began = time.perf_counter()
-        until = began + self._config.agent_timeout
+        until = time.perf_counter() + self._config.agent_timeout
         state, prompt = self._prompt(context)
         thought = ""
         if self._thinking:
             prompt, thought = self._think(prompt, until)
-        decided_ms: list[float] = []
+        acted = False
 
         def watch(text: str) -> None:
-            word = None if decided_ms else early_word(text)
+            nonlocal acted
+            word = None if acted else early_word(text)
             if word is not None:
+                acted = True
                 act(word)
-                decided_ms.append(1e3 * (time.perf_counter() - began))
 
         generated = self._engine.generate(
             prompt,
@@ -84,23 +84,16 @@ class LLMDecider(Decider):
             grammar=GRAMMAR,
             on_text=watch,
         )
-        answered_ms = 1e3 * (time.perf_counter() - began)
         decision = parse_answer(generated.text, context.latest.minibatch)
-        exchange: dict[str, Any] = {
-            "event": "exchange",
+        self.exchange = {
             "minibatch": decision.minibatch,
             "prompt": state,
             "answer": generated.text,
             "decision": "replace" if decision.replace else "keep",
             "valid": decision.valid,
-            "decided_ms": decided_ms[0] if decided_ms else answered_ms,
-            "answered_ms": answered_ms,
             "tokens": generated.tokens,
             "prompt_tokens": generated.prompt_tokens,
-        }
-        self._log(exchange | ({"thought": thought} if self._thinking else {}))
-        if decided_ms and not decision.valid:
-            raise RuntimeError("the answer was cut off after its decision")
+        } | ({"thought": thought} if self._thinking else {})
         return decision
 
     def interrupt(self) -> None:
@@ -108,9 +101,6 @@ class LLMDecider(Decider):
 
     def close(self) -> None:
         self._engine.close()
-
-    def _static(self) -> dict[str, Any]:
-        return {"system": self._system, "facts": self._facts, "context": self._engine.context}
 
     def _prompt(self, context: Context) -> tuple[str, str]:
         """(state section, whole prompt), with as much history as there is room for."""
@@ -139,23 +129,15 @@ class LLMDecider(Decider):
 
 def _largest(facts: Facts) -> Context:
     """A context whose figures are as long as they get, for the room that a prompt takes."""
-    most = max(facts.num_nodes, facts.capacity, 1)
+    most, capacity = max(facts.num_nodes, facts.capacity, 1), facts.capacity
+    zero = dict.fromkeys(("minibatch", "epoch", "step", "hits", "halo_hits", "replaced"), 0)
     snapshot = Snapshot(
-        minibatch=0,
-        epoch=0,
-        step=0,
-        remote=most,
-        hits=0,
-        halo_remote=most,
-        halo_hits=0,
-        replaced=0,
+        **zero,
+        **dict.fromkeys(("remote", "halo_remote", "stale", "candidates", "ahead_remote"), most),
         replacement_rows=0,
-        stale=most,
-        candidates=most,
-        filled=facts.capacity,
-        capacity=max(facts.capacity, 1),
+        filled=capacity,
+        capacity=max(capacity, 1),
         num_minibatches=facts.num_minibatches,
-        ahead_remote=most,
         ahead_hits=0,
     )
     outcomes = [

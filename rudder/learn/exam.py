@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rudder.agent.gguf_file import Vocabulary
 from rudder.agent.llama import LlamaEngine
 from rudder.config import SteerConfig
+from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
-from rudder.learn.gguf_writer import Vocabulary
 from rudder.learn.labelled_moments import Example
 from rudder.learn.teaching import answer_of, write_prompt
 from rudder.learn.transformer import Transformer
@@ -41,22 +43,18 @@ def ask(
     path: Path, exam: Sequence[Example], with_history: bool = True
 ) -> tuple[Answers, dict[str, float]]:
     """A GGUF's answers, through the very decider that steers training, and its latencies."""
-    exchanges: list[dict[str, Any]] = []
+    decider, ledger = LLMDecider(exam[0].facts, SteerConfig(agent_model=str(path))), Ledger("llm")
     replaces, hits = [], []
-    decider = LLMDecider(exam[0].facts, SteerConfig(agent_model=str(path)), exchanges.append)
-    try:
+    with closing(decider):
         for example in exam:
             context = example.context
             seen = context if with_history else replace(context, outcomes=())
-            decision = decider.decide(seen, lambda word: None)
+            decision = ledger.ask(decider, seen, lambda word: None)
             replaces.append(decision.replace)
             expected = decision.expect_hits
             hits.append(-1 if expected is None else TRENDS.index(expected))
-    finally:
-        decider.close()
-    told = [exchange for exchange in exchanges if exchange["event"] == "exchange"]
     latency = {
-        f"{name}_p50": statistics.median(exchange[name] for exchange in told)
+        f"{name}_p50": statistics.median(getattr(ledger.tally, name))
         for name in ("decided_ms", "answered_ms")
     }
     return Answers(np.array(replaces, bool), np.array(hits, np.int64)), latency

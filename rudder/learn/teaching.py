@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rudder.agent.context import build_history
+from rudder.agent.gguf_file import LlamaShape
 from rudder.agent.grammar import write_answer
 from rudder.agent.metrics import Metrics, collect
 from rudder.agent.state import STATE_MARK, state_section
-from rudder.learn.gguf_writer import LlamaShape
 from rudder.learn.labelled_moments import Example
 from rudder.learn.transformer import INIT_STD, Transformer
 from rudder.learn.vocabulary import place_on_scale, render

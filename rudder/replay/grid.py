@@ -81,7 +81,7 @@ def planner_of(
     policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
     inline = None
     if preset.is_steered:
-        inline = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
+        inline = Inline(decider or make_decider(config, preset, facts, seed))
     return Planner(policy, facts, inline), inline
 
 

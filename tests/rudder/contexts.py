@@ -19,6 +19,25 @@ FACTS = Facts(
 )
 
 
+def snapshot(minibatch: int, hits: int = 50, **changes: int) -> Snapshot:
+    """A minibatch of 100 remote rows, with other figures where they matter."""
+    figures = {
+        "epoch": 0,
+        "step": minibatch,
+        "remote": 100,
+        "halo_remote": 80,
+        "halo_hits": min(hits, 80),
+        "replaced": 0,
+        "replacement_rows": 0,
+        "stale": 10,
+        "candidates": 10,
+        "filled": 20,
+        "capacity": 30,
+        "num_minibatches": 1000,
+    }
+    return Snapshot(minibatch=minibatch, hits=hits, **(figures | changes))
+
+
 def random_snapshot(minibatch: int, draw: random.Random) -> Snapshot:
     remote = draw.randint(0, 6000)
     hits = draw.randint(0, remote)

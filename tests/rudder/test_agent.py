@@ -11,6 +11,7 @@ import pytest
 from rudder.agent.grammar import GRAMMAR
 from rudder.agent.llama import LlamaEngine
 from rudder.config import SteerConfig
+from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
 from rudder.deciders.worker import Worker
 from rudder.observations import Decision
@@ -35,11 +36,12 @@ class Agent:
     def __init__(self, path: Path, **settings: Any) -> None:
         self.log: list[dict[str, Any]] = []
         config = SteerConfig(agent_model=str(path), **({"agent_context": 8192} | settings))
-        self.decider = LLMDecider(FACTS, config, self.log.append)
+        self.decider = LLMDecider(FACTS, config)
+        self._ledger = Ledger("llm", lambda event, **fields: self.log.append(fields))
 
     def decide(self, seed: int) -> Decision:
         acted: list[bool] = []
-        decision = self.decider.decide(random_context(seed), acted.append)
+        decision = self._ledger.ask(self.decider, random_context(seed), acted.append)
         assert acted == [decision.replace]
         assert decision.valid
         assert decision.expect_hits is not None
@@ -58,7 +60,7 @@ def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path, ONLY_STATE, shape=SHAPE))
     decisions = [agent.decide(seed) for seed in range(120)]
     assert {decision.replace for decision in decisions} == {True, False}
-    exchanges = agent.log[1:]
+    exchanges = agent.log
     assert len(exchanges) == 120
     for decision, exchange in zip(decisions, exchanges, strict=True):
         assert exchange["minibatch"] == decision.minibatch
@@ -70,13 +72,13 @@ def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
     agent.decider.close()
 
 
-def test_the_static_part_is_logged_once(tmp_path: Path) -> None:
+def test_the_static_part_is_told_once(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path))
     agent.decide(1)
-    first, exchange = agent.log
-    assert "remote rows" in first["system"]
-    assert "40000 remote neighbours" in first["facts"]
-    assert first["system"] not in str(exchange)
+    about, (exchange,) = agent.decider.about, agent.log
+    assert "remote rows" in about["system"]
+    assert "40000 remote neighbours" in about["facts"]
+    assert about["system"] not in str(exchange)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +124,9 @@ def test_the_prefix_is_evaluated_once(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path, shape=replace(LONG, dim=128, layers=4, heads=4)))
     for seed in (1, 2, 3):
         agent.decide(seed)
-    first, *later = [exchange["decided_ms"] for exchange in agent.log[1:]]
+    first, *later = [exchange["decided_ms"] for exchange in agent.log]
     assert min(later) < first / 2
-    assert agent.log[1]["prompt_tokens"] > 3000
+    assert agent.log[0]["prompt_tokens"] > 3000
 
 
 def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
@@ -134,9 +136,9 @@ def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
     seed = next(s for s in range(99) if len(random_context(s).outcomes) > 10)
     agent.decide(seed)
     roomy.decide(seed)
-    assert roomy.log[1]["prompt"].count(" ago ") == 6
-    assert agent.log[1]["prompt"].count(" ago ") < 6
-    assert agent.log[1]["prompt_tokens"] + agent.log[1]["tokens"] <= 3300
+    assert roomy.log[0]["prompt"].count(" ago ") == 6
+    assert agent.log[0]["prompt"].count(" ago ") < 6
+    assert agent.log[0]["prompt_tokens"] + agent.log[0]["tokens"] <= 3300
 
 
 @pytest.mark.parametrize("grammar", [GRAMMAR, 'root ::= [ -~]+ "}"'])

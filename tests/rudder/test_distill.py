@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from rudder.agent.gguf_file import write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
 from rudder.learn.exam import Answers, ask, score
-from rudder.learn.gguf_writer import write_llama_gguf
 from rudder.learn.labelled_moments import gather
 from rudder.learn.teaching import REASONS, answer_of, write_prompt
 from rudder.learn.transformer import Transformer
@@ -88,7 +88,7 @@ def test_scores_of_known_answers() -> None:
 def test_the_shipped_model() -> None:
     """Small, always valid, quick, and right about where %-Hits go on graphs it never saw."""
     assert EMBEDDED.stat().st_size < 1_000_000
-    decider = LLMDecider(FACTS, SteerConfig(), lambda exchange: None)
+    decider = LLMDecider(FACTS, SteerConfig())
     for seed in range(50):  # figures as no run has them
         assert decider.decide(random_context(seed), lambda word: None).valid
     examples = gather([make_test_trace(seed=seed) for seed in range(4)], [0.1, 0.3])[:100]

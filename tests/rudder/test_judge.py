@@ -6,7 +6,7 @@ import pytest
 
 from rudder.deciders.judge import Tally, decisions, wilson
 from rudder.observations import Decision, Outcome, Trend, hits_trend, moved_trend
-from tests.rudder.test_worker import snapshot
+from tests.rudder.contexts import snapshot
 
 
 def test_wilson_interval_of_known_cases() -> None:

@@ -9,17 +9,14 @@ from rudder.agent.metrics import collect
 from rudder.agent.prompt import facts_text, system_text
 from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
 from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
+from tests.rudder import contexts
 from tests.rudder.contexts import FACTS, random_context
 
 
 def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1) -> Snapshot:
-    return Snapshot(
-        minibatch=minibatch,
-        epoch=0,
-        step=minibatch,
-        remote=100,
-        hits=hits,
-        halo_remote=80,
+    known = {"ahead_remote": 100, "ahead_hits": ahead} if ahead >= 0 else {}
+    return contexts.snapshot(
+        *(minibatch, hits),
         halo_hits=20,
         replaced=replaced,
         replacement_rows=5,
@@ -29,8 +26,7 @@ def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1)
         filled=200,
         capacity=200,
         num_minibatches=50,
-        ahead_remote=-1 if ahead < 0 else 100,
-        ahead_hits=max(ahead, 0),
+        **known,
     )
 
 
@@ -63,22 +59,8 @@ def test_metrics() -> None:
 
 
 def test_metrics_of_a_first_minibatch_without_remote_rows() -> None:
-    nothing = Snapshot(
-        minibatch=0,
-        epoch=0,
-        step=0,
-        remote=0,
-        hits=0,
-        halo_remote=0,
-        halo_hits=0,
-        replaced=0,
-        replacement_rows=0,
-        stale=0,
-        candidates=0,
-        filled=0,
-        capacity=0,
-        num_minibatches=1,
-    )
+    fields = dict.fromkeys(("remote", "halo_remote", "stale", "candidates", "filled"), 0)
+    nothing = contexts.snapshot(0, 0, **fields, capacity=0, num_minibatches=1)
     m = collect(Context(recent=[nothing]))
     assert (m.hits_pct, m.hits_change, m.reach_pct, m.since, m.left) == (100.0, 0.0, 0.0, None, 0)
     assert "since never" in state_section(m, build_history(Context(recent=[nothing])))

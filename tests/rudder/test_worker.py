@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,28 +11,10 @@ from rudder.deciders.base import Act, Decider
 from rudder.deciders.fixed import fixed_decider
 from rudder.deciders.inline import Inline
 from rudder.deciders.worker import Worker
-from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
+from rudder.observations import Context, Decision, Trend
+from tests.rudder.contexts import snapshot
 
 WAIT_S = 5.0
-
-
-def snapshot(minibatch: int, hits: int = 50) -> Snapshot:
-    return Snapshot(
-        minibatch=minibatch,
-        epoch=0,
-        step=minibatch,
-        remote=100,
-        hits=hits,
-        halo_remote=80,
-        halo_hits=min(hits, 80),
-        replaced=0,
-        replacement_rows=0,
-        stale=10,
-        candidates=10,
-        filled=20,
-        capacity=30,
-        num_minibatches=1000,
-    )
 
 
 class Scripted(Decider):
@@ -59,6 +42,19 @@ class Scripted(Decider):
         self.closed = True
 
 
+class Told:
+    """A log: ``events`` with their fields."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        self.events.append((event, fields))
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self.events if name == event]
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
@@ -67,8 +63,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
-    decider, outcomes = Scripted(), list[Outcome]()
-    worker = Worker(decider, on_outcome=outcomes.append)
+    decider, log = Scripted(), Told()
+    worker = Worker(decider, log=log)
     try:
         assert not worker.take(0)
         worker.post(snapshot(0))
@@ -84,9 +80,9 @@ def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
         worker.post(snapshot(4, hits=60))
         until(lambda: decider.seen == [0, 4])
         worker.post(snapshot(5, hits=70))
-        assert [(outcome.before.minibatch, outcome.applied) for outcome in outcomes] == [(0, 4)]
-        assert outcomes[0].after.minibatch == 5
-        assert outcomes[0].passed
+        (told,), (outcome,) = log.of("decision"), worker.ledger.context().outcomes
+        assert (told["minibatch"], told["applied"], outcome.after.minibatch) == (0, 4, 5)
+        assert told["passed"]
         decider.gate.release()
         until(lambda: len(worker.ledger.tally.answered_ms) == 2)
         assert worker.take(6)
@@ -105,18 +101,18 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
         assert tail.wait(WAIT_S)
         return Decision(replace=True, minibatch=context.latest.minibatch, reason="late words")
 
-    decider, outcomes = Scripted(body), list[Outcome]()
-    worker = Worker(decider, on_outcome=outcomes.append)
+    decider, log = Scripted(body), Told()
+    worker = Worker(decider, log=log)
     try:
         worker.post(snapshot(0))
         decider.gate.release()
         until(lambda: worker.take(1))
         worker.post(snapshot(1))
         worker.post(snapshot(2))
-        assert not outcomes
+        assert not log.events
         tail.set()
-        until(lambda: bool(outcomes))
-        assert outcomes[0].decision.reason == "late words"
+        until(lambda: bool(log.events))
+        assert log.of("decision")[0]["reason"] == "late words"
         assert worker.ledger.tally.decided_ms[0] < worker.ledger.tally.answered_ms[0]
     finally:
         worker.close()
@@ -167,8 +163,8 @@ def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
-    decider, warnings = Scripted(), list[str]()
-    worker = Worker(decider, sync=sync, timeout=0.05, warn=warnings.append)
+    decider, warnings = Scripted(), Told()
+    worker = Worker(decider, sync=sync, timeout=0.05, log=warnings)
     try:
         worker.post(snapshot(0))
         until(lambda: decider.seen == [0])
@@ -184,7 +180,7 @@ def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
         until(lambda: decider.seen == [0, 11])
         decider.gate.release()
         until(lambda: worker.take(12))
-        assert len(warnings) == 1
+        assert len(warnings.of("decider failed")) == 1
     finally:
         worker.close()
 
@@ -195,10 +191,10 @@ def test_failures_are_counted_by_reason_and_told_of_once() -> None:
             raise RuntimeError("no memory")
         return Decision(replace=True, minibatch=context.latest.minibatch)
 
-    decider, warnings = Scripted(body), list[str]()
+    decider, warnings = Scripted(body), Told()
     for _ in range(100):
         decider.gate.release()
-    worker = Worker(decider, sync=True, warn=warnings.append)
+    worker = Worker(decider, sync=True, log=warnings)
     try:
         taken = []
         for minibatch in range(8):
@@ -206,9 +202,9 @@ def test_failures_are_counted_by_reason_and_told_of_once() -> None:
             worker.post(snapshot(minibatch))
         assert taken == [False] * 6 + [True, True]
         assert dict(worker.ledger.failures) == {"RuntimeError: no memory": 5}
-        assert len(warnings) == 1
-        assert "no memory" in warnings[0]
-        assert "training goes on" in warnings[0]
+        (told,) = warnings.of("decider failed")
+        assert "no memory" in told["error"]
+        assert "training goes on" in told["error"]
     finally:
         worker.close()
 
@@ -240,9 +236,9 @@ def test_a_dead_thread_means_keep_and_nobody_waits(sync: bool) -> None:
     def body(context: Context, act: Act) -> Decision:
         raise SystemExit("the thread ends")
 
-    decider, warnings = Scripted(body), list[str]()
+    decider, warnings = Scripted(body), Told()
     decider.gate.release()
-    worker = Worker(decider, sync=sync, warn=warnings.append)
+    worker = Worker(decider, sync=sync, log=warnings)
     worker.post(snapshot(0))
     until(lambda: bool(worker.ledger.failures))
     began = time.monotonic()
@@ -251,7 +247,7 @@ def test_a_dead_thread_means_keep_and_nobody_waits(sync: bool) -> None:
         worker.post(snapshot(minibatch))
     worker.close()
     assert time.monotonic() - began < 1.0
-    assert "died of SystemExit" in warnings[0]
+    assert "died of SystemExit" in warnings.of("decider failed")[0]["error"]
 
 
 def test_closing_does_not_wait_for_a_thought() -> None:
@@ -289,11 +285,11 @@ def test_a_ledger_remembers_through_a_checkpoint() -> None:
     for minibatch in range(8):
         worker.take(minibatch)
         worker.post(snapshot(minibatch, hits=40 + minibatch))
-    past, context = worker.past(), worker.ledger.context()
+    past, context = worker.state(), worker.ledger.context()
     worker.close()
     again_decider = Scripted()
     again = Worker(again_decider)
-    again.recall(past)
+    again.load(past)
     assert again.ledger.context() == context
     until(lambda: again_decider.seen == [7])
     assert len(context.outcomes) == 6
