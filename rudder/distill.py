@@ -29,10 +29,9 @@ from rudder.agent.llama import LlamaEngine
 from rudder.cli.flags import fail, flag, parse, require
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
-from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE
-from rudder.fit import Predictions, fit, majority, require_ours
+from rudder.fit import fit, require_ours, scores_of
 from rudder.learn.dataset import lessons_of
-from rudder.learn.exam import Answers, ask, ask_transformer, score
+from rudder.learn.exam import ask, ask_transformer, score, scores_table
 from rudder.learn.graph_families import HELD_OUT, TRAINED, record
 from rudder.learn.labelled_moments import Example, gather
 from rudder.learn.teaching import REASONS, make_lessons, teach, write_prompt
@@ -93,7 +92,7 @@ def distill(config: DistillConfig) -> dict[str, Any]:
     out = Path(config.out)
     answers, latency = ask(out, exam)
     by_torch = ask_transformer(model, vocabulary, out, exam[:300])
-    scores = {"embedded": score(answers, exam), **_rivals(config, examples, exam)}
+    scores = {"embedded": score(answers, lessons_of(exam)), **_rivals(config, examples, exam)}
     if config.ablate:
         scores["embedded, no history"] = _without_history(config, examples, exam)
     return {
@@ -140,28 +139,19 @@ def _without_history(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "no-history.gguf"
         _export(config, model, vocabulary, path)
-        return score(ask(path, exam, with_history=False)[0], exam)
+        return score(ask(path, exam, with_history=False)[0], lessons_of(exam))
 
 
 def _rivals(
     config: DistillConfig, examples: Sequence[Example], exam: Sequence[Example]
 ) -> dict[str, Any]:
     """The same exam for the majority, and for classifiers fitted on the same moments."""
-    taught, asked = lessons_of(examples), lessons_of(exam)
-    names = CLASSIFIERS if config.classifiers else RIVALS
-    fitted = fit(names, taught, config.seed)
-    said = {"majority": majority(taught, asked)}
-    said |= {name: fitted.predict(name, asked.x) for name in names}
-    scores = {name: score(_answers(one), exam) for name, one in said.items()}
+    lessons, held = lessons_of(examples), lessons_of(exam)
+    fitted = fit(CLASSIFIERS if config.classifiers else RIVALS, lessons, config.seed)
+    scores = scores_of(fitted, lessons, held)
     if config.classifiers:
         fitted.write(Path(config.classifiers), {"config": asdict(config), "scores": scores})
     return scores
-
-
-def _answers(said: Predictions) -> Answers:
-    """A classifier's, which says where %-Hits go after either decision."""
-    word = said[REPLACE].astype(bool)
-    return Answers(word, np.where(word, said[IF_REPLACED], said[IF_KEPT]))
 
 
 def _export(config: DistillConfig, model: Transformer, vocabulary: Vocabulary, path: Path) -> None:
@@ -215,13 +205,7 @@ def card_table(card: dict[str, Any]) -> str:
             f"{card['answered_ms_p50']:.1f} ms to the end",
         ),
     ]
-    header = ("decider", "agrees %", "balanced %", "rows lost %", "Pass@1 %", "valid %")
-    keys = ("agreement_pct", "balanced_pct", "rows_lost_pct", "pass_at_1", "valid_pct")
-    rows = [
-        (name, *("-" if found[key] is None else f"{found[key]:.1f}" for key in keys))
-        for name, found in card["exam"].items()
-    ]
-    return f"{render(facts)}\n\n{render(rows, header)}"
+    return f"{render(facts)}\n\n{scores_table(card['exam'])}"
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ python -m rudder.fit --traces traces/* --classifier lr,xgb --out fitted --json s
 python -m minidist.train --decider xgb --classifier-dir fitted              use
 
 Each classifier learns three things of a moment: whether to replace, and where %-Hits go if that is
-done, and if not. Runs are held back to score it on (see ``lessons``). --label counterfactual: both
-decisions are replayed, and replacing is right unless keeping saved rows; paper: %-Hits and
+done, and if not. Runs are held back to score it on (see ``learn.dataset``). --label counterfactual:
+both decisions are replayed, and replacing is right unless keeping saved rows; paper: %-Hits and
 communication are compared before and after (section 4.4).
 """
 
@@ -16,7 +16,6 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rudder.cli.flags import fail, flag, parse, require
-from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
-from rudder.deciders.classifier import SUFFIXES, TARGETS, VERSION
+from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE, SUFFIXES, TARGETS, VERSION
 from rudder.deciders.inputs import NAMES
 from rudder.learn.classifiers import Trained, train
 from rudder.learn.dataset import LABELS, Lessons, lessons_of, split
+from rudder.learn.exam import Answers, score, scores_table
 from rudder.learn.labelled_moments import gather
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces
@@ -160,36 +159,6 @@ def fit(names: tuple[str, ...], lessons: Lessons, seed: int) -> Fit:
     return Fit(mean=mean, std=std, trained=trained)
 
 
-def accuracy(said: NDArray[Any], right: NDArray[Any]) -> float:
-    """In percent."""
-    return 100.0 * float((said == right).mean())
-
-
-def balanced(said: NDArray[Any], right: NDArray[Any]) -> float:
-    """The mean of the classes' own accuracies, in percent."""
-    return float(np.mean([accuracy(said[right == one], one) for one in np.unique(right)]))
-
-
-def score(said: Predictions, held: Lessons) -> dict[str, float]:
-    """What predictions of held-back lessons are worth, in percent.
-
-    decision, direction: accuracy; the direction's is over both endings. excess: rows moved over
-    the horizon beyond what the better decision of each moment would have moved.
-    """
-    right = labels_of(held)
-    trends = np.concatenate([said[target] for target in TARGETS[1:]])
-    went = np.concatenate([right[target] for target in TARGETS[1:]])
-    best = int(held.rows.min(1).sum())
-    moved = int(held.rows[np.arange(len(held)), said[TARGETS[0]]].sum())
-    return {
-        "decision": accuracy(said[TARGETS[0]], right[TARGETS[0]]),
-        "decision_balanced": balanced(said[TARGETS[0]], right[TARGETS[0]]),
-        "direction": accuracy(trends, went),
-        "direction_balanced": balanced(trends, went),
-        "excess": 100.0 * (moved - best) / max(best, 1),
-    }
-
-
 def majority(lessons: Lessons, held: Lessons) -> Predictions:
     """Always what most of the lessons say."""
     return {
@@ -198,18 +167,17 @@ def majority(lessons: Lessons, held: Lessons) -> Predictions:
     }
 
 
-def scores_of(fitted: Fit, lessons: Lessons, held: Lessons) -> Iterator[dict[str, Any]]:
-    """One row for each classifier, and one for the majority."""
-    base = score(majority(lessons, held), held)
-    for name in fitted.trained:
-        yield {"classifier": name} | score(fitted.predict(name, held.x), held)
-    yield {"classifier": "majority"} | base
+def answers_of(said: Predictions) -> Answers:
+    """What a classifier decides, and where it then expects %-Hits to go."""
+    word = said[REPLACE].astype(bool)
+    return Answers(word, np.where(word, said[IF_REPLACED], said[IF_KEPT]))
 
 
-def scores_table(scores: list[dict[str, Any]]) -> str:
-    """Scores for people."""
-    header = ("", "decision %", "balanced", "direction %", "balanced", "excess rows %")
-    return render([list(row.values()) for row in scores], header)
+def scores_of(fitted: Fit, lessons: Lessons, held: Lessons) -> dict[str, dict[str, Any]]:
+    """The score of each classifier, and of always saying what most of the lessons say."""
+    said = {name: fitted.predict(name, held.x) for name in fitted.trained}
+    said["majority"] = majority(lessons, held)
+    return {name: score(answers_of(one), held) for name, one in said.items()}
 
 
 def main() -> None:
@@ -223,12 +191,12 @@ def main() -> None:
     print(f"\n{note}\nwrote {config.out}")
 
 
-def run(config: FitConfig) -> tuple[list[dict[str, Any]], str]:
+def run(config: FitConfig) -> tuple[dict[str, dict[str, Any]], str]:
     """Gather, fit, score and write. Returns the scores and what was held back for them."""
     examples = gather(read_runs(config.traces), config.buffer, seed=config.seed)
     lessons, held, note = split(lessons_of(examples, config.label), config.seed)
     fitted = fit(config.names, lessons, config.seed)
-    scores = list(scores_of(fitted, lessons, held))
+    scores = scores_of(fitted, lessons, held)
     note = f"{len(lessons):,} examples to learn from, {len(held):,} to score on; {note}"
     about = {"config": asdict(config), "scores": scores, "note": note}
     fitted.write(Path(config.out), about)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.deciders.choosers import Floats, Forest, Kernel, Layers
+from rudder.deciders.choosers import Floats, Forest, InArrays, Kernel, Layers
 
 Ints = NDArray[np.int64]
 # The time that fitting an SVM takes grows with the square of its examples, and that of a decision
@@ -70,7 +70,7 @@ def train(name: str, rows: Floats, labels: Ints, seed: int) -> Trained:
 _Fitted = tuple[Callable[[Floats], Any], Callable[[Path], None]]
 
 
-def _kept(choose: Callable[[Floats], Any], chooser: Layers | Kernel | Forest) -> _Fitted:
+def _kept(choose: Callable[[Floats], Any], chooser: InArrays) -> _Fitted:
     """A classifier that is written as arrays."""
     return choose, lambda file: np.savez_compressed(file, allow_pickle=False, **chooser.arrays())
 

@@ -1,7 +1,7 @@
 """The exam: a model's answers on moments whose both endings are known, and their score."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from rudder.agent.gguf_file import Vocabulary
 from rudder.agent.llama import LlamaEngine
+from rudder.cli.table import render as render_table
 from rudder.config import SteerConfig
+from rudder.deciders.classifier import TRENDS
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
+from rudder.learn.dataset import Lessons
 from rudder.learn.labelled_moments import Example
 from rudder.learn.teaching import answer_of, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import render
-from rudder.observations import Trend
-
-TRENDS = tuple(Trend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,35 +82,47 @@ def ask_transformer(
     return Answers(np.array(replaces, bool), np.array(hits, np.int64))
 
 
-def score(answers: Answers, exam: Sequence[Example]) -> dict[str, Any]:
-    """Figures in percent.
+def score(answers: Answers, held: Lessons) -> dict[str, Any]:
+    """What answers to held-back moments are worth, in percent.
 
     agreement_pct, balanced_pct: with the labels, and the mean of both labels' shares.
     rows_lost_pct: rows moved over the horizon beyond those of the better decision, of what hung on
-    the decisions in all. pass_at_1: the stated direction of %-Hits is what the decision led to;
-    None where none was stated.
+    the decisions in all; excess_pct: the same of the rows of the better decisions.
+    pass_at_1: the stated direction of %-Hits is what the decision led to; None where none was
+    stated.
     """
-    right = np.array([example.replace for example in exam])
-    same = answers.replace == right
-    stakes = np.array([abs(one.replaced.rows - one.kept.rows) for one in exam], float)
-    worse = np.array([_rows(one, word) for one, word in zip(exam, answers.replace, strict=True)])
-    best = np.array([min(one.replaced.rows, one.kept.rows) for one in exam])
-    kinds = [float(same[right == kind].mean()) for kind in (True, False) if (right == kind).any()]
+    same, moments, word = answers.replace == held.replace, np.arange(len(held)), answers.replace * 1
+    best = held.rows.min(1)
+    lost = float((held.rows[moments, word] - best).sum())
+    at_stake = float((held.rows.max(1) - best).sum())
+    labels = [held.replace == label for label in np.unique(held.replace)]
     stated = answers.hits >= 0
-    passed = [
-        TRENDS[place] == (one.replaced if word else one.kept).hits
-        for one, word, place in zip(exam, answers.replace, answers.hits, strict=True)
-        if place >= 0
-    ]
+    passed = (answers.hits == held.hits[moments, word])[stated]
     return {
         "agreement_pct": 100.0 * float(same.mean()),
-        "balanced_pct": 100.0 * statistics.fmean(kinds),
-        "rows_lost_pct": 100.0 * float((worse - best).sum() / max(stakes.sum(), 1.0)),
-        "pass_at_1": 100.0 * statistics.fmean(passed) if passed else None,
+        "balanced_pct": 100.0 * float(np.mean([same[label].mean() for label in labels])),
+        "rows_lost_pct": 100.0 * lost / max(at_stake, 1.0),
+        "excess_pct": 100.0 * lost / max(float(best.sum()), 1.0),
+        "pass_at_1": 100.0 * float(passed.mean()) if len(passed) else None,
         "valid_pct": 100.0 * float(stated.mean()),
         "replace_pct": 100.0 * float(answers.replace.mean()),
     }
 
 
-def _rows(example: Example, word: bool) -> int:
-    return (example.replaced if word else example.kept).rows
+COLUMNS = {
+    "agreement_pct": "agrees %",
+    "balanced_pct": "balanced %",
+    "rows_lost_pct": "rows lost %",
+    "excess_pct": "excess rows %",
+    "pass_at_1": "Pass@1 %",
+    "valid_pct": "valid %",
+}
+
+
+def scores_table(scores: Mapping[str, dict[str, Any]]) -> str:
+    """Scores by decider, for people."""
+    rows = [
+        (name, *("-" if found[key] is None else f"{found[key]:.1f}" for key in COLUMNS))
+        for name, found in scores.items()
+    ]
+    return render_table(rows, ("decider", *COLUMNS.values()))

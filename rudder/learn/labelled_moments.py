@@ -7,9 +7,9 @@ replaces at every minibatch. Keeping was right where the best of those moved few
 horizon, by more than ``MARGIN``. The copies also show which way %-Hits and the communication volume
 really went at t + 2.
 
-A rule would teach only itself; a counterfactual is the honest teacher. That the copies go on
-replacing, rather than keep, makes a decider that follows the labels improve on ``always`` step by
-step, and shows what a first filling costs for long: rows that enter early stay.
+Labels by a rule would teach the rule alone. Because the copies go on replacing, rather than keep,
+a decider that follows the labels improves on ``always`` decision by decision, and the lasting cost
+of rows that enter an empty buffer too early shows within the horizon.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,6 @@ from rudder.observations import (
     Context,
     Decision,
     Facts,
-    Outcome,
     Snapshot,
     Trend,
     hits_trend,
@@ -95,19 +94,6 @@ class Example:
     def stake(self) -> float:
         """How much hangs on it: rows between the endings, of a minibatch's remote rows."""
         return abs(self.replaced.rows - self.kept.rows) / max(self.remote, 1)
-
-    @property
-    def outcome(self) -> Outcome:
-        """The better decision as an outcome would tell of it (applied at t + 1)."""
-        ending = self.replaced if self.replace else self.kept
-        latest = self.context.latest
-        decision = Decision(
-            replace=self.replace,
-            minibatch=latest.minibatch,
-            expect_hits=ending.hits,
-            expect_moved=ending.moved,
-        )
-        return Outcome(decision=decision, before=latest, applied=latest.minibatch + 1, after=latest)
 
 
 class _Behaviour:

@@ -10,6 +10,7 @@ import pytest
 
 from rudder.agent.grammar import GRAMMAR
 from rudder.agent.llama import LlamaEngine
+from rudder.agent.template import ChatTemplate
 from rudder.config import SteerConfig
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
@@ -58,10 +59,10 @@ def model(folder: Path, template: str | None = CHAT, **varied: Any) -> Path:
 
 def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path, ONLY_STATE, shape=SHAPE))
-    decisions = [agent.decide(seed) for seed in range(120)]
+    decisions = [agent.decide(seed) for seed in range(40)]
     assert {decision.replace for decision in decisions} == {True, False}
     exchanges = agent.log
-    assert len(exchanges) == 120
+    assert len(exchanges) == 40
     for decision, exchange in zip(decisions, exchanges, strict=True):
         assert exchange["minibatch"] == decision.minibatch
         assert exchange["decided_ms"] < exchange["answered_ms"]
@@ -83,18 +84,28 @@ def test_the_static_part_is_told_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    [CHAT, NO_SYSTEM, ONLY_STATE, THINKS, None, "{{ broken(", "{{ undefined.thing }}", "silent"],
+    [CHAT, NO_SYSTEM, ONLY_STATE, THINKS, None, "{{ undefined.thing }}", "{{ 1 / 0 }}", "silent"],
 )
 @pytest.mark.parametrize("reasoning", [False, True])
 def test_all_kinds_of_templates(tmp_path: Path, template: str | None, reasoning: bool) -> None:
-    if template == "{{ broken(":
-        with pytest.raises(ValueError, match=r"model\.gguf.*cannot load it"):
-            Agent(model(tmp_path, template))
-        return
     agent = Agent(model(tmp_path, template), agent_reasoning=reasoning)
     for seed in (1, 2):
         agent.decide(seed)
     assert ("thought" in agent.log[-1]) == reasoning
+
+
+def test_a_template_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.gguf: its chat template does not parse \(unexp"):
+        Agent(model(tmp_path, "{{ broken("))
+
+
+def test_a_template_that_never_ends_gives_way_to_a_plain_one() -> None:
+    many = "{% for n in range(99999) %}"
+    began = time.perf_counter()
+    template = ChatTemplate(many * 3 + "{% endfor %}" * 3 + CHAT)
+    assert not template.own
+    assert "the task" in template.render("the task", "### state\nnow", reasoning=False)
+    assert time.perf_counter() - began < 30
 
 
 def test_the_system_text_reaches_models_without_a_system_role(tmp_path: Path) -> None:

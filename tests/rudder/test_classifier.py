@@ -24,8 +24,9 @@ from rudder.deciders.classifier import (
 )
 from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
-from rudder.fit import Fit, fit, labels_of, majority, score
+from rudder.fit import Fit, answers_of, fit, labels_of, majority
 from rudder.learn.dataset import Lessons, split
+from rudder.learn.exam import score
 from rudder.observations import Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
 from rudder.replay.grid import replay
@@ -77,12 +78,12 @@ def decide(decider: ClassifierDecider, context: Context) -> Decision:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_rule_is_learnt(name: str, fitted: Fit, lessons: tuple[Lessons, Lessons]) -> None:
     learn, held = lessons
-    base = score(majority(learn, held), held)
-    got = score(fitted.predict(name, held.x), held)
-    assert got["decision"] > base["decision"] + 10
-    assert got["decision_balanced"] > 70
-    assert got["direction"] > base["direction"] + 10
-    assert got["excess"] < base["excess"]
+    base = score(answers_of(majority(learn, held)), held)
+    got = score(answers_of(fitted.predict(name, held.x)), held)
+    assert got["agreement_pct"] > base["agreement_pct"] + 10
+    assert got["balanced_pct"] > 70
+    assert got["pass_at_1"] > base["pass_at_1"] + 10
+    assert got["excess_pct"] < base["excess_pct"]
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

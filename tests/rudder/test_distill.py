@@ -13,6 +13,7 @@ from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
+from rudder.learn.dataset import lessons_of
 from rudder.learn.exam import Answers, ask, score
 from rudder.learn.labelled_moments import gather
 from rudder.learn.teaching import REASONS, answer_of, write_prompt
@@ -78,9 +79,10 @@ def test_scores_of_known_answers() -> None:
     right = np.array([example.replace for example in examples])
     endings = [one.replaced if one.replace else one.kept for one in examples]
     hits = np.array([tuple(Trend).index(ending.hits) for ending in endings])
-    perfect = score(Answers(right, hits), examples)
+    held = lessons_of(examples)
+    perfect = score(Answers(right, hits), held)
     assert (perfect["agreement_pct"], perfect["pass_at_1"], perfect["valid_pct"]) == (100, 100, 100)
-    wrong = score(Answers(~right, np.full(len(right), -1)), examples)
+    wrong = score(Answers(~right, np.full(len(right), -1)), held)
     assert (wrong["agreement_pct"], wrong["pass_at_1"], wrong["valid_pct"]) == (0, None, 0)
     assert wrong["rows_lost_pct"] > 95 > 5 > perfect["rows_lost_pct"]
 
@@ -96,7 +98,7 @@ def test_the_shipped_model() -> None:
     assert sum(decision.reason in REASONS for decision in decisions) >= 95
     decider.close()
     answers, _ = ask(EMBEDDED, examples)
-    assert score(answers, examples)["pass_at_1"] > 70
+    assert score(answers, lessons_of(examples))["pass_at_1"] > 70
 
 
 @pytest.mark.parametrize(

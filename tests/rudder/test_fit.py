@@ -37,7 +37,7 @@ def config_of(folders: list[str], folder: Path, **changes: Any) -> FitConfig:
 def test_from_traces_to_a_decider(traces: list[str], tmp_path: Path) -> None:
     out, file = tmp_path / "fitted", tmp_path / "scores.json"
     scores, note = run(config_of(traces, out, json=str(file)))
-    assert [row["classifier"] for row in scores] == ["lr", "xgb", "majority"]
+    assert list(scores) == ["lr", "xgb", "majority"]
     assert "held back 1 of 3 runs" in note
     assert json.loads(file.read_text())["scores"] == scores
     assert not list(tmp_path.glob(".fitted*"))
@@ -45,7 +45,7 @@ def test_from_traces_to_a_decider(traces: list[str], tmp_path: Path) -> None:
         ClassifierDecider(name, FACTS, out, 0)
     # Again, in place of the first: the same scores, and nothing of the other classifier.
     again, _ = run(config_of(traces, out, classifier="lr"))
-    assert again[0] == scores[0]
+    assert again["lr"] == scores["lr"]
     with pytest.raises(ValueError, match="holds lr, not xgb"):
         ClassifierDecider("xgb", FACTS, out, 0)
 
