@@ -13,10 +13,10 @@ from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
-from rudder.learn.dataset import lessons_of
-from rudder.learn.exam import Answers, ask, score
-from rudder.learn.labelled_moments import gather
-from rudder.learn.teaching import REASONS, answer_of, write_prompt
+from rudder.learn.dataset import dataset_of
+from rudder.learn.evaluation import Answers, ask, score
+from rudder.learn.examples import gather
+from rudder.learn.training import REASONS, answer_of, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import MAX_BYTES, TEMPLATE, learn_vocabulary, render
 from rudder.observations import Trend
@@ -79,7 +79,7 @@ def test_scores_of_known_answers() -> None:
     right = np.array([example.replace for example in examples])
     endings = [one.replaced if one.replace else one.kept for one in examples]
     hits = np.array([tuple(Trend).index(ending.hits) for ending in endings])
-    held = lessons_of(examples)
+    held = dataset_of(examples)
     perfect = score(Answers(right, hits), held)
     assert (perfect["agreement_pct"], perfect["pass_at_1"], perfect["valid_pct"]) == (100, 100, 100)
     wrong = score(Answers(~right, np.full(len(right), -1)), held)
@@ -98,7 +98,7 @@ def test_the_shipped_model() -> None:
     assert sum(decision.reason in REASONS for decision in decisions) >= 95
     decider.close()
     answers, _ = ask(EMBEDDED, examples)
-    assert score(answers, lessons_of(examples))["pass_at_1"] > 70
+    assert score(answers, dataset_of(examples))["pass_at_1"] > 70
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from rudder.config import SteerConfig
 from rudder.deciders.fixed import fixed_decider
-from rudder.learn.labelled_moments import DELAYS, HORIZON, gather
+from rudder.learn.examples import DELAYS, HORIZON, gather
 from rudder.observations import Trend
 from rudder.replay.grid import replay
 from rudder.replay.trace import Trace

@@ -12,8 +12,8 @@ import pytest
 from rudder.cli.flags import from_args
 from rudder.deciders.classifier import ClassifierDecider
 from rudder.fit import FitConfig, main, read_runs, run
-from rudder.learn.dataset import Lessons, lessons_of, split
-from rudder.learn.labelled_moments import gather
+from rudder.learn.dataset import Dataset, dataset_of, split
+from rudder.learn.examples import gather
 from tests.rudder.contexts import FACTS
 from tests.rudder.streams import make_test_trace
 
@@ -52,7 +52,7 @@ def test_from_traces_to_a_decider(traces: list[str], tmp_path: Path) -> None:
 
 def test_the_papers_labels_are_others(traces: list[str]) -> None:
     examples = gather(read_runs(tuple(traces)), [0.05, 0.5])
-    ours, papers = (lessons_of(examples, label) for label in ("counterfactual", "paper"))
+    ours, papers = (dataset_of(examples, label) for label in ("counterfactual", "paper"))
     assert (ours.x == papers.x).all()
     assert 0 < (ours.replace != papers.replace).sum() < len(ours)
     better = [one.replaced.hits_change > one.replaced.moved_change for one in examples]
@@ -60,9 +60,9 @@ def test_the_papers_labels_are_others(traces: list[str]) -> None:
     assert (ours.rows[:, 0] == [one.kept.rows for one in examples]).all()
 
 
-def lessons(runs: list[str], position: list[float]) -> Lessons:
+def lessons(runs: list[str], position: list[float]) -> Dataset:
     n = len(runs)
-    return Lessons(
+    return Dataset(
         x=np.zeros((n, 1), np.float32),
         replace=np.zeros(n, bool),
         hits=np.zeros((n, 2), np.int8),

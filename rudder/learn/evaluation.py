@@ -1,4 +1,4 @@
-"""The exam: a model's answers on moments whose both endings are known, and their score."""
+"""Evaluation: decisions on held-out moments where the effect of either decision is known."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from rudder.config import SteerConfig
 from rudder.deciders.classifier import TRENDS
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
-from rudder.learn.dataset import Lessons
-from rudder.learn.labelled_moments import Example
-from rudder.learn.teaching import answer_of, write_prompt
+from rudder.learn.dataset import Dataset
+from rudder.learn.examples import Example
+from rudder.learn.training import answer_of, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import render
 
@@ -40,13 +40,16 @@ class Answers:
 
 
 def ask(
-    path: Path, exam: Sequence[Example], with_history: bool = True
+    path: Path, held_out: Sequence[Example], with_history: bool = True
 ) -> tuple[Answers, dict[str, float]]:
     """A GGUF's answers, through the very decider that steers training, and its latencies."""
-    decider, ledger = LLMDecider(exam[0].facts, SteerConfig(agent_model=str(path))), Ledger("llm")
+    decider, ledger = (
+        LLMDecider(held_out[0].facts, SteerConfig(agent_model=str(path))),
+        Ledger("llm"),
+    )
     replaces, hits = [], []
     with closing(decider):
-        for example in exam:
+        for example in held_out:
             context = example.context
             seen = context if with_history else replace(context, outcomes=())
             decision = ledger.ask(decider, seen, lambda word: None)
@@ -61,14 +64,14 @@ def ask(
 
 
 def ask_transformer(
-    model: Transformer, vocabulary: Vocabulary, path: Path, exam: Sequence[Example]
+    model: Transformer, vocabulary: Vocabulary, path: Path, held_out: Sequence[Example]
 ) -> Answers:
     """The same questions to the PyTorch model, read off its logits; path: for its tokenizer."""
     engine = LlamaEngine(path, context=model.shape.context)
     trends = torch.tensor([vocabulary.tokens.index(trend) for trend in TRENDS])
     replaces, hits = [], []
     with torch.no_grad():
-        for example in exam:
+        for example in held_out:
             prompt = engine.tokenize(render(write_prompt(example.context)))
             answers = {word: engine.tokenize(answer_of(example, word)) for word in (True, False)}
             opened = torch.tensor([[*prompt, answers[True][0]]])
@@ -82,7 +85,7 @@ def ask_transformer(
     return Answers(np.array(replaces, bool), np.array(hits, np.int64))
 
 
-def score(answers: Answers, held: Lessons) -> dict[str, Any]:
+def score(answers: Answers, held: Dataset) -> dict[str, Any]:
     """What answers to held-back moments are worth, in percent.
 
     agreement_pct, balanced_pct: with the labels, and the mean of both labels' shares.

@@ -1,7 +1,7 @@
-"""Choosers: fitted classifiers in plain arrays, which choose the class of one row at a time.
+"""Predictors: fitted classifiers in plain arrays, which classify one row at a time.
 
 The libraries that fit them take up to a millisecond for a single row; these take microseconds, and
-choose the same class. F inputs, K classes, H inputs of a head, S support vectors, M nodes of all
+find the same class. F inputs, K classes, H inputs of a head, S support vectors, M nodes of all
 trees together.
 """
 
@@ -17,16 +17,16 @@ Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
 
 
-class Chooser(Protocol):
+class Predictor(Protocol):
     """Something that tells to which of its classes a row belongs."""
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         """row: float64 [F], standardised. Returns the number of a class, from 0."""
         ...
 
 
-class InArrays(Chooser):
-    """A chooser whose fields are arrays, as a file holds them."""
+class InArrays(Predictor):
+    """A predictor whose fields are arrays, as a file holds them."""
 
     def arrays(self) -> Arrays:
         """What ``from_arrays`` reads."""
@@ -54,7 +54,7 @@ class Layers(InArrays):
             row = np.maximum(row @ weight + bias, 0.0)
         return row
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         scores = self.features(row) @ self.weights[-1] + self.biases[-1]
         return int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
 
@@ -85,7 +85,7 @@ class Kernel(InArrays):
     intercepts: Floats
     gamma: Floats
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         apart = self.vectors - row
         near = np.exp(-self.gamma * np.einsum("sf,sf->s", apart, apart))
         for_first = self.coefficients @ near + self.intercepts > 0
@@ -109,7 +109,7 @@ class Forest(InArrays):
     right: NDArray[np.int64]
     shares: Floats
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         # scikit-learn's trees compare inputs as float32.
         narrow = row.astype(np.float32)
         trees = (self.column, self.threshold, self.left, self.right, self.shares)

@@ -7,9 +7,9 @@ replaces at every minibatch. Keeping was right where the best of those moved few
 horizon, by more than ``MARGIN``. The copies also show which way %-Hits and the communication volume
 really went at t + 2.
 
-Labels by a rule would teach the rule alone. Because the copies go on replacing, rather than keep,
-a decider that follows the labels improves on ``always`` decision by decision, and the lasting cost
-of rows that enter an empty buffer too early shows within the horizon.
+Labels by a rule would teach the rule alone. Because the copies go on replacing, rather than keep, a
+decider that follows the labels improves on ``always`` decision by decision, and the lasting cost of
+rows that enter an empty buffer too early shows within the horizon.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ _BEHAVIOURS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class Rollout:
     """What a decision led to.
 
     hits, moved: the trends at t + 2; hits_change in points, moved_change in percent.
@@ -72,7 +72,7 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A moment and both its endings.
+    """A moment and what either decision led to.
 
     context: what a decider sees.   remote: rows of a minibatch, for scale.   run: the trace's
     folder, by which examples are split.
@@ -80,8 +80,8 @@ class Example:
 
     context: Context
     facts: Facts
-    replaced: Ending
-    kept: Ending
+    replaced: Rollout
+    kept: Rollout
     remote: int
     run: str
 
@@ -92,7 +92,7 @@ class Example:
 
     @property
     def stake(self) -> float:
-        """How much hangs on it: rows between the endings, of a minibatch's remote rows."""
+        """How much hangs on it: rows between the two, of a minibatch's remote rows."""
         return abs(self.replaced.rows - self.kept.rows) / max(self.remote, 1)
 
 
@@ -144,18 +144,18 @@ class _From:
         return
 
 
-def _kept(planner: Planner, trace: Trace, latest: Snapshot) -> Ending:
-    endings = [_ending(planner, trace, latest, delay) for delay in DELAYS]
-    return replace(endings[-1], rows=min(ending.rows for ending in endings))
+def _kept(planner: Planner, trace: Trace, latest: Snapshot) -> Rollout:
+    rollouts = [_rollout(planner, trace, latest, delay) for delay in DELAYS]
+    return replace(rollouts[-1], rows=min(rollout.rows for rollout in rollouts))
 
 
-def _ending(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Ending:
+def _rollout(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Rollout:
     first = latest.minibatch + 1
     fork = planner.fork(_From(first + delay))
     before = fork.counts.moved
     snapshots = list(play(fork, trace, first, first + HORIZON))
     after = snapshots[1]
-    return Ending(
+    return Rollout(
         hits=hits_trend(latest, after),
         moved=moved_trend(latest, after),
         hits_change=after.hits_pct - latest.hits_pct,
@@ -180,7 +180,7 @@ def _moments(
         yield Example(
             context=behaviour.ledger.context(),
             facts=facts,
-            replaced=_ending(planner, trace, snapshot, 0),
+            replaced=_rollout(planner, trace, snapshot, 0),
             kept=_kept(planner, trace, snapshot),
             remote=snapshot.remote,
             run=trace.name.split("/")[0],
