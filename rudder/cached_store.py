@@ -20,7 +20,7 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer.index import Ids
+from rudder.buffer.index import Ids, Resize, no_ids
 from rudder.buffer.rows import Rows, Send
 from rudder.feature_store import Array, FeatureStore, Fetch, Place, When
 from rudder.planner import Plan, Planner
@@ -70,6 +70,8 @@ class CachedFetch(Fetch):
     def wait(self) -> RowCounts:
         self._inner.wait()
         swap, out = self._plan.swap, self._out
+        if self._plan.resize is not None:
+            self._rows.resize(self._plan.resize)
         # Hits first: a swap may take the slot of a row that this minibatch reads.
         self._rows.read_hits(self._plan.found.slots, out, self._positions)
         if len(swap.ids):
@@ -130,6 +132,11 @@ class CachedStore(FeatureStore):
         self._rows.fill(slots, incoming)
         return counts
 
+    def resize(self, capacity: int) -> None:
+        """Change the buffer's capacity from the next minibatch on that is requested."""
+        with self._turn:
+            self.planner.resize(capacity)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """For a checkpoint: what ``Planner.state_dict`` has, between two minibatches."""
         with self._turn:
@@ -138,3 +145,4 @@ class CachedStore(FeatureStore):
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
         """Go on from ``state_dict()``; the rows themselves come with the first minibatch."""
         self._refill = self.planner.load_state_dict(state)
+        self._rows.resize(Resize(self.planner.buffer.capacity, no_ids(), no_ids()))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.buffer.index import Buffer, Found, Ids
+from rudder.buffer.index import Buffer, Found, Ids, Resize
 from rudder.observations import Facts, Snapshot
 from rudder.policies.base import Policy, Proposal
 from rudder.row_counts import RowCounts
@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     """What to do for one minibatch: serve what was found, fetch what was not, then swap.
 
     replace: what the decider said.   counts: of this minibatch.   snapshot: what deciders see.
+    resize: what the buffer's rows do before all that, where its capacity has changed.
     """
 
     found: Found
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     replace: bool
     counts: RowCounts
     snapshot: Snapshot
+    resize: Resize | None = None
 
 
 class Planner:
@@ -68,6 +70,7 @@ class Planner:
         self.counts = RowCounts()
         self.window = max(policy.window, _LOOK)
         self._upcoming: deque[Ids] = deque()
+        self._next_capacity: int | None = None
 
     @property
     def buffer(self) -> Buffer:
@@ -92,8 +95,19 @@ class Planner:
         self._upcoming.append(ids)
         self.policy.foresee(ids)
 
+    def resize(self, capacity: int) -> None:
+        """The buffer has this capacity from the next minibatch on that is planned."""
+        self._next_capacity = capacity
+
+    def _resized(self) -> Resize | None:
+        capacity, self._next_capacity = self._next_capacity, None
+        if capacity is None or capacity == self.buffer.capacity:
+            return None
+        return self.policy.resize(capacity)
+
     def plan(self, ids: Ids, epoch: int, step: int) -> Plan:
         """Plan the next minibatch, of these distinct remote ids."""
+        resize = self._resized()
         if self._upcoming:
             self._upcoming.popleft()
         minibatch = epoch * self.facts.minibatches_per_epoch + step
@@ -116,7 +130,7 @@ class Planner:
         snapshot = self._snapshot(minibatch, epoch, step, counts)
         if self.decisions is not None:
             self.decisions.post(snapshot)
-        return Plan(found, swap, replace, counts, snapshot)
+        return Plan(found, swap, replace, counts, snapshot, resize)
 
     def _snapshot(self, minibatch: int, epoch: int, step: int, counts: RowCounts) -> Snapshot:
         looks = self.decisions is not None and self.decisions.looks_ahead
@@ -156,7 +170,12 @@ class Planner:
         return {**self.buffer.state(), **policy}
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> tuple[Ids, Ids]:
-        """Go on from ``state_dict()``. Returns (slots, ids) of rows that must be moved again."""
+        """Go on from ``state_dict()``. Returns (slots, ids) of rows that must be moved again.
+
+        Where the buffer had another capacity then, it has that now.
+        """
+        if len(state["ids"]) != self.buffer.capacity:
+            self.policy.resize(len(state["ids"]))
         slots, ids = self.buffer.load(state)
         self.policy.load(
             {

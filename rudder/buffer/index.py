@@ -100,6 +100,30 @@ class Found(NamedTuple):
     halo_hits: int
 
 
+class Resize(NamedTuple):
+    """A new capacity C: what slots ``sources`` hold moves to ``targets``, distinct, int64 [k].
+
+    targets are below C. What then is in slots from C on is let go.
+    """
+
+    capacity: int
+    sources: Ids
+    targets: Ids
+
+    def moved(self, array: NDArray[Any], free: int) -> NDArray[Any]:
+        """An array by slot for the new capacity; ``free`` is what it says of a free slot."""
+        found = np.full(self.capacity, free, array.dtype)
+        kept = min(len(array), self.capacity)
+        found[:kept] = array[:kept]
+        found[self.targets] = array[self.sources]
+        return found
+
+
+def _check(capacity: int) -> None:
+    if not 0 <= capacity <= MOST:
+        raise ValueError(f"a buffer of {capacity} rows: expected 0 to {int(MOST)}")
+
+
 class Buffer:
     """C slots and the ids they hold.
 
@@ -109,12 +133,16 @@ class Buffer:
     """
 
     def __init__(self, capacity: int, num_ids: int, halo: Ids) -> None:
-        if not 0 <= capacity <= MOST:
-            raise ValueError(f"a buffer of {capacity} rows: expected 0 to {int(MOST)}")
+        _check(capacity)
         self.capacity, self.num_ids, self.filled = capacity, num_ids, 0
         self.ids = np.full(capacity, -1, np.int64)
         self.entries = np.zeros(num_ids, np.int32)
         self.entries[halo] = HALO
+
+    @property
+    def filled_slots(self) -> Ids:
+        """int64 [filled], ascending."""
+        return np.flatnonzero(self.ids >= 0)
 
     def look_up(self, ids: Ids) -> Found:
         """Where each id's row lies."""
@@ -136,6 +164,15 @@ class Buffer:
     def fill(self, slots: Ids, ids: Ids) -> None:
         """``assign`` to free slots."""
         self.assign(slots, ids, np.zeros(len(ids), np.int32))
+
+    def resize(self, resize: Resize) -> None:
+        """Change the capacity; ids that are let go keep no tally."""
+        _check(resize.capacity)
+        self.entries[self.ids[self.ids >= 0]] &= HALO
+        ids = resize.moved(self.ids, -1)
+        self.capacity, self.filled, self.ids = resize.capacity, 0, np.full_like(ids, -1)
+        slots = np.flatnonzero(ids >= 0)
+        self.fill(slots, ids[slots])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Copies of the ids held, and of the tallies that are not 0."""

@@ -3,6 +3,7 @@
 C capacity in rows, D features, R rows of a minibatch, k rows to swap in.
 """
 
+import mmap
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer.index import Ids, Int32s
+from rudder.buffer.index import Ids, Int32s, Resize
 from rudder.cpu_prefetch import prefetch
 
 Array = NDArray[Any]
@@ -63,6 +64,10 @@ class Rows(Protocol):
         """Our row in ``slots[i]`` = ``source[positions[i]]``."""
         ...
 
+    def resize(self, resize: Resize) -> None:
+        """Change the capacity, between two minibatches; memory that is not needed is given back."""
+        ...
+
     def on_device(self, x: torch.Tensor, send: Send) -> None:
         """Do on the device what reading and swapping left for it.
 
@@ -72,10 +77,27 @@ class Rows(Protocol):
 
 
 class HostRows:
-    """Rows in host memory: float32 [C, D]."""
+    """Rows in host memory: float32 [C, D], in a map that grows and shrinks without a copy."""
 
     def __init__(self, capacity: int, width: int) -> None:
-        self.width, self.rows = width, np.zeros((capacity, width), np.float32)
+        self.width = width
+        self._memory = mmap.mmap(-1, self._size(capacity), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._map(capacity)
+
+    def _size(self, capacity: int) -> int:
+        return max(4 * capacity * self.width, 1)  # no map is empty
+
+    def _map(self, capacity: int) -> None:
+        # As NumPy does for its own arrays: random reads of huge pages miss the TLB less often.
+        self._memory.madvise(mmap.MADV_HUGEPAGE)
+        flat = np.frombuffer(self._memory, np.float32, capacity * self.width)
+        self.rows = flat.reshape(capacity, self.width)
+
+    def resize(self, resize: Resize) -> None:
+        self.rows[resize.targets] = self.rows[resize.sources]
+        del self.rows  # no map is resized while an array lies in it
+        self._memory.resize(self._size(resize.capacity))
+        self._map(resize.capacity)
 
     def fill(self, slots: Ids, rows: Array) -> None:
         self.rows[slots] = rows
@@ -104,8 +126,23 @@ class DeviceRows:
     def fill(self, slots: Ids, rows: Array) -> None:
         there = torch.from_numpy(slots).to(self.rows.device)
         self.rows[there] = torch.from_numpy(rows).to(self.rows.device)
+        self._synchronize()
+
+    def _synchronize(self) -> None:
+        """Hits are read on another stream than rows are filled and moved on."""
         if self.rows.is_cuda:
-            torch.cuda.synchronize(self.rows.device)  # hits are read on another stream
+            torch.cuda.synchronize(self.rows.device)
+
+    def resize(self, resize: Resize) -> None:
+        """Both sizes are held for a moment, and the device waits: sizes change seldom."""
+        self._synchronize()
+        device, kept = self.rows.device, min(len(self.rows), resize.capacity)
+        rows = torch.zeros(resize.capacity, self.width, device=device)
+        rows[:kept] = self.rows[:kept]
+        sources, targets = torch.from_numpy(resize.sources), torch.from_numpy(resize.targets)
+        rows[targets.to(device)] = self.rows[sources.to(device)]
+        self.rows = rows
+        self._synchronize()
 
     def read_hits(self, slots: Int32s, out: Array, positions: Ids) -> None:
         hit = slots >= 0

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.buffer.index import Buffer, Found, Ids, Int32s, no_ids
+from rudder.buffer.index import Buffer, Found, Ids, Int32s, Resize, no_ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +68,19 @@ class Policy(ABC):
     window: int = 0
 
     def __init__(self, buffer: Buffer) -> None:
-        self.buffer, self.capacity = buffer, buffer.capacity
+        self.buffer = buffer
+
+    @property
+    def capacity(self) -> int:
+        """C, the buffer's."""
+        return self.buffer.capacity
+
+    def resize(self, capacity: int) -> Resize:
+        """Change the buffer's capacity, between two minibatches; the caller moves the rows.
+
+        Raises ValueError where the policy has no rule for it.
+        """
+        raise ValueError(f"--prefetch {self.name}: the size of its buffer is fixed")
 
     def start(self) -> Ids:
         """At most C distinct ids whose rows fill slots 0, 1, ... before the first minibatch."""

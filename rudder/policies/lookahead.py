@@ -27,9 +27,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rudder.buffer.index import Buffer, Found, Ids, Int32s, no_ids
+from rudder.buffer.index import Buffer, Found, Ids, Int32s, Resize, no_ids
 from rudder.policies.base import Policy, Proposal
-from rudder.policies.choose import WORST, keep_best, plain_keep_best, sparse
+from rudder.policies.choose import WORST, keep_best, largest, plain_keep_best, sparse
 
 # By id, side by side so that they are read together. tail: its last entry; slot: + 1, 0 for none.
 _BY_ID = np.dtype([("tail", np.int64), ("slot", np.int32), ("often", np.int32)])
@@ -159,6 +159,26 @@ class LookaheadPolicy(Policy):
         )
         return Proposal(slots, ids, places, np.zeros(len(ids), np.int32), 0)
 
+    def resize(self, capacity: int) -> Resize:
+        """The rows needed last go first, as in ``propose``; at equal keys, lower slots."""
+        _keys(self._slot_due, self._now, _FAR, WORST, self._keys)
+        kept = np.ones(self.capacity, bool)
+        kept[largest(self._keys, self.capacity - capacity)] = False
+        sources = capacity + np.flatnonzero(kept[capacity:])
+        resize = Resize(capacity, sources, np.flatnonzero(~kept[:capacity]))
+        self._by_id["slot"][self.buffer.ids[self.buffer.filled_slots]] = 0
+        ring, slot_due = self._due[: self._mask + 2], resize.moved(self._slot_due, 0)
+        self._due, self._keys = np.concatenate([ring, slot_due]), np.zeros(capacity, np.int32)
+        self.buffer.resize(resize)
+        self._note_slots()
+        return resize
+
+    def _note_slots(self) -> Ids:
+        """What is known by id follows the buffer; returns the slots in use."""
+        slots = self.buffer.filled_slots
+        self._by_id["slot"][self.buffer.ids[slots]] = slots + 1
+        return slots
+
     def state(self) -> dict[str, NDArray[Any]]:
         often = self._by_id["often"].copy()
         for ids in self._upcoming:
@@ -168,10 +188,8 @@ class LookaheadPolicy(Policy):
     def load(self, state: dict[str, NDArray[Any]]) -> None:
         """The future is not kept: it is foreseen anew."""
         self._by_id["often"][state["often_at"]] = state["often"]
-        slots = np.flatnonzero(self.buffer.ids >= 0)
-        held = self.buffer.ids[slots]
-        self._by_id["slot"][held] = slots + 1
-        self._slot_due[slots] = -self._by_id["often"][held]
+        slots = self._note_slots()
+        self._slot_due[slots] = -self._by_id["often"][self.buffer.ids[slots]]
 
 
 class PlainLookahead:
@@ -207,3 +225,12 @@ class PlainLookahead:
         for slot, id_ in zip(slots, ids, strict=True):
             self.held[slot] = id_
         return slots, np.array(ids, np.int64)
+
+    def resize(self, capacity: int) -> None:
+        ranked = sorted(range(len(self.held)), key=lambda slot: (-self._key(self.held[slot]), slot))
+        gone = set(ranked[: max(len(self.held) - capacity, 0)])
+        held = self.held[:capacity] + [-1] * (capacity - len(self.held))
+        later = [id_ for slot, id_ in enumerate(self.held) if slot >= capacity and slot not in gone]
+        for slot, id_ in zip(sorted(gone), later, strict=False):
+            held[slot] = id_
+        self.held = held

@@ -1,10 +1,13 @@
 """The buffer's index and its rows, in host memory and on a device."""
 
+import mmap
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from rudder.buffer.index import MOST, SHIFT, Buffer, plain_look_up
+from rudder.buffer.index import MOST, SHIFT, Buffer, Resize, plain_look_up
 from rudder.buffer.rows import DeviceRows, HostRows, Rows
 
 
@@ -41,6 +44,20 @@ def test_look_up_equals_the_plain_twin(capacity: int) -> None:
 def test_a_size_that_cannot_be_is_an_error() -> None:
     with pytest.raises(ValueError, match="a buffer of -1 rows"):
         Buffer(-1, 10, np.zeros(0, np.int64))
+
+
+def test_memory_follows_the_size() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    nowhere = np.zeros(0, np.int64)
+    rows, before = HostRows(1000, 1000), resident()
+    rows.resize(Resize(50_000, nowhere, nowhere))
+    rows.rows[:] = np.arange(50_000, dtype=np.float32)[:, None]
+    assert resident() - before > 150e6
+    rows.resize(Resize(20, np.array([49_999]), np.array([7])))
+    assert resident() - before < 50e6
+    assert rows.rows[:, 999].tolist() == [*range(7), 49_999, *range(8, 20)]
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8])

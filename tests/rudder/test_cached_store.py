@@ -151,6 +151,34 @@ def test_rows_are_exact_and_counted(
     assert replay(trace, config).counts == counts
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_are_exact_while_the_size_changes(device: str) -> None:
+    trace = make_test_trace()
+    table = Table(trace.num_ids)
+    config = SteerConfig(prefetch="lookahead:4", buffer_rows=30, buffer_device=device)
+    prefetcher = make_prefetcher(config, trace, table)
+    store, sizes = prefetcher.store, [30, 100, 5, 60, 0, 61, 7, 120]
+    under_way: deque[Callable[[], None]] = deque()
+    for number in range(trace.num_minibatches):
+        for foreseen in range(5 * number, 5 * (number + 1)) if number < 12 else ():
+            store.foresee(trace.minibatch(foreseen))
+        store.resize(sizes[number // 3 % len(sizes)])
+        under_way.append(request(store, trace.minibatch(number), number, table))
+        assert store.planner.buffer.capacity == sizes[number // 3 % len(sizes)]
+        if len(under_way) > 1:
+            under_way.popleft()()
+    under_way.popleft()()
+    counts = prefetcher.report().counts
+    assert counts.moved == sum(map(len, table.requests))
+    assert counts.hits > 0
+
+    # A run that goes on has the size that the buffer had in the end.
+    again = make_prefetcher(config, trace, table)
+    again.store.load_state_dict(store.state_dict())
+    assert again.store.planner.buffer.capacity == 60
+    run(again, trace, table)
+
+
 @pytest.mark.parametrize("stop", [1, 25])
 @pytest.mark.parametrize(("preset", "decider"), BUFFERED)
 def test_a_resumed_buffer_goes_on(preset: str, decider: str | None, stop: int) -> None:

@@ -1,12 +1,12 @@
 """Each policy equals its plain twin, minibatch by minibatch, and keeps the buffer consistent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rudder.buffer.index import MOST, Buffer, Found, Ids, no_ids
+from rudder.buffer.index import MOST, Buffer, Found, Ids, Resize, no_ids
 from rudder.policies.base import Policy, Prior, Proposal
 from rudder.policies.choose import BLOCK, WORST, keep_best, largest, plain_keep_best
 from rudder.policies.demand import LfuPolicy, LruPolicy, PlainDemand
@@ -72,8 +72,10 @@ def prior(seed: int = 0) -> Prior:
     )
 
 
-def compare(policy: Policy, twin: Any, num: int = 80, seed: int = 0) -> int:
-    """Run both on one stream; returns the rows swapped."""
+def compare(
+    policy: Policy, twin: Any, num: int = 80, seed: int = 0, resizes: Sequence[int] = ()
+) -> int:
+    """Run both on one stream, of these sizes in turn; returns the rows swapped."""
     rng = np.random.default_rng(seed + 9)
     stream, foreseen, swapped = make_stream(num, NUM_IDS, SIZE, seed), 0, 0
     for number, ids in enumerate(stream):
@@ -82,6 +84,12 @@ def compare(policy: Policy, twin: Any, num: int = 80, seed: int = 0) -> int:
             if policy.window:
                 twin.foresee(stream[foreseen])
             foreseen += 1
+        if number % 10 == 5 and resizes:
+            capacity, *resizes = resizes
+            policy.resize(capacity)
+            twin.resize(capacity)
+            assert policy.buffer.ids.tolist() == twin.held
+            assert policy.buffer.filled == np.count_nonzero(policy.buffer.ids >= 0)
         found = observe(policy, ids)
         twin.observe(ids, np.maximum(found.slots, -1))
         if isinstance(twin, PlainScore):
@@ -130,6 +138,19 @@ def test_lookahead(capacity: int, window: int) -> None:
     policy = LookaheadPolicy(buffer(capacity), window=window)
     twin = PlainLookahead(capacity, window)
     assert (compare(policy, twin) > 0) == (capacity > 0)
+
+
+@pytest.mark.parametrize("window", [1, 5, 40])
+def test_lookahead_of_a_new_size(window: int) -> None:
+    policy, twin = LookaheadPolicy(buffer(13), window=window), PlainLookahead(13, window)
+    assert compare(policy, twin, num=120, resizes=[60, 20, 0, 1, 400, 9, 13, 90, 91, 50]) > 0
+
+
+def test_the_size_of_other_buffers_is_fixed() -> None:
+    with pytest.raises(ValueError, match="--prefetch lru: the size of its buffer is fixed"):
+        LruPolicy(buffer(13)).resize(14)
+    with pytest.raises(ValueError, match="a buffer of -1 rows"):
+        buffer(3).resize(Resize(-1, no_ids(), no_ids()))
 
 
 @pytest.mark.parametrize("num", [0, 1, 20, 80, 500])
