@@ -17,6 +17,10 @@ class RunConfig(SteerConfig, TrainConfig):
         SteerConfig.__post_init__(self)
         read_preset(self)
         require(
+            self.steer == "rows",
+            *("steer", self.steer, "rows: sizes are steered in replays, see rudder.replay"),
+        )
+        require(
             self.trace is None or self.resume is None,
             *("trace", self.trace, "no --resume: a trace begins at the first minibatch"),
         )

@@ -7,6 +7,7 @@ from rudder.buffer.index import Buffer
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciders.fixed import fixed_decider
+from rudder.deciders.rule import RuleDecider
 from rudder.observations import Facts
 from rudder.policies.base import Policy, Prior
 from rudder.policies.demand import LfuPolicy, LruPolicy
@@ -22,6 +23,8 @@ SELF_STEERED = ("degree", "vip", "lru", "lfu", "lookahead")
 STEERED = ("fixed", "massivegnn", "rudder")
 PRESETS = (*PLAIN, *STEERED, *SELF_STEERED)
 CLASSIFIERS = ("mlp", "tabnet", "lr", "rf", "svm", "xgb")
+# Of --steer size; never: the size it starts with.
+SIZE_DECIDERS = ("llm", "rule", "never")
 _WINDOW = 16
 # Classifiers that ship with the package.
 SHIPPED = Path(__file__).parent / "deciders" / "fitted"
@@ -29,11 +32,13 @@ SHIPPED = Path(__file__).parent / "deciders" / "fitted"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One value of ``--prefetch``, read. decider: the name of the one it takes."""
+    """One value of ``--prefetch``, read. decider: the name of the one it takes.   steer: what the
+    decider changes."""
 
     name: str
     window: int = 0
     decider: str = "never"
+    steer: str = "rows"
 
     @property
     def has_buffer(self) -> bool:
@@ -46,7 +51,7 @@ class Preset:
 
     @property
     def is_steered(self) -> bool:
-        return self.name in STEERED
+        return self.name in STEERED or self.steer == "size"
 
 
 def read_preset(config: SteerConfig) -> Preset:
@@ -56,7 +61,12 @@ def read_preset(config: SteerConfig) -> Preset:
         raise ValueError(
             f"--prefetch {config.prefetch}: expected one of {', '.join(PRESETS)} or lookahead:W"
         )
-    if config.decider is not None and name != "rudder":
+    if config.steer == "size" and (name != "lookahead" or config.decider not in SIZE_DECIDERS):
+        raise ValueError(
+            f"--steer size --prefetch {name} --decider {config.decider}: expected --prefetch "
+            f"lookahead[:W] and --decider {', '.join(SIZE_DECIDERS)}"
+        )
+    if config.decider is not None and name != "rudder" and config.steer == "rows":
         raise ValueError(
             f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
         )
@@ -67,7 +77,8 @@ def read_preset(config: SteerConfig) -> Preset:
             window = 0
         if window < 1:
             raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
-        return Preset(name=name, window=window)
+        decider = config.decider or "never"
+        return Preset(name=name, window=window, decider=decider, steer=config.steer)
     if name == "rudder" and config.decider not in (None, "llm", *CLASSIFIERS):
         fixed_decider(config.decider or "")
     deciders = {
@@ -123,6 +134,8 @@ def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int) -
         from rudder.deciders.llm import LLMDecider
 
         return LLMDecider(facts, config)
+    if name == "rule":
+        return RuleDecider()
     if name in CLASSIFIERS:
         from rudder.deciders.classifier import ClassifierDecider
 

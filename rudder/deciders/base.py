@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rudder.observations import Context, Decision
+from rudder.observations import Action, Context, Decision
 
-Act = Callable[[bool], None]
+Act = Callable[[Action], None]
 
 
 class Decider(ABC):
@@ -36,7 +36,7 @@ class Decider(ABC):
     def decide(self, context: Context, act: Act) -> Decision:
         """Decide on ``context.latest``; the decision's ``minibatch`` is that snapshot's.
 
-        act: may be called once, early, with the decision's word as soon as it is certain; the
+        act: may be called once, early, with the decision's action as soon as it is certain; the
         decision returned must then say the same. Fixed deciders need not call it.
         May raise: the caller counts the failure and keeps the buffer as it is.
         """

@@ -24,7 +24,7 @@ from rudder.deciders.base import Act, Decider
 from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
 from rudder.deciders.predictors import IN_ARRAYS, Floats, Layers, Predictor
-from rudder.observations import Context, Decision, Facts, Snapshot, Trend
+from rudder.observations import Action, Context, Decision, Facts, Snapshot, Trend
 
 VERSION = 1
 REPLACE, IF_REPLACED, IF_KEPT = TARGETS = ("replace", "hits_if_replaced", "hits_if_kept")
@@ -172,7 +172,7 @@ class ClassifierDecider(Decider):
         if self._every:
             self._learn(context, row)
         word, trend = self._judge(row)
-        return Decision(replace=word, minibatch=context.latest.minibatch, expect_hits=trend)
+        return Decision(action=Action(word), minibatch=context.latest.minibatch, expect_hits=trend)
 
     def _judge(self, row: Floats) -> tuple[bool, Trend]:
         word = bool(self._fitted.predict(REPLACE, row))

@@ -2,7 +2,7 @@
 
 from rudder.deciders.base import Decider
 from rudder.deciders.ledger import Ledger, Log, unlogged
-from rudder.observations import Context, Snapshot
+from rudder.observations import Action, Context, Snapshot
 
 
 class Inline:
@@ -17,19 +17,19 @@ class Inline:
         self.ledger = Ledger(decider.name, log)
         self.looks_ahead = decider.looks_ahead
 
-    def take(self, minibatch: int) -> bool:
-        """Whether to replace at this minibatch."""
+    def take(self, minibatch: int) -> Action:
+        """What to do at this minibatch."""
         before, self._latest = self._latest, None
         if before is None:
-            return False
+            return Action.KEEP
         context = self.ledger.context() if self._decider.looks_back else Context(recent=(before,))
         try:
-            decision = self.ledger.ask(self._decider, context, lambda word: None)
+            decision = self.ledger.ask(self._decider, context, lambda action: None)
         except Exception as error:
             self.ledger.fail(f"{type(error).__name__}: {error}")
-            return False
+            return Action.KEEP
         self.ledger.apply(decision, before, minibatch)
-        return decision.replace
+        return decision.action
 
     def post(self, snapshot: Snapshot) -> None:
         """A minibatch was served."""

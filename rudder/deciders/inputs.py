@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rudder.agent.context import Effect, Past, build_history
 from rudder.agent.metrics import Metrics, collect
-from rudder.observations import STAGNANT_POINTS, Context
+from rudder.observations import STAGNANT_POINTS, Action, Context
 
 
 def _log(value: float | None) -> float:
@@ -79,7 +79,8 @@ def inputs(context: Context) -> NDArray[np.float32]:
     """float32 [F], in the order of NAMES. Unknown numbers are 0, beside a flag that says so."""
     history, metrics = build_history(context), collect(context)
     row = [number(metrics) for _, number in _METRICS]
-    for effect in (history.replaced, history.kept):
+    for action in (Action.REPLACE, Action.KEEP):
+        effect = history.effects.get(action)
         row += [number(effect) if effect else 0.0 for _, number in _EFFECT]
     row += [number(history.past) if history.past else 0.0 for _, number in _PAST]
     return np.array(row, np.float32)

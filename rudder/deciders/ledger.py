@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from rudder.deciders.base import Act, Decider
 from rudder.deciders.judge import Tally
 from rudder.observations import (
+    Action,
     Context,
     Decision,
     Outcome,
@@ -44,7 +45,7 @@ def _read_outcome(fields: dict[str, Any]) -> Outcome:
         for name in ("expect_hits", "expect_moved")
     }
     return Outcome(
-        decision=Decision(**{**decision, **trends}),
+        decision=Decision(**{**decision, **trends, "action": Action(decision["action"])}),
         before=Snapshot(**fields["before"]),
         applied=fields["applied"],
         after=Snapshot(**fields["after"]),
@@ -84,24 +85,24 @@ class Ledger:
         return Context(recent=tuple(self._recent), outcomes=tuple(self._outcomes))
 
     def ask(self, decider: Decider, context: Context, act: Act) -> Decision:
-        """Have a decider decide; note how long its word and its whole answer took.
+        """Have a decider decide; note how long its action and its whole answer took.
 
-        Needs no lock. Raises what the decider raises, and RuntimeError where its word was acted on
+        Needs no lock. Raises what the decider raises, and RuntimeError where its action was taken
         and the rest of its answer cannot be used.
         """
         decided_ms: list[float] = []
         began = time.perf_counter()
 
-        def act_early(replace: bool) -> None:
+        def act_early(action: Action) -> None:
             decided_ms.append(1e3 * (time.perf_counter() - began))
-            act(replace)
+            act(action)
 
         decision = decider.decide(context, act_early)
         answered_ms = 1e3 * (time.perf_counter() - began)
         early = bool(decided_ms)
         if not early:
             decided_ms.append(answered_ms)
-            act(decision.replace)
+            act(decision.action)
         self.tally.decided_ms.append(decided_ms[0])
         self.tally.answered_ms.append(answered_ms)
         if decider.exchange:
@@ -114,7 +115,7 @@ class Ledger:
     def apply(self, decision: Decision, before: Snapshot, applied: int) -> None:
         """A decision was carried out at minibatch ``applied``."""
         self.tally.count += 1
-        self.tally.replace += decision.replace
+        self.tally.did(decision.action)
         self.tally.valid += decision.valid
         if self._last_applied is not None:
             self.tally.gaps.append(applied - self._last_applied)
@@ -175,6 +176,7 @@ def _described(outcome: Outcome) -> dict[str, Any]:
         "minibatch": before.minibatch,
         "applied": outcome.applied,
         "replace": decision.replace,
+        "action": decision.action.word,
         "valid": decision.valid,
         "reason": decision.reason,
         "expect_hits": decision.expect_hits,

@@ -3,16 +3,17 @@
 import time
 
 from rudder.agent.context import History, build_history, fit
-from rudder.agent.grammar import ANSWER_END, ANSWER_TOKENS, GRAMMAR, early_word, parse_answer
+from rudder.agent.grammar import ANSWER_END, ANSWER_TOKENS, early_action, grammar, parse_answer
 from rudder.agent.llama import LlamaEngine
 from rudder.agent.metrics import collect
 from rudder.agent.models import resolve_model
-from rudder.agent.prompt import facts_text, system_text
-from rudder.agent.state import STATE_MARK, state_section
+from rudder.agent.prompt import facts_text
+from rudder.agent.question import QUESTIONS
+from rudder.agent.state import STATE_MARK
 from rudder.agent.template import THINK_CLOSE
 from rudder.config import SteerConfig
 from rudder.deciders.base import Act, Decider
-from rudder.observations import Context, Decision, Facts, Outcome, Snapshot
+from rudder.observations import Action, Context, Decision, Facts, Outcome, Snapshot
 
 _STATE_PLACE = "(here goes the state)"
 # Tokens a thought may take; and fewer than this are not worth thinking.
@@ -37,11 +38,12 @@ class LLMDecider(Decider):
             threads=config.agent_threads,
             gpu_layers=config.agent_gpu_layers,
         )
-        self._thinking = config.agent_reasoning
+        self._question, self._thinking = QUESTIONS[config.steer], config.agent_reasoning
+        self._grammar = grammar(self._question.actions)
         self._room = self._engine.context - ANSWER_TOKENS
         if self._thinking:
             self._room -= _SHORTEST_THOUGHT
-        system, told = system_text(self._thinking), facts_text(facts)
+        system, told = self._question.system_text(self._thinking), facts_text(facts)
         try:
             # Rendered once: only the state changes.
             self._frame = self._engine.template.render(
@@ -67,29 +69,29 @@ class LLMDecider(Decider):
         thought = ""
         if self._thinking:
             prompt, thought = self._think(prompt, until)
-        acted = False
+        actions, acted = self._question.actions, False
 
         def watch(text: str) -> None:
             nonlocal acted
-            word = None if acted else early_word(text)
-            if word is not None:
+            action = None if acted else early_action(text, actions)
+            if action is not None:
                 acted = True
-                act(word)
+                act(action)
 
         generated = self._engine.generate(
             prompt,
             end=ANSWER_END,
             max_tokens=ANSWER_TOKENS,
             until=until,
-            grammar=GRAMMAR,
+            grammar=self._grammar,
             on_text=watch,
         )
-        decision = parse_answer(generated.text, context.latest.minibatch)
+        decision = parse_answer(generated.text, context.latest.minibatch, actions)
         self.exchange = {
             "minibatch": decision.minibatch,
             "prompt": state,
             "answer": generated.text,
-            "decision": "replace" if decision.replace else "keep",
+            "decision": decision.action.word,
             "valid": decision.valid,
             "tokens": generated.tokens,
             "prompt_tokens": generated.prompt_tokens,
@@ -107,7 +109,7 @@ class LLMDecider(Decider):
         metrics = collect(context)
 
         def write(history: History) -> tuple[str, str]:
-            state = state_section(metrics, history)
+            state = self._question.section(metrics, history)
             return state, self._frame.replace(_STATE_PLACE, state.removeprefix(STATE_MARK))
 
         def size(texts: tuple[str, str]) -> int:
@@ -139,14 +141,17 @@ def _largest(facts: Facts) -> Context:
         capacity=max(capacity, 1),
         num_minibatches=facts.num_minibatches,
         ahead_hits=0,
+        fetch_ms=1e5,
+        compute_ms=1.0,
+        limit=max(capacity, 1),
     )
     outcomes = [
         Outcome(
-            decision=Decision(replace=replace, minibatch=0),
+            decision=Decision(action=action, minibatch=0),
             before=snapshot,
             applied=0,
             after=snapshot,
         )
-        for replace in (True, False)
+        for action in Action
     ]
     return Context(recent=(snapshot,), outcomes=outcomes)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rudder.deciders.base import Decider
 from rudder.deciders.ledger import Ledger, Log, unlogged
-from rudder.observations import Decision, Snapshot
+from rudder.observations import Action, Decision, Snapshot
 
 # The first rows to enter a buffer stay for long, and before the first steps there is no training to
 # overlap with: up to this minibatch even asynchronous decisions are waited for, this long in all.
@@ -27,12 +27,12 @@ _FINISH_S, _JOIN_S = 0.25, 2.0
 
 @dataclass
 class _Question:
-    """What the thread decides on. word: the decision's; applied: at which minibatch; late: nobody
+    """What the thread decides on. action: the decision's; applied: at which minibatch; late: nobody
     waits for it any more."""
 
     before: Snapshot
     began: float
-    word: bool | None = None
+    action: Action | None = None
     applied: int | None = None
     late: bool = False
     decision: Decision | None = None
@@ -71,24 +71,24 @@ class Worker:
             self.ledger.see(snapshot)
             self._changed.notify_all()
 
-    def take(self, minibatch: int) -> bool:
-        """Whether to replace at this minibatch: the word of a decision that was not applied yet."""
+    def take(self, minibatch: int) -> Action:
+        """What to do at this minibatch, by a decision that was not applied yet."""
         with self._changed:
             in_time = self._wait(minibatch)
             question = self._question
             if question is None or question.applied is not None or question.late:
-                return False
-            if question.word is None:
+                return Action.KEEP
+            if question.action is None:
                 if not in_time or time.perf_counter() - question.began > self._timeout:
                     question.late = True
                     self.ledger.fail(f"no answer within {self._timeout:g} s")
-                return False
+                return Action.KEEP
             question.applied = minibatch
-            # Posted before this word was applied: the next decision is on what comes of it.
+            # Posted before this action was taken: the next decision is on what comes of it.
             self._waiting = None
             if question.decision is not None:
                 self._book(question, question.decision)
-            return question.word
+            return question.action
 
     def state(self) -> str:
         """What the decider remembers, for a checkpoint."""
@@ -112,7 +112,7 @@ class Worker:
         self._thread.join(_JOIN_S)
 
     def _wait(self, minibatch: int) -> bool:
-        """Wait for the newest snapshot's word as long as the mode allows; whether it is there."""
+        """Wait for the newest snapshot's action as long as the mode allows; whether it is there."""
         if self._sync:
             return self._changed.wait_for(self._settled, self._timeout)
         if minibatch <= _EARLY and self._patience > 0:
@@ -125,11 +125,11 @@ class Worker:
         return self._question is None or self._question.decision is not None
 
     def _settled(self) -> bool:
-        """Whether there is nothing to wait for, or the newest snapshot's word is there."""
+        """Whether there is nothing to wait for, or the newest snapshot's action is there."""
         question = self._question
         if self._dead or (question is not None and question.late):
             return True
-        return self._waiting is None and (question is None or question.word is not None)
+        return self._waiting is None and (question is None or question.action is not None)
 
     def _run(self) -> None:
         try:
@@ -155,9 +155,9 @@ class Worker:
             return self._question
 
     def _answer(self, question: _Question) -> None:
-        def act(replace: bool) -> None:
+        def act(action: Action) -> None:
             with self._changed:
-                question.word = replace
+                question.action = action
                 self._changed.notify_all()
 
         with self._changed:
@@ -184,8 +184,8 @@ class Worker:
                 self._question = None
                 self._changed.notify_all()
             else:
-                word, minibatch = bool(question.word), question.before.minibatch
-                self._book(question, Decision(replace=word, minibatch=minibatch, valid=False))
+                action, minibatch = question.action or Action.KEEP, question.before.minibatch
+                self._book(question, Decision(action=action, minibatch=minibatch, valid=False))
 
     def _book(self, question: _Question, decision: Decision) -> None:
         """The question is answered and the answer applied: the next may be asked."""

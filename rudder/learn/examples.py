@@ -21,6 +21,7 @@ from tqdm import tqdm
 from rudder.config import SteerConfig
 from rudder.deciders.ledger import Ledger
 from rudder.observations import (
+    Action,
     Context,
     Decision,
     Facts,
@@ -106,17 +107,17 @@ class _Behaviour:
         self._latest: Snapshot | None = None
         self.ledger = Ledger("behaviour")
 
-    def take(self, minibatch: int) -> bool:
+    def take(self, minibatch: int) -> Action:
         before, self._latest = self._latest, None
         if before is None or self._rng.random() < self._silent:
             self._latest = before
-            return False
-        word = bool(self._rng.random() < self._share) and minibatch > self._first
+            return Action.KEEP
+        replaces = bool(self._rng.random() < self._share) and minibatch > self._first
         decision = Decision(
-            replace=word, minibatch=before.minibatch, expect_hits=self._guess(before)
+            action=Action(replaces), minibatch=before.minibatch, expect_hits=self._guess(before)
         )
         self.ledger.apply(decision, before, minibatch)
-        return word
+        return decision.action
 
     def _guess(self, before: Snapshot) -> Trend:
         if self._rng.random() < 0.15 or before.ahead_hits_pct is None:
@@ -137,8 +138,8 @@ class _From:
     def __init__(self, first: int) -> None:
         self._first = first
 
-    def take(self, minibatch: int) -> bool:
-        return minibatch >= self._first
+    def take(self, minibatch: int) -> Action:
+        return Action(minibatch >= self._first)
 
     def post(self, snapshot: Snapshot) -> None:
         return

@@ -22,7 +22,7 @@ from rudder.agent.state import STATE_MARK, state_section
 from rudder.learn.examples import Example
 from rudder.learn.transformer import INIT_STD, Transformer
 from rudder.learn.vocabulary import place_on_scale, render
-from rudder.observations import Context, Decision
+from rudder.observations import Action, Context, Decision
 
 Tokenize = Callable[[str], list[int]]
 
@@ -64,7 +64,7 @@ def answer_of(example: Example, word: bool) -> str:
     rollout = example.replaced if word else example.kept
     return write_answer(
         Decision(
-            replace=word,
+            action=Action(word),
             minibatch=0,
             expect_hits=rollout.hits,
             expect_moved=rollout.moved,

@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from rudder.cli.flags import flag, positional
+from rudder.cli.flags import flag, positional, require
 from rudder.cli.table import render
 from rudder.config import PolicyConfig, SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciders.fixed import recorded_decider
 from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
+from rudder.observations import Facts
 from rudder.planner import Planner
 from rudder.presets import (
     PRESETS,
@@ -24,6 +25,7 @@ from rudder.presets import (
     read_preset,
 )
 from rudder.replay.belady import belady_rows
+from rudder.replay.link import Link, Step, costs
 from rudder.replay.play import play
 from rudder.replay.trace import Trace, read_traces
 from rudder.row_counts import RowCounts
@@ -38,9 +40,43 @@ class ReplayConfig(PolicyConfig):
     buffer: tuple[float, ...] = flag(
         (0.25,), "capacities as shares of the halo rows, with commas between"
     )
-    decider: str = flag("llm", "deciders of the rudder preset, with commas between")
+    decider: str = flag(
+        "llm", "deciders of the rudder preset, or of --steer size, with commas between"
+    )
+    link: tuple[float, ...] = flag(
+        (), "also time each run: Mbit/s of the link in equal stretches of it, with commas between"
+    )
+    latency_ms: float = flag(0.5, "of a request, with --link")
+    compute_ms: float = flag(30.0, "of a step, with --link")
+    memory_limit: tuple[float, ...] = flag(
+        (1.0,), "with --link, most that a buffer may have, as --buffer, in equal stretches"
+    )
     seed: int = flag(0, "seed of random:P")
     json: str | None = flag(None, "also write the grid to this file")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("link", "memory_limit"):
+            values = getattr(self, name)
+            require(all(value > 0 for value in values), name, values, "numbers over 0")
+        for name in ("latency_ms", "compute_ms"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(
+            bool(self.link) or self.steer != "size",
+            *("steer", self.steer, "--link as well: a size is chosen by what fetching takes"),
+        )
+
+    def link_of(self, facts: Facts) -> Link | None:
+        """What a rank's rows cost, where that is stated."""
+        if not self.link:
+            return None
+        return Link(
+            rates=self.link,
+            latency_ms=self.latency_ms,
+            compute_ms=self.compute_ms,
+            limits=self.memory_limit,
+            facts=facts,
+        )
 
     def cells(self) -> list[SteerConfig]:
         """One setting for each row of the grid. Raises ValueError on what cannot be read."""
@@ -48,7 +84,8 @@ class ReplayConfig(PolicyConfig):
         shared = {field.name: getattr(self, field.name) for field in fields(PolicyConfig)}
         cells = []
         for name in names:
-            for decider in self.decider.split(",") if name == "rudder" else [None]:
+            steered = name == "rudder" or self.steer == "size"
+            for decider in self.decider.split(",") if steered else [None]:
                 cells += [
                     SteerConfig(prefetch=name, decider=decider, buffer=share, **shared)
                     for share in self.buffer
@@ -60,12 +97,13 @@ class ReplayConfig(PolicyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """One rank's trace under one setting."""
+    """One rank's trace under one setting. steps: what they cost, where a link is stated."""
 
     capacity: int
     counts: RowCounts
     tally: Tally
     failures: Counter[str]
+    steps: list[Step] = field(default_factory=list)
 
 
 def planner_of(
@@ -86,19 +124,29 @@ def planner_of(
 
 
 def replay(
-    trace: Trace, config: SteerConfig, decider: Decider | None = None, seed: int = 0
+    trace: Trace,
+    config: SteerConfig,
+    decider: Decider | None = None,
+    seed: int = 0,
+    link: Link | None = None,
 ) -> Replayed:
     """Play a trace under a setting; decider: in place of the setting's own."""
     planner, inline = planner_of(trace, config, decider, seed)
-    for _ in play(planner, trace):
-        pass
+    planner.conditions = link
+    steps = [Step.of(snapshot) for snapshot in play(planner, trace)]
     if inline is None:
         tally, failures = Tally(), Counter[str]()
     else:
         inline.close()
         tally, failures = inline.ledger.tally, inline.ledger.failures
     capacity = planner.facts.capacity
-    return Replayed(capacity=capacity, counts=planner.counts, tally=tally, failures=failures)
+    return Replayed(
+        capacity=capacity,
+        counts=planner.counts,
+        tally=tally,
+        failures=failures,
+        steps=steps if link else [],
+    )
 
 
 def own_setting(trace: Trace) -> SteerConfig:
@@ -151,19 +199,44 @@ def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
             bounds: dict[tuple[int, ...], int] = {}
             for cell in [own_setting(traces[0])] if own else cells:
                 bar.set_postfix_str(f"{cell.prefetch} {cell.decider or ''}")
+                links = [link for trace in traces if (link := config.link_of(trace.facts))]
                 ranks = [
-                    replay_own(trace) if own else replay(trace, cell, seed=config.seed)
+                    replay_own(trace)
+                    if own
+                    else replay(trace, cell, seed=config.seed, link=config.link_of(trace.facts))
                     for trace in traces
                 ]
                 capacities = tuple(rank.capacity for rank in ranks)
                 if capacities not in bounds:
                     bounds[capacities] = sum(map(_bound, traces, capacities))
-                yield row_of(traces, cell, ranks, bounds[capacities])
+                row = row_of(traces, cell, ranks, bounds[capacities])
+                steps = [rank.steps for rank in ranks]
+                yield row | (costs(steps, links) if links and not own else {})
                 bar.update()
 
 
 def _bound(trace: Trace, capacity: int) -> int:
     return belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
+
+
+def costs_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What each row of a grid with a link costs, for people."""
+    header = (
+        *("trace", "decider", "buffer", "seconds", "MB held", "cost", "regret %", "rows moved"),
+        *("%-Hits", "Pass@1", "grow %", "shrink %"),
+    )
+    lines = []
+    for row in rows:
+        decided = row["decisions"] or {}
+        shares = [decided.get(name) for name in ("pass_at_1", "grow_pct", "shrink_pct")]
+        lines.append(
+            (
+                *(row["trace"], row["decider"] or row["prefetch"], row["buffer"], row["seconds"]),
+                *(row["held_mb"], row["cost"], _shown(row["regret_pct"]), row["rows_moved"]),
+                *map(_shown, (row["hits_pct"], *shares)),
+            )
+        )
+    return render(lines, header)
 
 
 def grid_table(rows: Sequence[dict[str, Any]]) -> str:

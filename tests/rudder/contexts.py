@@ -2,7 +2,7 @@
 
 import random
 
-from rudder.observations import Context, Decision, Facts, Outcome, Snapshot, Trend
+from rudder.observations import Action, Context, Decision, Facts, Outcome, Snapshot, Trend
 
 FACTS = Facts(
     num_nodes=100_000,
@@ -65,7 +65,7 @@ def random_snapshot(minibatch: int, draw: random.Random) -> Snapshot:
 def random_outcome(minibatch: int, draw: random.Random) -> Outcome:
     return Outcome(
         decision=Decision(
-            replace=draw.random() < 0.5,
+            action=Action(draw.random() < 0.5),
             minibatch=minibatch,
             expect_hits=draw.choice([None, *Trend]),
         ),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rudder.agent.grammar import ANSWER_TOKENS, early_word, parse_answer, write_answer
-from rudder.observations import Decision, Trend
+from rudder.observations import Action, Decision, Trend
 
 GOOD = {"decision": "keep", "hits": "stagnant", "moved": "increase", "reason": "few stale rows"}
 
@@ -13,7 +13,7 @@ GOOD = {"decision": "keep", "hits": "stagnant", "moved": "increase", "reason": "
 def test_a_good_answer() -> None:
     decision = parse_answer(json.dumps(GOOD), 7)
     assert decision == Decision(
-        replace=False,
+        action=Action.KEEP,
         minibatch=7,
         expect_hits=Trend.STAGNANT,
         expect_moved=Trend.INCREASE,

@@ -27,7 +27,7 @@ from rudder.deciders.predictors import Layers
 from rudder.fit import Fit, answers_of, fit, labels_of, majority
 from rudder.learn.dataset import Dataset, split
 from rudder.learn.evaluation import score
-from rudder.observations import Context, Decision, Outcome, Trend
+from rudder.observations import Action, Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
 from rudder.replay.grid import replay
 from tests.rudder.contexts import FACTS, random_context, random_snapshot
@@ -224,7 +224,7 @@ def test_the_papers_label() -> None:
     before = replace(base, remote=100, hits=50, replacement_rows=0)
     better = replace(before, hits=60)
     for replaced in (True, False):
-        decision = Decision(replace=replaced, minibatch=3)
+        decision = Decision(action=Action(replaced), minibatch=3)
         for after, right in ((better, replaced), (before, False)):
             outcome = Outcome(decision=decision, before=before, applied=4, after=after)
             assert was_replacing_right(outcome) == right

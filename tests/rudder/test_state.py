@@ -8,7 +8,7 @@ from rudder.agent.context import HISTORY, build_history, fit
 from rudder.agent.metrics import collect
 from rudder.agent.prompt import facts_text, system_text
 from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
-from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
+from rudder.observations import Action, Context, Decision, Outcome, Snapshot, Trend
 from tests.rudder import contexts
 from tests.rudder.contexts import FACTS, random_context
 
@@ -32,7 +32,7 @@ def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1)
 
 def outcome(minibatch: int, *, replace: bool, after: int) -> Outcome:
     return Outcome(
-        decision=Decision(replace=replace, minibatch=minibatch, expect_hits=Trend.INCREASE),
+        decision=Decision(action=Action(replace), minibatch=minibatch, expect_hits=Trend.INCREASE),
         before=snapshot(minibatch),
         applied=minibatch + 1,
         after=snapshot(minibatch + 2, hits=after),

@@ -11,7 +11,7 @@ from rudder.deciders.base import Act, Decider
 from rudder.deciders.fixed import fixed_decider
 from rudder.deciders.inline import Inline
 from rudder.deciders.worker import Worker
-from rudder.observations import Context, Decision, Trend
+from rudder.observations import Action, Context, Decision, Trend
 from tests.rudder.contexts import snapshot
 
 WAIT_S = 5.0
@@ -35,7 +35,7 @@ class Scripted(Decider):
         if self._body is not None:
             return self._body(context, act)
         return Decision(
-            replace=True, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
+            action=Action.REPLACE, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
         )
 
     def close(self) -> None:
@@ -99,7 +99,9 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
     def body(context: Context, act: Act) -> Decision:
         act(True)
         assert tail.wait(WAIT_S)
-        return Decision(replace=True, minibatch=context.latest.minibatch, reason="late words")
+        return Decision(
+            action=Action.REPLACE, minibatch=context.latest.minibatch, reason="late words"
+        )
 
     decider, log = Scripted(body), Told()
     worker = Worker(decider, log=log)
@@ -121,7 +123,7 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
 def test_the_first_minibatches_wait_for_decisions_but_not_for_long() -> None:
     def slow(context: Context, act: Act) -> Decision:
         time.sleep(0.04)
-        return Decision(replace=True, minibatch=context.latest.minibatch)
+        return Decision(action=Action.REPLACE, minibatch=context.latest.minibatch)
 
     decider = Scripted(slow)
     for _ in range(40):
@@ -189,7 +191,7 @@ def test_failures_are_counted_by_reason_and_told_of_once() -> None:
     def body(context: Context, act: Act) -> Decision:
         if context.latest.minibatch < 5:
             raise RuntimeError("no memory")
-        return Decision(replace=True, minibatch=context.latest.minibatch)
+        return Decision(action=Action.REPLACE, minibatch=context.latest.minibatch)
 
     decider, warnings = Scripted(body), Told()
     for _ in range(100):
@@ -265,7 +267,7 @@ def test_inline_decides_on_the_minibatch_before() -> None:
         def decide(self, context: Context, act: Act) -> Decision:
             if context.latest.minibatch == 1:
                 raise KeyError("gone")
-            return Decision(replace=context.latest.minibatch % 2 == 0, minibatch=0)
+            return Decision(action=Action(context.latest.minibatch % 2 == 0), minibatch=0)
 
     inline = Inline(Failing())
     taken = []
