@@ -31,9 +31,10 @@ from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
 from rudder.fit import fit, require_replaceable, scores_of
 from rudder.learn.dataset import dataset_of
-from rudder.learn.evaluation import ask, ask_transformer, score, scores_table
+from rudder.learn.evaluation import ask, ask_transformer
 from rudder.learn.examples import Example, gather
 from rudder.learn.graph_families import HELD_OUT, TRAINED, record
+from rudder.learn.score import score, scores_table
 from rudder.learn.training import REASONS, tokenize_examples, train_transformer, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import TEMPLATE, learn_vocabulary

@@ -30,8 +30,8 @@ from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE, SUFFIXES, 
 from rudder.deciders.inputs import NAMES
 from rudder.learn.classifiers import Trained, train
 from rudder.learn.dataset import LABELS, Dataset, dataset_of, split
-from rudder.learn.evaluation import Answers, score, scores_table
 from rudder.learn.examples import gather
+from rudder.learn.score import Answers, score, scores_table
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces
 

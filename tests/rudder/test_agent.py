@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from rudder.agent.grammar import GRAMMAR
+from rudder.agent.grammar import grammar
 from rudder.agent.llama import LlamaEngine
 from rudder.agent.template import ChatTemplate
 from rudder.config import SteerConfig
 from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
 from rudder.deciders.worker import Worker
-from rudder.observations import Decision
+from rudder.observations import Action, Decision
 from tests.rudder.contexts import FACTS, random_context
 from tests.rudder.gguf_models import (
     CHAT,
@@ -41,9 +41,9 @@ class Agent:
         self._ledger = Ledger("llm", lambda event, **fields: self.log.append(fields))
 
     def decide(self, seed: int) -> Decision:
-        acted: list[bool] = []
+        acted: list[Action] = []
         decision = self._ledger.ask(self.decider, random_context(seed), acted.append)
-        assert acted == [decision.replace]
+        assert acted == [decision.action]
         assert decision.valid
         assert decision.expect_hits is not None
         assert decision.expect_moved is not None
@@ -70,6 +70,16 @@ def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
         assert exchange["answer"].startswith('{"decision":')
         assert exchange["decision"] == ("replace" if decision.replace else "keep")
         assert exchange["valid"]
+    agent.decider.close()
+
+
+def test_it_can_be_asked_for_the_buffers_size(tmp_path: Path) -> None:
+    agent = Agent(model(tmp_path, ONLY_STATE, shape=SHAPE), steer="size")
+    decisions = [agent.decide(seed) for seed in range(12)]
+    assert {decision.action for decision in decisions} <= {Action.GROW, Action.KEEP, Action.SHRINK}
+    assert len({decision.action for decision in decisions}) > 1
+    assert "fetch unknown" in agent.log[0]["prompt"]
+    assert '"grow" or "keep" or "shrink"' in agent.decider.about["system"]
     agent.decider.close()
 
 
@@ -152,14 +162,14 @@ def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
     assert agent.log[0]["prompt_tokens"] + agent.log[0]["tokens"] <= 3300
 
 
-@pytest.mark.parametrize("grammar", [GRAMMAR, 'root ::= [ -~]+ "}"'])
-def test_trying_the_likeliest_token_first_changes_no_answer(tmp_path: Path, grammar: str) -> None:
+@pytest.mark.parametrize("rules", [grammar(), 'root ::= [ -~]+ "}"'])
+def test_trying_the_likeliest_token_first_changes_no_answer(tmp_path: Path, rules: str) -> None:
     path = model(tmp_path)
     asked = [LlamaEngine(path, context=512, many_tokens=many) for many in (0, 10**6)]
     for prompt in ("a", "bc", "the state", "### now"):
         until = time.perf_counter() + 60
         one, other = (
-            engine.generate(prompt, end='"}', max_tokens=60, until=until, grammar=grammar)
+            engine.generate(prompt, end='"}', max_tokens=60, until=until, grammar=rules)
             for engine in asked
         )
         assert one == other

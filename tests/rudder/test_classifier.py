@@ -26,7 +26,7 @@ from rudder.deciders.inputs import NAMES, inputs
 from rudder.deciders.predictors import Layers
 from rudder.fit import Fit, answers_of, fit, labels_of, majority
 from rudder.learn.dataset import Dataset, split
-from rudder.learn.evaluation import score
+from rudder.learn.score import score
 from rudder.observations import Action, Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
 from rudder.replay.grid import replay

@@ -14,8 +14,9 @@ from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
 from rudder.learn.dataset import dataset_of
-from rudder.learn.evaluation import Answers, ask, score
+from rudder.learn.evaluation import ask
 from rudder.learn.examples import gather
+from rudder.learn.score import Answers, score
 from rudder.learn.training import REASONS, answer_of, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import MAX_BYTES, TEMPLATE, learn_vocabulary, render

@@ -1,12 +1,14 @@
 """What an agent reads: metrics, history, their words, and how history gives way to a budget."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from rudder.agent.context import HISTORY, build_history, fit
 from rudder.agent.metrics import collect
-from rudder.agent.prompt import facts_text, system_text
+from rudder.agent.prompt import facts_text
+from rudder.agent.question import QUESTIONS, Question
 from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
 from rudder.observations import Action, Context, Decision, Outcome, Snapshot, Trend
 from tests.rudder import contexts
@@ -116,8 +118,7 @@ def test_history_is_trimmed_from_its_oldest() -> None:
     )
     history = build_history(context)
     assert [past.ago for past in history.past] == [15, 14, 13, 12, 11, 10][-HISTORY:]
-    assert history.kept is not None
-    assert history.kept.count == 30  # the mean knows of all
+    assert history.effects[Action.KEEP].count == 30  # the mean knows of all
     metrics = collect(context)
     full = len(state_section(metrics, history))
     line = len(" ago keep hit +0 (steady) moved +0 (steady) hoped increase missed") + 3
@@ -131,10 +132,16 @@ def test_history_is_trimmed_from_its_oldest() -> None:
         fit(history, lambda h: state_section(metrics, h), len, 100)
 
 
-def test_prompt_explains_every_word_of_the_state() -> None:
-    names = re.findall(r"(\w+) [+-]?\d+ (?:rows \d+ )?\(", state_section(*_of(CONTEXT)))
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_prompt_explains_every_word_of_the_state(question: Question) -> None:
+    timed = replace(CONTEXT.latest, fetch_ms=30.0, compute_ms=20.0, limit=400)
+    section = question.section(*_of(Context(recent=[timed], outcomes=CONTEXT.outcomes)))
+    names = re.findall(r"(\w+) [+-]?\d+ (?:rows \d+ )?\(", section)
+    assert len(names) > 5
+    text = question.system_text(False)
     for name in set(names) - {"of"}:
-        assert re.search(rf"\b{name}\b", system_text(False)), name
+        assert re.search(rf"\b{name}\b", text), name
+    assert all(f'"{action.word}"' in text for action in question.actions)
     assert "40000 remote neighbours" in facts_text(FACTS)
 
 

@@ -97,7 +97,7 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
     tail = threading.Event()
 
     def body(context: Context, act: Act) -> Decision:
-        act(True)
+        act(Action.REPLACE)
         assert tail.wait(WAIT_S)
         return Decision(
             action=Action.REPLACE, minibatch=context.latest.minibatch, reason="late words"
@@ -215,7 +215,7 @@ def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
     tail = threading.Event()
 
     def body(context: Context, act: Act) -> Decision:
-        act(True)
+        act(Action.REPLACE)
         assert tail.wait(WAIT_S)
         raise RuntimeError("cut off")
 
