@@ -85,6 +85,7 @@ class Planner:
         self.window = max(policy.window, _LOOK)
         self._upcoming: deque[Ids] = deque()
         self._next_capacity: int | None = None
+        self._wanted = policy.capacity
         self.conditions: Conditions | None = None
 
     @property
@@ -115,15 +116,14 @@ class Planner:
         self._next_capacity = capacity
 
     def _follow(self, action: Action, minibatch: int) -> None:
-        """Change the buffer's size as a decision says, within the limit, which holds anyway."""
+        """Change the buffer's size as a decision says; the limit holds whatever it says."""
         size = self.buffer.capacity
         if action == Action.GROW:
-            size = max(round(size * _SIZE_STEP), size + 1)
+            self._wanted = max(round(size * _SIZE_STEP), size + 1)
         elif action == Action.SHRINK:
-            size = round(size / _SIZE_STEP)
-        limit = size if self.conditions is None else self.conditions.limit(minibatch)
-        if min(size, limit) != self.buffer.capacity:
-            self.resize(min(size, limit))
+            self._wanted = round(size / _SIZE_STEP)
+        if self.conditions is not None:
+            self.resize(min(self._wanted, self.conditions.limit(minibatch)))
 
     def _resized(self) -> Resize | None:
         capacity, self._next_capacity = self._next_capacity, None

@@ -62,7 +62,7 @@ _EFFECT: tuple[tuple[str, Callable[[Effect], float]], ...] = (
 _PAST: tuple[tuple[str, Callable[[Sequence[Past]], float]], ...] = (
     ("passed [% of the latest]", lambda past: 100.0 * sum(p.passed for p in past) / len(past)),
     ("last_known [flag]", lambda past: True),
-    ("last_replace [flag]", lambda past: past[-1].replace),
+    ("last_replace [flag]", lambda past: past[-1].action == Action.REPLACE),
     ("last_ago [log minibatches]", lambda past: _log(past[-1].ago)),
     ("last_hits_change [points]", lambda past: past[-1].hits_change),
     ("last_moved_change [log %]", lambda past: _log(past[-1].moved_change)),

@@ -1,6 +1,7 @@
 """Decision maker (paper, section 4.2): asks a language model in this process when to replace."""
 
 import time
+from collections.abc import Sequence
 
 from rudder.agent.context import History, build_history, fit
 from rudder.agent.grammar import ANSWER_END, ANSWER_TOKENS, early_action, grammar, parse_answer
@@ -49,7 +50,7 @@ class LLMDecider(Decider):
             self._frame = self._engine.template.render(
                 system, told + STATE_MARK + _STATE_PLACE, self._thinking
             )
-            self._prompt(_largest(facts))
+            self._prompt(_largest(facts, self._question.actions))
         except ValueError as error:
             self._engine.close()
             raise ValueError(
@@ -129,7 +130,7 @@ class LLMDecider(Decider):
         return f"{prompt}{thought}{close}", thought
 
 
-def _largest(facts: Facts) -> Context:
+def _largest(facts: Facts, actions: Sequence[Action]) -> Context:
     """A context whose figures are as long as they get, for the room that a prompt takes."""
     most, capacity = max(facts.num_nodes, facts.capacity, 1), facts.capacity
     zero = dict.fromkeys(("minibatch", "epoch", "step", "hits", "halo_hits", "replaced"), 0)
@@ -152,6 +153,6 @@ def _largest(facts: Facts) -> Context:
             applied=0,
             after=snapshot,
         )
-        for action in Action
+        for action in actions
     ]
     return Context(recent=(snapshot,), outcomes=outcomes)

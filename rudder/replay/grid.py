@@ -182,7 +182,8 @@ def row_of(
         "rows_none": counts.remote,
         **counts.hit_shares(),
         "replacement_rows": counts.replacements,
-        "belady_rows": belady,
+        # No bound of one size holds for a buffer that changes its own.
+        "belady_rows": None if config.steer == "size" else belady,
         "capacity_over_batch": sum(rank.capacity for rank in ranks) / remote if remote else None,
         "decisions": decisions(preset.decider, tally, failures) if preset.is_steered else None,
     }

@@ -108,7 +108,7 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
     try:
         worker.post(snapshot(0))
         decider.gate.release()
-        until(lambda: worker.take(1))
+        until(lambda: bool(worker.take(1)))
         worker.post(snapshot(1))
         worker.post(snapshot(2))
         assert not log.events
@@ -132,7 +132,7 @@ def test_the_first_minibatches_wait_for_decisions_but_not_for_long() -> None:
     try:
         taken, began = [], time.monotonic()
         for minibatch in range(16):
-            taken.append(worker.take(minibatch))
+            taken.append(bool(worker.take(minibatch)))
             worker.post(snapshot(minibatch))
         assert taken[:4] == [False, True, True, True]
         assert not all(taken[1:]), "decisions of 0.6 s are not all waited for"
@@ -155,7 +155,7 @@ def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
     try:
         taken = []
         for minibatch in range(10):
-            taken.append(worker.take(minibatch))
+            taken.append(bool(worker.take(minibatch)))
             worker.post(snapshot(minibatch))
         assert taken == [False] + [True] * 9
         assert worker.ledger.tally.gaps == [1] * 8
@@ -181,7 +181,7 @@ def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
         decider.gate.release()
         until(lambda: decider.seen == [0, 11])
         decider.gate.release()
-        until(lambda: worker.take(12))
+        until(lambda: bool(worker.take(12)))
         assert len(warnings.of("decider failed")) == 1
     finally:
         worker.close()
@@ -200,7 +200,7 @@ def test_failures_are_counted_by_reason_and_told_of_once() -> None:
     try:
         taken = []
         for minibatch in range(8):
-            taken.append(worker.take(minibatch))
+            taken.append(bool(worker.take(minibatch)))
             worker.post(snapshot(minibatch))
         assert taken == [False] * 6 + [True, True]
         assert dict(worker.ledger.failures) == {"RuntimeError: no memory": 5}
@@ -224,7 +224,7 @@ def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
     try:
         worker.post(snapshot(0))
         decider.gate.release()
-        until(lambda: worker.take(1))
+        until(lambda: bool(worker.take(1)))
         tail.set()
         until(lambda: worker.ledger.tally.count == 1)
         assert (worker.ledger.tally.valid, worker.ledger.tally.replace) == (0, 1)
@@ -272,7 +272,7 @@ def test_inline_decides_on_the_minibatch_before() -> None:
     inline = Inline(Failing())
     taken = []
     for minibatch in range(6):
-        taken.append(inline.take(minibatch))
+        taken.append(bool(inline.take(minibatch)))
         inline.post(snapshot(minibatch))
     assert taken == [False, True, False, True, False, True]
     assert inline.ledger.tally.count == 4
