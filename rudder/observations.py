@@ -83,19 +83,19 @@ class Snapshot:
     """
 
     minibatch: int
-    epoch: int
-    step: int
-    remote: int
-    hits: int
-    halo_remote: int
-    halo_hits: int
-    replaced: int
-    replacement_rows: int
-    stale: int
-    candidates: int
-    filled: int
     capacity: int
     num_minibatches: int
+    epoch: int = 0
+    step: int = 0
+    remote: int = 0
+    hits: int = 0
+    halo_remote: int = 0
+    halo_hits: int = 0
+    replaced: int = 0
+    replacement_rows: int = 0
+    stale: int = 0
+    candidates: int = 0
+    filled: int = 0
     ahead_remote: int = -1
     ahead_hits: int = -1
     proven: int = 0

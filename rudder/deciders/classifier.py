@@ -165,7 +165,10 @@ class ClassifierDecider(Decider):
         self._features: deque[Floats] = deque(maxlen=_OUTCOMES)
         self._right: deque[bool] = deque(maxlen=_OUTCOMES)
         # Compiles what is compiled, and shows at the start whether the files work at all.
-        self._judge(self._fitted.read(_start(facts)))
+        first = Snapshot(
+            minibatch=0, capacity=facts.capacity, num_minibatches=facts.num_minibatches
+        )
+        self._judge(self._fitted.read(Context(recent=(first,))))
 
     def decide(self, context: Context, act: Act) -> Decision:
         row = self._fitted.read(context)
@@ -195,16 +198,3 @@ class ClassifierDecider(Decider):
         self._fitted.predictors[REPLACE] = replace(
             head, weights=[*head.weights[:-1], weight], biases=[*head.biases[:-1], bias]
         )
-
-
-def _start(facts: Facts) -> Context:
-    """Before a run's first minibatch."""
-    nothing = dict.fromkeys(
-        (
-            *("minibatch", "epoch", "step", "remote", "hits", "halo_remote", "halo_hits"),
-            *("replaced", "replacement_rows", "stale", "candidates", "filled"),
-        ),
-        0,
-    )
-    snapshot = Snapshot(**nothing, capacity=facts.capacity, num_minibatches=facts.num_minibatches)
-    return Context(recent=(snapshot,))

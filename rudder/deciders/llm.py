@@ -133,14 +133,12 @@ class LLMDecider(Decider):
 def _largest(facts: Facts, actions: Sequence[Action]) -> Context:
     """A context whose figures are as long as they get, for the room that a prompt takes."""
     most, capacity = max(facts.num_nodes, facts.capacity, 1), facts.capacity
-    zero = dict.fromkeys(("minibatch", "epoch", "step", "hits", "halo_hits", "replaced"), 0)
     snapshot = Snapshot(
-        **zero,
-        **dict.fromkeys(("remote", "halo_remote", "stale", "candidates", "ahead_remote"), most),
-        replacement_rows=0,
-        filled=capacity,
+        minibatch=0,
         capacity=max(capacity, 1),
         num_minibatches=facts.num_minibatches,
+        **dict.fromkeys(("remote", "halo_remote", "stale", "candidates", "ahead_remote"), most),
+        filled=capacity,
         ahead_hits=0,
         fetch_ms=1e5,
         compute_ms=1.0,

@@ -61,8 +61,7 @@ def test_metrics() -> None:
 
 
 def test_metrics_of_a_first_minibatch_without_remote_rows() -> None:
-    fields = dict.fromkeys(("remote", "halo_remote", "stale", "candidates", "filled"), 0)
-    nothing = contexts.snapshot(0, 0, **fields, capacity=0, num_minibatches=1)
+    nothing = Snapshot(minibatch=0, capacity=0, num_minibatches=1)
     m = collect(Context(recent=[nothing]))
     assert (m.hits_pct, m.hits_change, m.reach_pct, m.since, m.left) == (100.0, 0.0, 0.0, None, 0)
     assert "since never" in state_section(m, build_history(Context(recent=[nothing])))
