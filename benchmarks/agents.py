@@ -12,23 +12,28 @@ and generated families, none of which the embedded model was trained on. ``every
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from benchmarks.command import Row, answer, at_least, table
 from benchmarks.policies import KINDS, best_schedule
 from benchmarks.runs import parts_of, train
-from benchmarks.traces import RECIPES, graphs_of
-from rudder.cli.flags import fail, flag, parse, require
-from rudder.cli.table import render
-from rudder.cli.whole_file import write_json
+from benchmarks.traces import RECIPES, dataset_of, graphs_of
+from rudder.cli.flags import flag, parse
 from rudder.config import SteerConfig
-from rudder.presets import read_preset
-from rudder.replay.grid import replay, row_of
-from rudder.replay.trace import Trace, read_traces
 
+if TYPE_CHECKING:
+    from rudder.replay.trace import Trace
+
+_LIVE = "graph ranks buffer rows_pct every:best_pct after:best_pct always_pct pass_at_1 valid_pct "
+_LIVE += "replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
+_DECIDERS = "decider rows_pct over_always over_every:best pass_at_1 valid_pct replace_pct "
+_DECIDERS += "latency_ms_p50"
 OTHERS = ("always", "never", "once", "mlp", "tabnet", "lr", "rf", "svm", "xgb", "llm")
 
 
@@ -47,29 +52,26 @@ class AgentsConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
+        from rudder.presets import read_preset
+
         graphs_of(self.graphs)
-        for count in self.ranks:
-            require(count >= 2, "ranks", count, "2 or more: one rank has nothing remote")
-        for buffer in self.buffer:
-            for decider in self.others.split(","):
-                read_preset(self.steering(decider, buffer))
+        at_least(self, 2, "ranks")  # one has nothing remote
+        for buffer, decider in product(self.buffer, self.others.split(",")):
+            read_preset(self.steering(decider, buffer))
 
     def steering(self, decider: str, buffer: float) -> SteerConfig:
         """The settings of a decider that replays."""
-        return SteerConfig(
-            prefetch="rudder",
-            decider=decider,
-            buffer=buffer,
-            agent_model=self.agent_model,
-            agent_threads=self.agent_threads,
-            classifier_dir=self.classifier_dir,
-        )
+        names = ("agent_model", "agent_threads", "classifier_dir")
+        named: Row = {name: getattr(self, name) for name in names}
+        return SteerConfig(prefetch="rudder", decider=decider, buffer=buffer, **named)
 
 
 def live(
     config: AgentsConfig, graph: str, ranks: int, buffer: float, folder: Path
-) -> tuple[dict[str, Any], list[Trace]]:
+) -> "tuple[Row, list[Trace]]":
     """The summary and the traces of a real run."""
+    from rudder.replay.trace import read_traces
+
     recipe = RECIPES[graph]
     flags = {
         "hidden": 32,
@@ -82,13 +84,14 @@ def live(
         "decider_mode": config.decider_mode,
         "trace": folder / "trace",
     }
-    return train(parts_of(graph, ranks, folder), flags), read_traces(folder / "trace")
+    parts = parts_of(dataset_of(graph), ranks, folder)
+    return train(parts, flags), read_traces(folder / "trace")
 
 
-def beside(
-    config: AgentsConfig, traces: Sequence[Trace], buffer: float
-) -> dict[str, dict[str, Any]]:
+def beside(config: AgentsConfig, traces: "Sequence[Trace]", buffer: float) -> dict[str, Row]:
     """Rows and decisions of the other deciders on the same minibatches."""
+    from rudder.replay.grid import replay, row_of
+
     found = {}
     for kind in KINDS:
         best, ranks, moved = best_schedule(traces, buffer, kind)
@@ -100,14 +103,9 @@ def beside(
     return found
 
 
-def measure(config: AgentsConfig) -> list[dict[str, Any]]:
+def measure(config: AgentsConfig) -> Row:
     """One record for each cell."""
-    cells = [
-        (graph, ranks, buffer)
-        for graph in graphs_of(config.graphs)
-        for ranks in config.ranks
-        for buffer in config.buffer
-    ]
+    cells = [*product(graphs_of(config.graphs), config.ranks, config.buffer)]
     records = []
     with tempfile.TemporaryDirectory(prefix="rudder-agents-") as folder:
         for graph, ranks, buffer in tqdm(cells, unit="cell", disable=None):
@@ -126,87 +124,46 @@ def measure(config: AgentsConfig) -> list[dict[str, Any]]:
                     "beside": beside(config, traces, buffer),
                 }
             )
-    return records
+    return {"cells": records}
 
 
-def cells_table(records: Sequence[dict[str, Any]]) -> str:
-    """Live runs: rows in percent of none, and the agent's figures."""
-    header = (
-        *("graph", "ranks", "buffer", "rows %", "every:best %", "after:best %", "always %"),
-        *("Pass@1", "valid"),
-        *("replace", "r", "decision ms p50", "p95", "answer ms p50"),
-    )
-    lines = []
-    for record in records:
-        live, none = record["live"], record["rows_none"]
-        others = [record["beside"].get(name) for name in ("every:best", "after:best", "always")]
-        shares = [100 * other["rows_moved"] / none if other else None for other in others]
-        figures = ("pass_at_1", "valid_pct", "replace_pct", "interval")
-        latencies = ("latency_ms_p50", "latency_ms_p95", "answer_ms_p50")
-        lines.append(
-            (
-                *(record["graph"], record["ranks"], record["buffer"]),
-                *_shown([100 * record["rows_moved"] / none, *shares], 2),
-                *_shown([live[name] for name in (*figures, *latencies)], 1),
-            )
-        )
-    return render(lines, header)
+def live_row(record: Row) -> Row:
+    """A live run for people: rows in percent of none, and the agent's figures."""
+    beside = [record["beside"].get(name, {}) for name in ("every:best", "after:best", "always")]
+    moved = [record["rows_moved"], *(other.get("rows_moved") for other in beside)]
+    shares = [None if rows is None else 100 * rows / record["rows_none"] for rows in moved]
+    names = ("rows_pct", "every:best_pct", "after:best_pct", "always_pct")
+    return {**record, **record["live"], **dict(zip(names, shares, strict=True))}
 
 
-def deciders_table(records: Sequence[dict[str, Any]]) -> str:
-    """Every decider over all cells: means of its rows and of its figures."""
-    lines = []
+def decider_row(records: Sequence[Row], name: str, cells: Sequence[Row]) -> Row:
+    """A decider over all cells: means of its rows and of its figures, and in how many cells it
+    moves more than two others."""
+    pairs = [*zip(cells, records, strict=True)]
+    row: Row = {"decider": name}
+    row["rows_pct"] = fmean(100 * cell["rows_moved"] / all_["rows_none"] for cell, all_ in pairs)
+    for rival in ("always", "every:best"):
+        if rival in records[0]["beside"]:
+            others = [record["beside"][rival]["rows_moved"] for record in records]
+            over = [cell["rows_moved"] > rows for cell, rows in zip(cells, others, strict=True)]
+            row[f"over_{rival}"] = sum(over)
+    for figure in ("pass_at_1", "valid_pct", "replace_pct", "latency_ms_p50"):
+        told = [cell["decisions"][figure] for cell in cells]
+        known = [value for value in told if value is not None]
+        row[figure] = fmean(known) if known else None
+    return row
+
+
+def tables(found: Row) -> str:
+    """The live runs, and every decider beside them, fewest rows first."""
+    records = found["cells"]
     live = [{"rows_moved": record["rows_moved"], "decisions": record["live"]} for record in records]
-    columns = {"llm (live)": live}
+    deciders = [decider_row(records, "llm (live)", live)]
     for name in records[0]["beside"]:
-        columns[name] = [record["beside"][name] for record in records]
-    for name, cells in columns.items():
-        shares = [
-            100 * cell["rows_moved"] / record["rows_none"]
-            for cell, record in zip(cells, records, strict=True)
-        ]
-        against = [
-            sum(
-                cell["rows_moved"] > record["beside"][other]["rows_moved"]
-                for cell, record in zip(cells, records, strict=True)
-            )
-            for other in ("always", "every:best")
-            if other in records[0]["beside"]
-        ]
-        figures = [
-            _mean([cell["decisions"][figure] for cell in cells])
-            for figure in ("pass_at_1", "valid_pct", "replace_pct", "latency_ms_p50")
-        ]
-        lines.append((name, *_shown([_mean(shares)], 3), *against, *_shown(figures, 1)))
-    header = (
-        *("decider", "rows %", "cells over always", "over every:best", "Pass@1", "valid"),
-        *("replace", "decision ms"),
-    )
-    return render(sorted(lines, key=lambda line: float(str(line[1]))), header)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _shown(values: Sequence[float | None], digits: int) -> list[str]:
-    return ["-" if value is None else f"{value:.{digits}f}" for value in values]
-
-
-def main() -> None:
-    """Measure, and print both tables."""
-    config = parse(AgentsConfig, __doc__)
-    try:
-        records = measure(config)
-    except ValueError as error:
-        fail(error)
-    if config.json is not None:
-        write_json(config.json, {"config": asdict(config), "cells": records})
-    print(cells_table(records))
-    print()
-    print(deciders_table(records))
+        deciders.append(decider_row(records, name, [record["beside"][name] for record in records]))
+    deciders.sort(key=lambda row: float(row["rows_pct"]))
+    return f"{table([*map(live_row, records)], _LIVE)}\n\n{table(deciders, _DECIDERS)}"
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(AgentsConfig, __doc__), measure, tables)

@@ -8,6 +8,7 @@ longest of them alone: that floor is measured in the same run, each stage by its
 that it may use. One rank; with --parts a partition directory of one part is used again.
 """
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -16,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rudder.cli.flags import fail, flag, parse, require
+from benchmarks.command import Row, answer, at_least
+from benchmarks.timing import medians_ms
+from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
-from rudder.cli.whole_file import write_json
 
 if TYPE_CHECKING:
-    import torch
-
     from minidist.comm.world import World
     from minidist.sampling.batch import MiniBatch
     from minidist.sampling.loader import Loader
     from minidist.store.partition_dir import Parts
+    from minidist.training.models import GNN
 
 _WARM_UP = 5
 
@@ -50,160 +51,126 @@ class DeviceConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", self.steps, "at least 1")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        at_least(self, 1, "steps", "batch_size")
 
 
-class Training:
-    """The loop that users write, one step at a time."""
-
-    def __init__(self, config: DeviceConfig, world: "World", parts: "Parts") -> None:
-        import torch
-
-        from minidist.training.gradients import GradientSum
-        from minidist.training.models import build_model
-
-        self._amp, self._device = config.amp == "bf16", world.device
-        torch.manual_seed(0)
-        self.model = build_model(
-            "sage",
-            num_features=parts.num_features,
-            hidden=config.hidden,
-            num_classes=parts.num_classes,
-            num_layers=len(config.fanout),
-            dropout=0.5,
-        ).to(world.device)
-        self._gradients = GradientSum(self.model, world.group)
-        cuda = world.device.type == "cuda"
-        self._adam = torch.optim.Adam(self.model.parameters(), lr=0.003, fused=cuda)
-
-    def step(self, batch: "MiniBatch") -> "torch.Tensor":
-        """Forward, backward and update; returns the loss, unread."""
-        import torch
-
-        from minidist.training.models import loss_sum
-
-        self.model.train()
-        self.model.reseed(batch.moment.step)
-        self._adam.zero_grad()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._amp):
-            logits = self.model(batch)
-        loss = loss_sum(logits.float(), batch.y) / batch.num_global_seeds
-        total = self._gradients.backward(loss, batch.moment)
-        self._adam.step()
-        return total
-
-
-def _wait(device: "torch.device") -> None:
+def training(
+    config: DeviceConfig, world: "World", parts: "Parts"
+) -> "tuple[GNN, Callable[[MiniBatch], object]]":
+    """A model, and one step of the loop that users write; it returns the loss, unread."""
     import torch
 
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    from benchmarks.trainers import sage_of
+    from minidist.config import TrainConfig
+    from minidist.training.gradients import GradientSum
+    from minidist.training.models import loss_sum
+
+    torch.manual_seed(0)
+    model = sage_of(parts, TrainConfig(hidden=config.hidden, fanout=config.fanout))
+    model = model.to(world.device)
+    gradients, kind = GradientSum(model, world.group), world.device.type
+    adam = torch.optim.Adam(model.parameters(), lr=0.003, fused=kind == "cuda")
+
+    def step(batch: "MiniBatch") -> object:
+        model.train()
+        model.reseed(batch.moment.step)
+        adam.zero_grad()
+        with torch.autocast(kind, torch.bfloat16, enabled=config.amp == "bf16"):
+            logits = model(batch)
+        loss = loss_sum(logits.float(), batch.y) / batch.num_global_seeds
+        total = gradients.backward(loss, batch.moment)
+        adam.step()
+        return total
+
+    return model, step
 
 
-def _median_ms(work: Callable[[], Any], device: "torch.device", repeats: int) -> float:
-    times = []
-    for _ in range(_WARM_UP + repeats):
-        began = time.perf_counter()
-        work()
-        _wait(device)
-        times.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(times[_WARM_UP:])
+def _wait(world: "World") -> None:
+    import torch
+
+    if world.device.type == "cuda":
+        torch.cuda.synchronize(world.device)
 
 
-def _each_ms(items: Iterator[Any], count: int, device: "torch.device") -> float:
+def _each_ms(items: Iterator[Any], count: int, world: "World") -> float:
     """Milliseconds an item, of ``count`` items after the first few."""
     for _ in range(_WARM_UP):
         next(items)
-    _wait(device)
+    _wait(world)
     began = time.perf_counter()
     for _ in range(count):
         next(items)
-    _wait(device)
+    _wait(world)
     return 1e3 * (time.perf_counter() - began) / count
 
 
-def measure(config: DeviceConfig, world: "World", parts: "Parts") -> dict[str, Any]:
+def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     """Every figure, in milliseconds a step but for the evaluation's seconds."""
     from minidist.moment import Moment
     from minidist.sampling.loader import Loader
 
-    loader = Loader.open(
-        world,
-        parts,
-        fanouts=config.fanout,
-        batch_size=config.batch_size,
-        sample_threads=config.sample_threads,
-        features=config.features,
-    )
-    count, device = config.steps, world.device
+    names = ("batch_size", "sample_threads", "features")
+    given: Row = {name: getattr(config, name) for name in names}
+    loader = Loader.open(world, parts, fanouts=config.fanout, **given)
+    count = config.steps
     epochs = -(-(count + _WARM_UP) // len(loader)) + 1
     moments = [*loader.schedule.moments(epochs, Moment(0, 0))][: count + _WARM_UP + 1]
     samples = [loader.sample(moment) for moment in moments[:8]]
+    found: Row = {"device": str(world.device), "features": loader.store.placement.kind}
+    found["workers"] = loader.num_workers
+    found["nodes"] = statistics.fmean(len(sample.n_id) for sample in samples)
+    found["edges"] = statistics.fmean(len(sample.sources) for sample in samples)
     one_thread = iter(map(loader.sample, moments))
-    figures: dict[str, Any] = {
-        "device": str(device),
-        "features": loader.store.placement.kind,
-        "workers": loader.num_workers,
-        "nodes": statistics.fmean(len(sample.n_id) for sample in samples),
-        "edges": statistics.fmean(len(sample.sources) for sample in samples),
-        "sample_one_thread_ms": _each_ms(one_thread, min(count, 20), device),
-        "sample_ms": _each_ms(loader.samples(iter(moments)), count, device),
-        "rows_ms": _each_ms(loader.fetched(_again(samples), 1), count, device),
-    }
+    found["sample_one_thread_ms"] = _each_ms(one_thread, min(count, 20), world)
+    found["sample_ms"] = _each_ms(loader.samples(iter(moments)), count, world)
+    found["rows_ms"] = _each_ms(loader.fetched(itertools.cycle(samples), 1), count, world)
     batch = next(loader.fetched(iter(samples), 0))
     batch.await_copies()
-    training = Training(config, world, parts)
-    figures["train_ms"] = _median_ms(lambda: training.step(batch), device, min(count, 30))
-    floor = max(figures[name] for name in ("sample_ms", "rows_ms", "train_ms"))
+    model, step = training(config, world, parts)
+
+    def step_alone() -> None:
+        step(batch)
+        _wait(world)
+
+    found |= medians_ms({"train_ms": lambda: step_alone}, min(count, 30), _WARM_UP)
     run = loader.run(epochs)
-    figures["step_ms"] = _each_ms(map(training.step, run), count, device)
+    found["step_ms"] = _each_ms(map(step, run), count, world)
     run.close()
-    figures |= {"floor_ms": floor, "step_over_floor": figures["step_ms"] / floor}
+    found["floor_ms"] = max(found[name] for name in ("sample_ms", "rows_ms", "train_ms"))
+    found["step_over_floor"] = found["step_ms"] / found["floor_ms"]
     if config.evaluate:
-        figures["evaluation_s"] = _evaluation_s(loader, training, world)
-    return figures
+        found["evaluation_s"] = _evaluation_s(loader, model, world)
+    return found
 
 
-def _again(samples: list[Any]) -> Iterator[Any]:
-    while True:
-        yield from samples
-
-
-def _evaluation_s(loader: "Loader", training: Training, world: "World") -> float:
+def _evaluation_s(loader: "Loader", model: "GNN", world: "World") -> float:
     from minidist.training.evaluate import LayerwiseInference, evaluate
 
     inference = LayerwiseInference(world, loader.server, loader.shards.mapped)
-    times = []
-    for _ in range(2):
-        began = time.perf_counter()
-        evaluate(inference, training.model, world, loader.shard)
-        times.append(time.perf_counter() - began)
-    return times[-1]  # the first compiles
+    # The first compiles.
+    work = {"ms": lambda: lambda: evaluate(inference, model, world, loader.shard)}
+    return medians_ms(work, 1, warm_up=1)["ms"] / 1e3
 
 
-def _table(figures: dict[str, Any]) -> str:
-    rows = [
-        ("sample, one thread", figures["sample_one_thread_ms"]),
-        (f"sample, {figures['workers']} workers", figures["sample_ms"]),
-        (f"rows ({figures['features']})", figures["rows_ms"]),
-        ("training step", figures["train_ms"]),
-        ("floor: the longest of the three", figures["floor_ms"]),
-        ("a step, all side by side", figures["step_ms"]),
-        ("  over the floor", figures["step_over_floor"]),
-    ]
-    if "evaluation_s" in figures:
-        rows.append(("exact evaluation, s", figures["evaluation_s"]))
-    title = (
-        f"{figures['device']}: {figures['nodes']:,.0f} nodes and {figures['edges']:,.0f} edges a "
-        "minibatch"
-    )
+def table(found: Row) -> str:
+    """For people."""
+    names = {
+        "sample_one_thread_ms": "sample, one thread",
+        "sample_ms": "sample, {workers} workers",
+        "rows_ms": "rows ({features})",
+        "train_ms": "training step",
+        "floor_ms": "floor: the longest of the three",
+        "step_ms": "a step, all side by side",
+        "step_over_floor": "  over the floor",
+        "evaluation_s": "exact evaluation, s",
+    }
+    rows = [(name.format(**found), found[key]) for key, name in names.items() if key in found]
+    title = "{device}: {nodes:,.0f} nodes and {edges:,.0f} edges a minibatch".format(**found)
     return f"{title}\n{render(rows, ('stage', 'ms'))}"
 
 
-def main() -> None:
-    """The command line."""
-    config = parse(DeviceConfig, __doc__)
+def measure(config: DeviceConfig) -> Row:
+    """On one rank, of the dataset or of a partition directory."""
     import torch
 
     from minidist.comm.world import open_world
@@ -211,20 +178,13 @@ def main() -> None:
     from minidist.partition.partitioner import run
     from minidist.store.partition_dir import Parts
 
-    if config.deterministic:
-        torch.use_deterministic_algorithms(True)
-    try:
-        with tempfile.TemporaryDirectory() as scratch, open_world(device=config.device) as world:
-            folder = Path(config.parts or f"{scratch}/parts")
-            if not folder.exists():
-                run(PartitionConfig(dataset=config.dataset, parts=1, out=str(folder)))
-            figures = measure(config, world, Parts.open(folder))
-    except ValueError as error:
-        fail(error)
-    if config.json is not None:
-        write_json(config.json, {"config": vars(config), **figures})
-    print(_table(figures))
+    torch.use_deterministic_algorithms(config.deterministic)
+    with tempfile.TemporaryDirectory() as scratch, open_world(device=config.device) as world:
+        folder = Path(config.parts or f"{scratch}/parts")
+        if not folder.exists():
+            run(PartitionConfig(dataset=config.dataset, parts=1, out=str(folder)))
+        return stages(config, world, Parts.open(folder))
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(DeviceConfig, __doc__), measure, table)

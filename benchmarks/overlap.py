@@ -21,32 +21,29 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numba import njit
 from tqdm import tqdm
 
+from benchmarks.command import Row, answer
 from benchmarks.powerlaw import benchmark_step
+from benchmarks.timing import medians_ms
 from benchmarks.traces import record
-from minidist.store.row_copy import copy_rows
-from minidist.training.models import loss_sum
-from rudder.buffer.rows import HostRows
-from rudder.cli.flags import fail, flag, parse
+from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
-from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
-from rudder.deciders.base import Decider
-from rudder.observations import Context
-from rudder.presets import make_decider, read_preset
-from rudder.replay.grid import planner_of
-from rudder.replay.play import play
-from rudder.replay.trace import Trace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rudder.deciders.base import Decider
+    from rudder.observations import Context
+    from rudder.replay.trace import Trace
 
 POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
 
@@ -64,12 +61,10 @@ class OverlapConfig:
 
 
 @contextmanager
-def thinking(
-    decider: Decider, contexts: Sequence[Context], stop: threading.Event
-) -> Iterator[list[float]]:
+def thinking(decider: "Decider", contexts: "Sequence[Context]") -> Iterator[list[float]]:
     """Decide without a pause in a thread, each time on the next context, from the first on again
     after the last; yields the seconds of each decision."""
-    seconds: list[float] = []
+    seconds, stop = list[float](), threading.Event()
 
     def think() -> None:
         for context in itertools.cycle(contexts):
@@ -98,66 +93,74 @@ def counting() -> Iterator[None]:
             process.kill()
 
 
-def step_beside(config: OverlapConfig, trace: Trace) -> dict[str, float]:
+def step_beside(config: OverlapConfig, trace: "Trace") -> dict[str, float]:
     """Median step time alone, beside a nonstop decider, and beside a busy process."""
+    import torch
+
+    from minidist.training.models import loss_sum
+    from rudder.presets import make_decider, read_preset
+    from rudder.replay.grid import planner_of
+    from rudder.replay.play import play
+
     torch.set_num_threads(1)
     batch, model = benchmark_step()
 
-    def step() -> float:
-        began = time.perf_counter()
-        loss_sum(model.forward(batch), batch.y).backward()  # type: ignore[no-untyped-call]
-        return time.perf_counter() - began
+    def steps() -> list[float]:
+        times = [time.perf_counter()]
+        for _ in range(config.steps):
+            loss_sum(model.forward(batch), batch.y).backward()  # type: ignore[no-untyped-call]
+            times.append(time.perf_counter())
+        return [1e3 * (end - begin) for begin, end in itertools.pairwise(times)]
 
     setting = SteerConfig(prefetch="rudder", agent_model=config.agent_model)
     planner, deciding = planner_of(trace, replace(setting, decider="always"))
     assert deciding is not None
     contexts = [deciding.ledger.context() for _ in play(planner, trace)]
     decider = make_decider(setting, read_preset(setting), planner.facts, 0)
-    alone, beside, neighbour, thoughts = [], [], [], list[float]()
+    times, thoughts = defaultdict[str, list[float]](list), list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
-        alone += [step() for _ in range(config.steps)]
-        with thinking(decider, contexts, threading.Event()) as seconds:
-            beside += [step() for _ in range(config.steps)]
+        times["alone"] += steps()
+        with thinking(decider, contexts) as seconds:
+            times["beside"] += steps()
         with counting():
-            neighbour += [step() for _ in range(config.steps)]
+            times["neighbour"] += steps()
         thoughts += seconds
     decider.close()
-    alone_ms, beside_ms, neighbour_ms = (
-        1e3 * statistics.median(times) for times in (alone, beside, neighbour)
-    )
-    return {
-        "alone_ms": alone_ms,
-        "beside_ms": beside_ms,
-        "ratio": beside_ms / alone_ms,
-        "neighbour_ratio": neighbour_ms / alone_ms,
-        "decision_ms": 1e3 * statistics.median(thoughts),
-        "decisions": len(thoughts),
-    }
+    alone, beside, neighbour = map(statistics.median, times.values())
+    found = {"alone_ms": alone, "beside_ms": beside, "ratio": beside / alone}
+    found |= {"neighbour_ratio": neighbour / alone, "decisions": len(thoughts)}
+    return found | {"decision_ms": 1e3 * statistics.median(thoughts)}
 
 
-@njit(nogil=True)
-def _touch(ids, entries, counts, out):  # type: ignore[no-untyped-def]
-    for i in range(len(ids)):
-        out[i] = entries[np.uint64(ids[i])]
-    for i in range(len(ids)):
-        counts[np.uint64(ids[i])] += np.float32(1)
-
-
-def touch_cost(trace: Trace, table: np.ndarray) -> dict[str, Any]:
+def touch_cost(trace: "Trace", table: "np.ndarray") -> dict[str, Any]:
     """Per minibatch: touching the ids, and gathering their rows; medians in ms."""
+    import numpy as np
+    from numba import njit
+
+    from minidist.store.row_copy import copy_rows
+
+    @njit(nogil=True)
+    def touch(ids, entries, counts, out):  # type: ignore[no-untyped-def]
+        for i in range(len(ids)):
+            out[i] = entries[np.uint64(ids[i])]
+        for i in range(len(ids)):
+            counts[np.uint64(ids[i])] += np.float32(1)
+
     entries, counts = np.zeros(trace.num_ids, np.int32), np.zeros(trace.num_ids, np.float32)
-    touch, gather = [], []
-    for number in range(trace.num_minibatches):
-        ids = trace.minibatch(number)
-        out, found = np.empty((len(ids), table.shape[1]), np.float32), np.empty(len(ids), np.int32)
-        began = time.perf_counter()
-        copy_rows(table, ids, out, np.arange(len(ids)))
-        gathered = time.perf_counter()
-        _touch(ids, entries, counts, found)
-        gather.append(gathered - began)
-        touch.append(time.perf_counter() - gathered)
-    own_ms, gather_ms = 1e3 * statistics.median(touch), 1e3 * statistics.median(gather)
-    return {"touch_ms": own_ms, "gather_ms": gather_ms, "share": own_ms / gather_ms}
+    turns = itertools.cycle([trace.minibatch(number) for number in range(trace.num_minibatches)])
+
+    def gathering() -> Any:
+        ids = next(turns)
+        out = np.empty((len(ids), table.shape[1]), np.float32)
+        return lambda: copy_rows(table, ids, out, np.arange(len(ids)))
+
+    def touching() -> Any:
+        ids = next(turns)
+        return lambda: touch(ids, entries, counts, np.empty(len(ids), np.int32))
+
+    works = {"touch_ms": touching, "gather_ms": gathering}
+    times = medians_ms(works, trace.num_minibatches)
+    return {**times, "share": times["touch_ms"] / times["gather_ms"]}
 
 
 def _clocked(owner: object, method: str, part: str, spent: dict[str, float]) -> None:
@@ -173,88 +176,90 @@ def _clocked(owner: object, method: str, part: str, spent: dict[str, float]) -> 
     setattr(owner, method, clocked)
 
 
-def own_cost(prefetch: str, trace: Trace, table: np.ndarray) -> dict[str, Any]:
+def _clocked_planner(
+    prefetch: str, trace: "Trace", width: int
+) -> tuple[Any, Any, dict[str, float]]:
+    """A planner, the rows of its buffer, and the seconds that each part of their work takes."""
+    from rudder.buffer.rows import HostRows
+    from rudder.replay.grid import planner_of
+
+    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
+    rows, spent = HostRows(planner.facts.capacity, width), dict[str, float]()
+    planner.start()
+    _clocked(planner.buffer, "look_up", "look_up", spent)
+    _clocked(planner.policy, "foresee", "scores", spent)
+    _clocked(planner.policy, "observe", "scores", spent)
+    _clocked(planner.policy, "propose", "proposal", spent)
+    _clocked(planner.buffer, "assign", "swap", spent)
+    _clocked(rows, "swap_in", "swap", spent)
+    return planner, rows, spent
+
+
+def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
     """Per minibatch: what the prefetch thread adds, by part, and gathering the same rows; medians.
 
     Shares are of the gather.
     """
-    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
-    facts = planner.facts
-    width = table.shape[1]
-    rows = HostRows(facts.capacity, width)
-    planner.start()
-    spent = dict.fromkeys(("look_up", "scores", "proposal", "swap"), 0.0)
-    for owner, method, part in (
-        (planner.buffer, "look_up", "look_up"),
-        (planner.policy, "foresee", "scores"),
-        (planner.policy, "observe", "scores"),
-        (planner.policy, "propose", "proposal"),
-        (planner.buffer, "assign", "swap"),
-        (rows, "swap_in", "swap"),
-    ):
-        _clocked(owner, method, part, spent)
-    parts: dict[str, list[float]] = {part: [] for part in spent}
-    own, gather, swapped, foreseen = [], [], [], 0
-    for number in range(trace.num_minibatches):
-        spent.update(dict.fromkeys(spent, 0.0))
-        ids = trace.minibatch(number)
-        began = time.perf_counter()
-        while foreseen < min(number + planner.window + 1, trace.num_minibatches):
+    import numpy as np
+
+    from minidist.store.row_copy import copy_rows
+
+    num, width = trace.num_minibatches, table.shape[1]
+    planner, rows, spent = _clocked_planner(prefetch, trace, width)
+    facts, found, foreseen = planner.facts, defaultdict[str, list[float]](list), 0
+    for number in range(num):
+        spent |= dict.fromkeys(("look_up", "scores", "proposal", "swap"), 0.0)
+        ids, began = trace.minibatch(number), time.perf_counter()
+        while foreseen < min(number + planner.window + 1, num):
             planner.foresee(trace.minibatch(foreseen))
             foreseen += 1
-        plan = planner.plan(ids, *divmod(number, facts.minibatches_per_epoch))
+        swap = planner.plan(ids, *divmod(number, facts.minibatches_per_epoch)).swap
         planned = time.perf_counter()
         # As the loader does it: a new output for every minibatch.
-        out = np.empty((len(ids) + plan.swap.num_extra, width), np.float32)
+        out = np.empty((len(ids) + swap.num_extra, width), np.float32)
         copy_rows(table, ids, out, np.arange(len(ids)))
         gathered = time.perf_counter()
-        if len(plan.swap.ids):
+        if len(swap.ids):
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
-            rows.swap_in(plan.swap.slots, out, plan.swap.places % len(out))
-        ended = time.perf_counter()
-        own.append(planned - began + ended - gathered)
-        gather.append(gathered - planned)
-        swapped.append(len(plan.swap.ids))
-        for part, seconds in spent.items():
-            parts[part].append(seconds)
+            rows.swap_in(swap.slots, out, swap.places % len(out))
+        own = planned - began + time.perf_counter() - gathered
+        times = {**spent, "own": own, "gather": gathered - planned, "swapped": len(swap.ids)}
+        for name, value in times.items():
+            found[name].append(value)
     # The first epoch compiles the kernels and fills the buffer.
-    first = trace.facts.minibatches_per_epoch
-    own_s, gather_s = (statistics.median(each[first:]) for each in (own, gather))
-    shares = {part: statistics.median(each[first:]) / gather_s for part, each in parts.items()}
+    first = facts.minibatches_per_epoch
+    swapped = statistics.fmean(found.pop("swapped")[first:])
+    return _shares(prefetch, trace, facts.capacity, swapped, {n: found[n][first:] for n in found})
+
+
+def _shares(
+    prefetch: str, trace: "Trace", capacity: int, swapped: float, found: dict[str, list[float]]
+) -> Row:
+    times = {name: statistics.median(each) for name, each in found.items()}
+    own, gather = times.pop("own"), times.pop("gather")
+    shares = {name: seconds / gather for name, seconds in times.items()}
     share = sum(shares.values())
-    return {
-        "policy": prefetch,
-        "remote_rows": round(trace.mean_remote),
-        "capacity": facts.capacity,
-        "swapped": statistics.fmean(swapped[first:]),
-        "gather_ms": 1e3 * gather_s,
-        "own_ms": 1e3 * own_s,
-        **shares,
-        "share": share,
-        "book": max(own_s / gather_s - share, 0.0),
-    }
+    known = {"policy": prefetch, "remote_rows": round(trace.mean_remote), "capacity": capacity}
+    known |= {"swapped": swapped, "gather_ms": 1e3 * gather, "own_ms": 1e3 * own}
+    return {**known, **shares, "share": share, "book": max(own / gather - share, 0.0)}
 
 
-def main() -> None:
-    """Measure, and print both tables."""
-    config = parse(OverlapConfig, __doc__)
-    try:
-        trace = record("synthetic:medium", Path(config.folder))[0]
-        table = np.random.default_rng(0).random((trace.num_ids, config.width), np.float32)
-        costs = [own_cost(policy, trace, table) for policy in POLICIES]
-        touch = touch_cost(trace, table)
-        beside = step_beside(config, trace)
-    except ValueError as error:
-        fail(error)
-    print(render([list(cost.values()) for cost in costs], list(costs[0])))
-    print()
-    print(render(list(touch.items())))
-    print()
-    print(render(list(beside.items())))
-    if config.json is not None:
-        found = {"own": costs, "touch": touch, "beside": beside}
-        write_json(config.json, found)
+def measure(config: OverlapConfig) -> Row:
+    """Both parts."""
+    import numpy as np
+
+    trace = record("synthetic:medium", Path(config.folder))[0]
+    table = np.random.default_rng(0).random((trace.num_ids, config.width), np.float32)
+    own = [own_cost(policy, trace, table) for policy in POLICIES]
+    return {"own": own, "touch": touch_cost(trace, table), "beside": step_beside(config, trace)}
+
+
+def tables(found: Row) -> str:
+    """For people."""
+    own = render([list(cost.values()) for cost in found["own"]], list(found["own"][0]))
+    others = [render(list(found[name].items())) for name in ("touch", "beside")]
+    return "\n\n".join([own, *others])
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(OverlapConfig, __doc__), measure, tables)

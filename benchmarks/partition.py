@@ -8,25 +8,19 @@ Peak memory counts everything above the graph and the libraries. The last line i
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from benchmarks.command import Row, answer, at_least, one_line, table
+from benchmarks.runs import output_of
+from rudder.cli.flags import flag, parse, require
 
-from minidist.data.datasets import load_dataset
-from minidist.data.synthetic import SyntheticSpec, generate
-from minidist.graph import Graph
-from minidist.partition import memory_estimate as memory
-from minidist.partition.adjacency import Adjacency
-from minidist.partition.balance_limits import LOADS
-from minidist.partition.partition_stats import Quality
-from minidist.partition.partitioner import assign, plain_metis
-from rudder.cli.flags import fail, flag, parse, require
+if TYPE_CHECKING:
+    from minidist.graph import Graph
 
 METHODS = ("plain", "metis", "stream", "random")
 ARRAYS = ("indptr", "indices", "train_mask")
@@ -45,25 +39,23 @@ class BenchmarkConfig:
     methods: str = flag(",".join(METHODS), "which methods, with commas between")
 
     def __post_init__(self) -> None:
-        require(self.nodes >= 100, "nodes", self.nodes, "at least 100")
+        at_least(self, 100, "nodes")
+        at_least(self, 2, "parts")
         require(self.edges >= 2 * self.nodes, "edges", self.edges, "at least two a node")
-        require(self.parts >= 2, "parts", self.parts, "at least 2")
         known = set(self.methods.split(",")) <= set(METHODS)
         require(known, "methods", self.methods, f"some of {', '.join(METHODS)}")
 
 
-def _graph(settings: BenchmarkConfig) -> Graph:
-    if settings.dataset is not None:
-        return load_dataset(settings.dataset, root=settings.data_root, seed=settings.seed)
-    spec = SyntheticSpec(
-        num_nodes=settings.nodes,
-        mean_degree=settings.edges / settings.nodes,
-        num_features=1,
-        num_classes=16,
-        num_train=settings.nodes // 10,
-        num_val=settings.nodes // 10,
-    )
-    return generate(spec, settings.seed)
+def _graph(config: BenchmarkConfig) -> "Graph":
+    from minidist.data.datasets import load_dataset
+    from minidist.data.synthetic import SyntheticSpec, generate
+
+    if config.dataset is not None:
+        return load_dataset(config.dataset, root=config.data_root, seed=config.seed)
+    tenth = config.nodes // 10
+    sizes: dict[str, Any] = {"num_features": 1, "num_classes": 16}
+    sizes |= {"num_nodes": config.nodes, "mean_degree": config.edges / config.nodes}
+    return generate(SyntheticSpec(**sizes, num_train=tenth, num_val=tenth), config.seed)
 
 
 def _peak_bytes() -> int:
@@ -72,24 +64,25 @@ def _peak_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def _worker(folder: Path, method: str, num_parts: int, seed: int) -> None:
-    """Partition the graph in ``folder``; the result goes to stdout as JSON."""
+def _one(folder: Path, method: str, num_parts: int, seed: int) -> Row:
+    """Partition the graph in a folder, by one method, in this process."""
+    import numpy as np
+
+    from minidist.data.datasets import load_dataset
+    from minidist.graph import Graph
+    from minidist.partition import memory_estimate as memory
+    from minidist.partition.adjacency import Adjacency
+    from minidist.partition.partition_stats import Quality
+    from minidist.partition.partitioner import assign, plain_metis
+
     arrays = {name: np.load(folder / f"{name}.npy") for name in ARRAYS}
-    num_nodes = len(arrays["indptr"]) - 1
-    none = np.zeros(num_nodes, np.bool_)
-    graph = Graph(
-        name="benchmark",
-        **arrays,
-        x=np.zeros((num_nodes, 0), np.float32),
-        y=np.zeros(num_nodes, np.int64),
-        val_mask=none,
-        test_mask=none,
-        num_classes=1,
-    )
+    num = len(arrays["indptr"]) - 1
+    none: dict[str, Any] = dict.fromkeys(("val_mask", "test_mask"), np.zeros(num, np.bool_))
+    none |= {"x": np.zeros((num, 0), np.float32), "y": np.zeros(num, np.int64)}
+    graph = Graph(name="benchmark", num_classes=1, **arrays, **none)
     # Compile the kernels first: they are cached on disk, but loading them takes memory too.
-    tiny = load_dataset("synthetic:tiny")
-    for warm_up in {"plain": (), "metis": ("metis",)}.get(method, (method,)):
-        assign(tiny, 2, warm_up, seed)
+    if method != "plain":
+        assign(load_dataset("synthetic:tiny"), 2, method, seed)
     before, start = _peak_bytes(), time.perf_counter()
     if method == "plain":
         part = plain_metis(Adjacency.of(graph), num_parts)
@@ -98,7 +91,7 @@ def _worker(folder: Path, method: str, num_parts: int, seed: int) -> None:
         quality = assign(graph, num_parts, method, seed).quality
         seconds = time.perf_counter() - start
     estimated = "metis" if method == "plain" else method
-    result = {
+    return {
         "method": method,
         "seconds": round(seconds, 2),
         "cut": quality.num_cut,
@@ -108,50 +101,49 @@ def _worker(folder: Path, method: str, num_parts: int, seed: int) -> None:
         "peak_mb": round((_peak_bytes() - before) / 1e6, 1),
         "estimate_mb": round(memory.partition_bytes(graph, num_parts, estimated) / 1e6, 1),
     }
-    print(json.dumps(result))
 
 
-def run(settings: BenchmarkConfig) -> dict[str, Any]:
-    """Every method in its own process; results by method, with ratios to METIS alone."""
-    results: dict[str, Any] = {}
+def measure(config: BenchmarkConfig) -> Row:
+    """Every method in its own process, with ratios to METIS alone, or to the first one."""
+    import numpy as np
+
+    results: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        graph = _graph(settings)
+        graph = _graph(config)
         for array in ARRAYS:
             np.save(Path(name) / f"{array}.npy", getattr(graph, array))
-        sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges, "parts": settings.parts}
+        sizes = {"nodes": graph.num_nodes, "edges": graph.num_edges, "parts": config.parts}
         del graph
-        print(", ".join(f"{count:,} {what}" for what, count in sizes.items()), flush=True)
-        for method in settings.methods.split(","):
-            command = [sys.executable, "-m", "benchmarks.partition", "worker", name, method]
-            command += [str(settings.parts), str(settings.seed)]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            result = json.loads(output.splitlines()[-1])
-            plain = results.get("plain", result)
-            result["cut_ratio"] = round(result["cut"] / max(1, plain["cut"]), 3)
-            result["memory_ratio"] = round(result["peak_mb"] / max(0.1, plain["peak_mb"]), 2)
-            results[method] = result
-            imbalance = ", ".join(
-                f"{what} {ratio:.2f}"
-                for what, ratio in zip(LOADS, result["imbalance"], strict=True)
-            )
-            print(
-                f"{method:>7}: {result['seconds']:8.2f} s, cut {result['cut_share']:6.1%} "
-                f"(x{result['cut_ratio']:.3f}), {imbalance}, "
-                f"peak {result['peak_mb']:,.0f} MB (x{result['memory_ratio']:.2f})",
-                flush=True,
-            )
-    return {**sizes, "results": list(results.values())}
+        for method in config.methods.split(","):
+            words = [sys.executable, "-m", "benchmarks.partition", "worker", name, method]
+            words += [str(config.parts), str(config.seed)]
+            results.append(json.loads(output_of(words, {}).splitlines()[-1]))
+    for result in results:
+        first = next((each for each in results if each["method"] == "plain"), results[0])
+        result["cut_ratio"] = round(result["cut"] / max(1, first["cut"]), 3)
+        result["memory_ratio"] = round(result["peak_mb"] / max(0.1, first["peak_mb"]), 2)
+    return {**sizes, "results": results}
+
+
+def text(found: Row) -> str:
+    """For people, then JSON."""
+    from minidist.partition.balance_limits import LOADS
+
+    head = ", ".join(f"{found[name]:,} {name}" for name in ("nodes", "edges", "parts"))
+    loads = [f"largest_{load.replace(' ', '_')}_/_mean" for load in LOADS]
+    rows = [each | dict(zip(loads, each["imbalance"], strict=True)) for each in found["results"]]
+    keys = "method seconds cut_share cut_ratio peak_mb memory_ratio " + " ".join(loads)
+    return f"{head}\n{table(rows, keys)}\n{json.dumps(found)}"
 
 
 def main() -> None:
+    """The command line, or the process of one method."""
     if sys.argv[1:2] == ["worker"]:
         folder, method, parts, seed = sys.argv[2:6]
-        _worker(Path(folder), method, int(parts), int(seed))
+        with one_line():
+            print(json.dumps(_one(Path(folder), method, int(parts), int(seed))))
         return
-    try:
-        print(json.dumps(run(parse(BenchmarkConfig, __doc__ or ""))))
-    except ValueError as error:
-        fail(error)
+    answer(parse(BenchmarkConfig, __doc__), measure, text)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,21 @@ would find.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from benchmarks.command import Row, answer
 from benchmarks.traces import graphs_of, record
-from rudder.cli.flags import fail, flag, parse
-from rudder.cli.whole_file import write_json
+from rudder.cli.flags import flag, parse
 from rudder.config import SteerConfig
-from rudder.presets import read_preset
-from rudder.replay.belady import belady_rows
-from rudder.replay.grid import Replayed, grid_table, replay, row_of
-from rudder.replay.trace import Trace
+
+if TYPE_CHECKING:
+    from rudder.replay.grid import Replayed
+    from rudder.replay.trace import Trace
 
 BUFFERED = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
 NUMBERS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
@@ -43,6 +44,8 @@ class PoliciesConfig:
     json: str | None = flag(None, "also write the grid to this file")
 
     def __post_init__(self) -> None:
+        from rudder.presets import read_preset
+
         graphs_of(self.graphs)
         for buffer in self.buffer:
             for setting in self.settings(buffer):
@@ -50,23 +53,20 @@ class PoliciesConfig:
 
     def settings(self, buffer: float) -> list[SteerConfig]:
         """Of every preset, then of every decider."""
+        named = {"classifier_dir": self.classifier_dir, "agent_model": self.agent_model}
         return [SteerConfig(prefetch=preset, buffer=buffer) for preset in BUFFERED] + [
-            SteerConfig(
-                prefetch="rudder",
-                decider=decider,
-                buffer=buffer,
-                classifier_dir=self.classifier_dir,
-                agent_model=self.agent_model,
-            )
+            SteerConfig(prefetch="rudder", decider=decider, buffer=buffer, **named)  # type: ignore[arg-type]
             for decider in self.deciders.split(",")
         ]
 
 
 def best_schedule(
-    traces: Sequence[Trace], buffer: float, kind: str = "every"
-) -> tuple[SteerConfig, list[Replayed], dict[int, int]]:
+    traces: "Sequence[Trace]", buffer: float, kind: str = "every"
+) -> "tuple[SteerConfig, list[Replayed], dict[int, int]]":
     """The ``every:n``, or ``after:n``, that moves fewest rows, its replays, and each n's rows."""
-    found: dict[int, tuple[SteerConfig, list[Replayed]]] = {}
+    from rudder.replay.grid import replay
+
+    found = {}
     for number in NUMBERS:
         config = SteerConfig(prefetch="rudder", decider=f"{kind}:{number}", buffer=buffer)
         found[number] = config, [replay(trace, config) for trace in traces]
@@ -74,44 +74,33 @@ def best_schedule(
     return *found[min(moved, key=lambda n: moved[n])], moved
 
 
-def measure(config: PoliciesConfig) -> list[dict[str, Any]]:
+def measure(config: PoliciesConfig) -> Row:
     """The rows of the grid."""
-    names, rows = graphs_of(config.graphs), []
-    cells = sum(len(KINDS) + len(config.settings(buffer)) for buffer in config.buffer)
-    with tqdm(total=len(names) * cells, unit="cell", disable=None) as bar:
-        for name in names:
-            bar.set_postfix_str(name)
-            traces = record(name, Path(config.folder))
-            for buffer in config.buffer:
-                searched = [best_schedule(traces, buffer, kind) for kind in KINDS]
-                belady = sum(
-                    belady_rows(
-                        [trace.minibatch(t) for t in range(trace.num_minibatches)], rank.capacity
-                    )
-                    for trace, rank in zip(traces, searched[0][1], strict=True)
-                )
-                for best, replayed, moved in searched:
-                    row = {**row_of(traces, best, replayed, belady), "trace": name}
-                    rows.append({**row, "decider": f"{best.decider} (best)", "moved_by": moved})
-                    bar.update()
-                for setting in config.settings(buffer):
-                    ranks = [replay(trace, setting) for trace in traces]
-                    rows.append({**row_of(traces, setting, ranks, belady), "trace": name})
-                    bar.update()
-    return rows
+    from rudder.replay.belady import belady_rows
+    from rudder.replay.grid import replay, row_of
+
+    names, rows = graphs_of(config.graphs), list[Row]()
+    for name, buffer in tqdm([*product(names, config.buffer)], unit="cell", disable=None):
+        traces = record(name, Path(config.folder))
+        searched = [best_schedule(traces, buffer, kind) for kind in KINDS]
+        belady = sum(
+            belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], rank.capacity)
+            for trace, rank in zip(traces, searched[0][1], strict=True)
+        )
+        for best, replayed, moved in searched:
+            row = {**row_of(traces, best, replayed, belady), "trace": name, "moved_by": moved}
+            rows.append({**row, "decider": f"{best.decider} (best)"})
+        for setting in config.settings(buffer):
+            ranks = [replay(trace, setting) for trace in traces]
+            rows.append({**row_of(traces, setting, ranks, belady), "trace": name})
+    return {"grid": rows}
 
 
-def main() -> None:
-    """Measure, and print the grid."""
-    config = parse(PoliciesConfig, __doc__)
-    try:
-        rows = measure(config)
-    except ValueError as error:
-        fail(error)
-    print(grid_table(rows))
-    if config.json is not None:
-        write_json(config.json, {"config": asdict(config), "grid": rows})
+def _table(found: dict[str, Any]) -> str:
+    from rudder.replay.grid import grid_table
+
+    return grid_table(found["grid"])
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(PoliciesConfig, __doc__), measure, _table)

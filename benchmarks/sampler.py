@@ -15,29 +15,26 @@ pass that reads as many neighbour entries at random and writes them once, measur
 the minibatches of the same run; the plain twin draws and places in Python.
 """
 
-import argparse
 import json
-import statistics
-import subprocess
 import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numba import njit
-
+from benchmarks.command import answer, at_least
 from benchmarks.powerlaw import FANOUTS, NUM_SEEDS
-from minidist.data.synthetic import PRESETS, generate
-from minidist.graph import Graph
-from minidist.moment import Moment
-from minidist.sampling.kernels import draw_neighbors_plain, hop_key, place_nodes_plain
-from minidist.sampling.neighbor_sampler import NeighborSampler
-from minidist.store.partition_book import Ids
-from minidist.store.shard import whole
+from benchmarks.runs import output_of
+from benchmarks.timing import medians_ms
+from rudder.cli.flags import flag, parse, require
+
+if TYPE_CHECKING:
+    from minidist.graph import Graph
+    from minidist.store.partition_book import Ids
 
 _DGL = """
-import sys, time, json, statistics, types, numpy as np, torch
+import sys, time, statistics, types, numpy as np, torch
 # dgl 2.1 loads a library of its own for GraphBolt, which exists for old PyTorch only.
 sys.modules["dgl.graphbolt"] = types.ModuleType("dgl.graphbolt")
 import dgl
@@ -51,21 +48,48 @@ for seeds in torch.from_numpy(data["seeds"]):
     began = time.perf_counter()
     sampler.sample(graph, seeds)
     times.append(time.perf_counter() - began)
-print(json.dumps(1e3 * statistics.median(times)))
+print(1e3 * statistics.median(times))
 """
 
 
-@njit(nogil=True)
-def _floor(indices, positions, out):  # type: ignore[no-untyped-def]
-    for i in range(len(positions)):
-        out[i] = indices[positions[i]]
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Settings of ``python -m benchmarks.sampler``."""
+
+    minibatches: int = flag(200, "of each graph")
+    dgl_python: str | None = flag(None, "an interpreter that has dgl installed")
+    presets: tuple[str, ...] = flag(("medium", "products"), "of generated graphs")
+
+    def __post_init__(self) -> None:
+        from minidist.data.synthetic import PRESETS
+
+        at_least(self, 1, "minibatches")
+        for name in self.presets:
+            require(name in PRESETS, "presets", name, f"some of {', '.join(PRESETS)}")
 
 
-def _plain(graph: Graph, seeds: Ids, moment: Moment) -> None:
+def _floor(indices: "Ids") -> "Callable[[Ids], Any]":
+    """A compiled pass that reads entries at these positions and writes them once."""
+    from numba import njit
+
+    @njit(nogil=True)
+    def read(indices, positions):  # type: ignore[no-untyped-def]
+        out = indices[:1].repeat(len(positions))
+        for i in range(len(positions)):
+            out[i] = indices[positions[i]]
+        return out
+
+    return lambda positions: read(indices, positions)
+
+
+def _plain(graph: "Graph", seeds: "Ids") -> None:
+    """The minibatch of epoch 0, step 0, drawn and placed in Python."""
+    from minidist.sampling.kernels import draw_neighbors_plain, hop_key, place_nodes_plain
+
     node_ids, start = [int(seed) for seed in seeds], 0
     for hop, fanout in enumerate(FANOUTS):
         frontier, start = node_ids[start:], len(node_ids)
-        key = hop_key(0, moment.epoch, moment.step, 0, hop)
+        key = hop_key(0, 0, 0, 0, hop)
         drawn: list[int] = []
         for node in frontier:
             row = graph.indices[graph.indptr[node] : graph.indptr[node + 1]]
@@ -73,64 +97,60 @@ def _plain(graph: Graph, seeds: Ids, moment: Moment) -> None:
         place_nodes_plain(drawn, node_ids)
 
 
-def _dgl_ms(python: str, graph: Graph, seeds: Ids) -> float:
+def _dgl_ms(python: str, graph: "Graph", seeds: "Ids") -> float:
+    import numpy as np
+
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.npz"
         indices = graph.indices.astype(np.int64)
         np.savez(file, indptr=graph.indptr, indices=indices, seeds=seeds)
         words = [python, "-c", _DGL, str(file), ",".join(map(str, FANOUTS))]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+        return float(output_of(words, {}).split()[-1])
 
 
-def main() -> None:
-    """Measure, and print one JSON line for each graph."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minibatches", type=int, default=200)
-    parser.add_argument("--dgl-python", help="an interpreter that has dgl installed")
-    parser.add_argument("--presets", nargs="+", default=["medium", "products"])
-    options = parser.parse_args()
-    for preset in options.presets:
-        print(json.dumps(_measure(preset, options)), flush=True)
+def _measure_one(preset: str, config: SamplerConfig) -> dict[str, Any]:
+    import numpy as np
 
+    from minidist.data.synthetic import PRESETS, generate
+    from minidist.moment import Moment
+    from minidist.sampling.neighbor_sampler import NeighborSampler
+    from minidist.store.shard import whole
 
-def _measure(preset: str, options: argparse.Namespace) -> dict[str, Any]:
     graph = generate(PRESETS[preset], 0, f"synthetic:{preset}")
     shard = whole(graph)
     sampler = NeighborSampler(shard, [shard], fanouts=FANOUTS, seed=0, rank=0)
-    rng = np.random.default_rng(0)
+    rng, steps, floor = np.random.default_rng(0), count(), _floor(graph.indices)
     seeds = [rng.choice(shard.train_ids, NUM_SEEDS, replace=False) for _ in range(20)]
-    ours, floors, edges = [], [], []
-    for step in range(options.minibatches + 5):
-        began = time.perf_counter()
-        sample = sampler.sample(seeds[step % 20], Moment(0, step))
-        ours.append(time.perf_counter() - began)
-        edges.append(len(sample.sources))
-        positions = rng.integers(graph.num_edges, size=edges[-1])
-        began = time.perf_counter()
-        _floor(graph.indices, positions, np.empty(edges[-1], graph.indices.dtype))
-        floors.append(time.perf_counter() - began)
-    began = time.perf_counter()
-    _plain(graph, seeds[0], Moment(0, 0))
-    plain = time.perf_counter() - began
-    # The first ones compile.
-    median, floor = statistics.median(ours[5:]), statistics.median(floors[5:])
-    found: dict[str, Any] = {
-        "benchmark": "sampler",
-        "nodes": graph.num_nodes,
-        "minibatch_ms": 1e3 * median,
-        "minibatches_per_s": 1 / median,
-        "edges": statistics.median(edges),
-        "floor_ms": 1e3 * floor,
-        "ratio_to_floor": median / floor,
-        "plain_ms": 1e3 * plain,
-        "ratio_plain": plain / median,
-    }
-    if options.dgl_python:
-        found["dgl_ms"] = _dgl_ms(options.dgl_python, graph, np.stack(seeds))
-        found["ratio_dgl"] = found["dgl_ms"] / found["minibatch_ms"]
+    edges = len(sampler.sample(seeds[0], Moment(0, 0)).sources)
+
+    def sample() -> Callable[[], object]:
+        step = next(steps)
+        return lambda: sampler.sample(seeds[step % 20], Moment(0, step))
+
+    def read() -> Callable[[], object]:
+        positions = rng.integers(graph.num_edges, size=edges)
+        return lambda: floor(positions)
+
+    times = medians_ms({"minibatch_ms": sample, "floor_ms": read}, config.minibatches)
+    times |= medians_ms({"plain_ms": lambda: lambda: _plain(graph, seeds[0])}, 1, warm_up=0)
+    ms = times["minibatch_ms"]
+    found: dict[str, Any] = {"benchmark": "sampler", "nodes": graph.num_nodes, "edges": edges}
+    found |= {"minibatches_per_s": 1e3 / ms, **times}
+    found |= {"ratio_to_floor": ms / times["floor_ms"], "ratio_plain": times["plain_ms"] / ms}
+    if config.dgl_python:
+        found["dgl_ms"] = _dgl_ms(config.dgl_python, graph, np.stack(seeds))
+        found["ratio_dgl"] = found["dgl_ms"] / ms
     return found
 
 
+def measure(config: SamplerConfig) -> dict[str, Any]:
+    """Figures of each graph."""
+    return {"graphs": [_measure_one(preset, config) for preset in config.presets]}
+
+
 if __name__ == "__main__":
-    main()
+    answer(
+        parse(SamplerConfig, __doc__),
+        measure,
+        lambda found: "\n".join(map(json.dumps, found["graphs"])),
+    )

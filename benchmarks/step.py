@@ -6,59 +6,65 @@ The same PyG SAGEConv modules and minibatch (1000 seeds, fanout 10,25, 100 featu
 thread, the two in turn; their outputs are compared first.
 """
 
-import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from benchmarks.command import answer, at_least
 from benchmarks.powerlaw import benchmark_step
-from minidist.training.models import loss_sum
+from benchmarks.timing import medians_ms
+from rudder.cli.flags import flag, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def main() -> None:
-    """Measure, and print one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=60)
-    options = parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """Settings of ``python -m benchmarks.step``."""
+
+    repeats: int = flag(60, "steps of each, in turn")
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "repeats")
+
+
+def measure(config: StepConfig) -> dict[str, Any]:
+    """Sizes, milliseconds, and how much faster CSR is."""
+    import torch
+
+    from minidist.training.models import loss_sum
+
     torch.set_num_threads(1)
     batch, model = benchmark_step()
     edges = [batch.layer_edges(layer) for layer in range(2)]
     indices = [part.edge_index() for part in edges]
 
-    def by_csr() -> Tensor:
-        return model.forward(batch)
-
-    def by_edge_index() -> Tensor:
+    def by_edge_index() -> "Tensor":
         h = batch.x
         for layer, conv in enumerate(model.convs):
             h = conv((h, h[: edges[layer].num_dst]), indices[layer])
             h = h.relu() if layer == 0 else h
         return h
 
-    assert torch.allclose(by_csr(), by_edge_index(), atol=1e-4)
+    def training(forward: "Callable[[], Tensor]") -> Callable[[], object]:
+        return lambda: loss_sum(forward(), batch.y).backward()  # type: ignore[no-untyped-call]
 
-    def seconds(forward: Callable[[], Tensor]) -> float:
-        began = time.perf_counter()
-        loss_sum(forward(), batch.y).backward()  # type: ignore[no-untyped-call]
-        return time.perf_counter() - began
-
-    times = np.array([(seconds(by_csr), seconds(by_edge_index)) for _ in range(options.repeats)])
-    csr, edge_index = (1e3 * statistics.median(column) for column in times[5:].T)
-    found = {
+    ways = {"csr_ms": lambda: model.forward(batch), "edge_index_ms": by_edge_index}
+    assert torch.allclose(ways["csr_ms"](), by_edge_index(), atol=1e-4)
+    times = medians_ms(
+        {name: lambda way=way: training(way) for name, way in ways.items()},  # type: ignore[misc]
+        config.repeats,
+    )
+    sizes = {"input_nodes": len(batch.n_id), "edges": len(batch.sources)}
+    return {
         "benchmark": "step",
-        "input_nodes": len(batch.n_id),
-        "edges": len(batch.sources),
-        "csr_ms": csr,
-        "edge_index_ms": edge_index,
-        "ratio": edge_index / csr,
+        **sizes,
+        **times,
+        "ratio": times["edge_index_ms"] / times["csr_ms"],
     }
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(StepConfig, __doc__), measure, json.dumps)

@@ -19,6 +19,7 @@ from minidist.sampling.seeds import SeedSchedule
 from minidist.store.partition_book import Ids, PartitionBook
 from minidist.store.partition_dir import Parts
 from minidist.store.shard import Shard
+from minidist.training.models import GNN, build_model
 from rudder.observations import Facts
 from rudder.policies.base import Prior
 from rudder.replay.trace import Trace, make_trace
@@ -31,7 +32,7 @@ ID_BYTES, NEIGHBOR_BYTES = 8, 4
 class Played(NamedTuple):
     """A trainer's T minibatches. trace: their remote ids.   nodes, edges: int64 [T], of each.
 
-    request_bytes, reply_bytes: int64 [T], of neighbours of nodes of other parts: the ids, and a
+    request_bytes, reply_bytes: int64 [T], of neighbours of nodes of other hosts: the ids, and a
     count for each with what was drawn.   owners: int64 [T, P], remote rows by the part they are of.
     """
 
@@ -44,21 +45,29 @@ class Played(NamedTuple):
     owners: Ids
 
 
-@dataclass(frozen=True, kw_only=True)
+def sage_of(parts: Parts, run: TrainConfig) -> GNN:
+    """GraphSAGE as a run has it, with weights drawn anew."""
+    return build_model(
+        "sage",
+        num_features=parts.num_features,
+        hidden=run.hidden,
+        num_classes=parts.num_classes,
+        num_layers=len(run.fanout),
+        dropout=run.dropout,
+    )
+
+
+@dataclass(frozen=True)
 class Trainers:
-    """Those of a partition directory, one a part; settings as ``minidist.train`` has them."""
+    """Those of a partition directory, one a part, under a run's settings.
+
+    ranks_per_host: trainers that need no link between them: what they ask each other is not counted
+    as bytes.
+    """
 
     parts: Parts
-    fanouts: Sequence[int]
-    batch_size: int
-    epochs: int
-    seed: int = 0
-
-    @classmethod
-    def of(cls, parts: Parts, run: TrainConfig) -> "Trainers":
-        """Those of a run on these parts."""
-        sizes = {"batch_size": run.batch_size, "epochs": run.epochs, "seed": run.seed}
-        return cls(parts=parts, fanouts=run.fanout, **sizes)
+    run: TrainConfig
+    ranks_per_host: int = 1
 
     @property
     def count(self) -> int:
@@ -73,27 +82,31 @@ class Trainers:
         shard = self.parts.shard(rank, verify=False)
         files = (self.parts.files[f"part{part}/train_ids.npy"] for part in range(self.count))
         num_train = [file.shape[0] for file in files]
-        schedule = SeedSchedule(shard.train_ids, num_train, rank, self.batch_size, self.seed)
+        run, fanouts = self.run, self.run.fanout
+        schedule = SeedSchedule(shard.train_ids, num_train, rank, run.batch_size, run.seed)
         sampler = NeighborSampler(
-            self._topology, [self._topology], fanouts=self.fanouts, seed=self.seed, rank=rank
+            self._topology, [self._topology], fanouts=fanouts, seed=run.seed, rank=rank
         )
         first, last = shard.book.range_of(rank)
+        host = rank - rank % self.ranks_per_host
+        begin, end = shard.book.offsets[[host, host + self.ranks_per_host]]
 
         def sample(moment: Moment) -> tuple[Ids, tuple[int, ...]]:
             drawn = sampler.sample(schedule.seeds(moment), moment)
             remote = np.flatnonzero((drawn.n_id < first) | (drawn.n_id >= last))
-            asked = remote[remote < len(drawn.indptr) - 1]
+            expanded = drawn.n_id[: len(drawn.indptr) - 1]
+            asked = np.flatnonzero((expanded < begin) | (expanded >= end))
             answered = len(asked) + int((drawn.indptr[asked + 1] - drawn.indptr[asked]).sum())
             wire = (ID_BYTES * len(asked), NEIGHBOR_BYTES * answered)
             return drawn.n_id[remote], (len(drawn.n_id), len(drawn.sources), *wire)
 
         steps = range(min(schedule.num_steps, PRESAMPLED))
-        presampled = [sample(Moment(self.epochs, step))[0] for step in steps]
-        played = [sample(moment) for moment in schedule.moments(self.epochs, Moment(0, 0))]
+        presampled = [sample(Moment(run.epochs, step))[0] for step in steps]
+        played = [sample(moment) for moment in schedule.moments(run.epochs, Moment(0, 0))]
         minibatches = [ids for ids, _ in played]
         nodes, edges, requests, replies = np.array([sizes for _, sizes in played], np.int64).T
         owners = [np.bincount(shard.book.owner(ids), minlength=self.count) for ids in minibatches]
-        trace = self._trace(shard, schedule.num_steps, minibatches, presampled)
+        trace = self._trace(shard, schedule, minibatches, presampled)
         return Played(rank, trace, nodes, edges, requests, replies, np.array(owners))
 
     @cached_property
@@ -112,9 +125,13 @@ class Trainers:
         return replace(shard, part=0, book=book, indptr=indptr, indices=indices)
 
     def _trace(
-        self, shard: Shard, steps: int, minibatches: Sequence[Ids], presampled: Sequence[Ids]
+        self,
+        shard: Shard,
+        schedule: SeedSchedule,
+        minibatches: Sequence[Ids],
+        presampled: Sequence[Ids],
     ) -> Trace:
-        parts, rank = self.parts, shard.part
+        parts, rank, steps = self.parts, shard.part, schedule.num_steps
         facts = Facts(
             num_nodes=parts.num_nodes,
             num_edges=parts.num_edges,
@@ -124,13 +141,13 @@ class Trainers:
             halo_rows=len(shard.halo),
             capacity=0,
             row_bytes=4 * self.num_features,
-            batch_size=self.batch_size,
-            num_minibatches=self.epochs * steps,
+            batch_size=schedule.batch_size,
+            num_minibatches=self.run.epochs * steps,
             minibatches_per_epoch=steps,
         )
         ids, counts = np.unique(np.concatenate(presampled), return_counts=True)
         halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
         prior = Prior(halo=halo, halo_degrees=degrees, frequent=ids, frequencies=counts)
-        named: dict[str, Any] = {"dataset": parts.name, "rank": rank, "seed": self.seed}
+        named: dict[str, Any] = {"dataset": parts.name, "rank": rank, "seed": self.run.seed}
         known: dict[str, Any] = {"facts": facts, "num_ids": parts.num_nodes, "prior": prior}
         return make_trace(f"{parts.path.name}/rank{rank}", minibatches, run=named, **known)

@@ -8,7 +8,12 @@ The commands are ``minidist.train`` and ``minidist.partition``. As a library:
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rudder.cli.kernel_cache import settle
+
+settle(Path(__file__).parent)  # before any module imports numba
 
 if TYPE_CHECKING:
     from minidist.comm.world import World, open_world

@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from rudder.cli.flags import flag, require
 
 METHODS = ("metis", "random", "stream")
+# What the keys of random draws hold.
+MOST_SEED = 2**63 - 1
+
+
+def require_seed(seed: int) -> None:
+    """Raise ValueError unless ``--seed`` fits what draws depend on."""
+    require(0 <= seed <= MOST_SEED, "seed", seed, "0 to 2^63 - 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionConfig:
     """Settings of ``python -m minidist.partition``."""
 
-    dataset: str = flag("synthetic:small", "dataset name, npz:PATH or synthetic:PRESET")
+    dataset: str = flag(
+        "synthetic:small", "dataset name, npz:PATH, pyg:CLASS/NAME or synthetic:PRESET"
+    )
     data_root: str = flag("data", "folder where datasets are kept")
     parts: int = flag(2, "number of parts")
     method: str = flag("metis", "how nodes are assigned to parts", METHODS)
@@ -24,7 +33,7 @@ class PartitionConfig:
     def __post_init__(self) -> None:
         require(self.parts >= 1, "parts", self.parts, "at least 1")
         require(self.halo_hops >= 0, "halo_hops", self.halo_hops, "0 or more")
-        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +53,17 @@ class TrainConfig:
     fanout: tuple[int, ...] = flag((10, 25), "neighbours drawn per hop, nearest the seeds first")
     layers: int | None = flag(None, "layers of the model (default: one per fanout)")
     hidden: int = flag(256, "hidden units of each layer")
-    batch_size: int = flag(2000, "most seed nodes of a rank in a step")
+    batch_size: int | None = flag(
+        None,
+        "most seed nodes of a rank in a step (default: 2000, or fewer for an epoch of 12 steps)",
+    )
     epochs: int = flag(10, "epochs to train")
     lr: float = flag(0.003, "learning rate of Adam")
     dropout: float = flag(0.5, "dropout between layers")
     seed: int = flag(0, "seed of everything random")
     eval_every: int = flag(5, "evaluate every so many epochs; 0: after the last one only")
     out: str | None = flag(None, "folder for the event log, checkpoint, summary and partition")
+    overwrite: bool = flag(False, "replace the run that --out holds")
     checkpoint_every: int = flag(0, "also checkpoint every so many steps, not just every epoch")
     resume: str | None = flag(None, "folder of the run to continue, or a checkpoint in it")
     json: str | None = flag(None, "write the summary to this file")
@@ -77,11 +90,14 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "batch_size", "epochs"):
+        for name in ("hidden", "epochs"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("seed", "eval_every", "checkpoint_every"):
+        require_seed(self.seed)
+        for name in ("eval_every", "checkpoint_every"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        require(self.ranks is None or self.ranks >= 1, "ranks", self.ranks, "at least 1")
+        for name in ("ranks", "batch_size"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "at least 1")
         require(
             self.sample_threads is None or self.sample_threads >= 1,
             *("sample_threads", self.sample_threads, "at least 1"),

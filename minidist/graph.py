@@ -8,6 +8,7 @@ An edge u -> v carries a message from u to v, so sampling and aggregation at v r
 
 import warnings
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -42,68 +43,53 @@ class Graph:
     num_classes: int
 
     def __post_init__(self) -> None:
-        n = self.num_nodes
-        if n < 1:
-            raise ValueError(f"graph {self.name!r} has no nodes")
-        if self.indptr[0] != 0 or self.indptr[-1] != len(self.indices):
-            raise ValueError(
-                f"graph {self.name!r}: indptr ends at {self.indptr[-1]}, but there are "
-                f"{len(self.indices)} edges"
+        n, c = self.num_nodes, self.num_classes
+        self._require(n >= 1, "has no nodes")
+        self._require(
+            self.indptr[0] == 0 and self.indptr[-1] == len(self.indices),
+            f"indptr ends at {self.indptr[-1]}, but there are {len(self.indices)} edges",
+        )
+        self._require_array("x", np.float32, (n, self.x.shape[-1]))
+        self._require_array("y", *((np.uint8, (n, c)) if self.multilabel else (np.int64, (n,))))
+        masks = {split: getattr(self, f"{split}_mask") for split in ("train", "val", "test")}
+        for split in masks:
+            self._require_array(f"{split}_mask", np.bool_, (n,))
+        self._check_labels(masks)
+        for one, other in combinations(masks, 2):
+            both = np.flatnonzero(masks[one] & masks[other])
+            self._require(
+                not len(both),
+                f"node {both.min(initial=n)} is in both the {one} and the {other} split",
             )
-        if self.x.ndim != 2 or len(self.x) != n or self.x.dtype != np.float32:
-            raise ValueError(
-                f"graph {self.name!r}: features must be float32 of shape ({n}, D), "
-                f"got {self.x.dtype} {self.x.shape}"
-            )
-        self._check_labels(n)
-        for split in ("train", "val", "test"):
-            mask = getattr(self, f"{split}_mask")
-            if mask.shape != (n,) or mask.dtype != np.bool_:
-                raise ValueError(
-                    f"graph {self.name!r}: {split}_mask must be bool of shape ({n},), "
-                    f"got {mask.dtype} {mask.shape}"
-                )
-        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            both = np.flatnonzero(getattr(self, f"{one}_mask") & getattr(self, f"{other}_mask"))
-            if len(both):
-                raise ValueError(
-                    f"graph {self.name!r}: node {both[0]} is in both the {one} and the {other} "
-                    "split"
-                )
-        if not self.train_mask.any():
-            raise ValueError(f"graph {self.name!r} has no training nodes: train_mask is all False")
+        self._require(masks["train"].any(), "has no training nodes: train_mask is all False")
 
-    def _check_labels(self, n: int) -> None:
+    def _require(self, condition: bool, text: str) -> None:
+        if not condition:
+            raise ValueError(f"graph {self.name!r}: {text}")
+
+    def _require_array(self, field: str, dtype: type, shape: tuple[int, ...]) -> None:
+        array, expected = getattr(self, field), np.dtype(dtype)
+        self._require(
+            array.shape == shape and array.dtype == expected,
+            f"{field} must be {expected} of shape {shape}, got {array.dtype} {array.shape}",
+        )
+
+    def _check_labels(self, masks: dict[str, NDArray[np.bool_]]) -> None:
+        """Labels are 0 to C - 1, -1 where unlabelled; or 0 and 1 of a multi-label task."""
+        low, high = (int(self.y.min()), int(self.y.max())) if self.y.size else (0, 0)
         if self.multilabel:
-            if self.y.shape != (n, self.num_classes) or self.y.dtype != np.uint8:
-                raise ValueError(
-                    f"graph {self.name!r}: multi-label y must be uint8 of shape "
-                    f"({n}, {self.num_classes}), got {self.y.dtype} {self.y.shape}"
-                )
-            if self.y.size and self.y.max() > 1:
-                raise ValueError(
-                    f"graph {self.name!r}: multi-label y must be 0 or 1, got {self.y.max()}"
-                )
+            self._require(high <= 1, f"multi-label y must be 0 or 1, got {high}")
             return
-        if self.y.shape != (n,) or self.y.dtype != np.int64:
-            raise ValueError(
-                f"graph {self.name!r}: labels must be int64 of shape ({n},), "
-                f"got {self.y.dtype} {self.y.shape}"
+        self._require(
+            low >= -1 and high < self.num_classes,
+            f"label {low if low < -1 else high} is out of range: "
+            f"expected 0 to {self.num_classes - 1}, or -1 for an unlabelled node",
+        )
+        for split, mask in masks.items():
+            node = np.flatnonzero(mask & (self.y < 0)).min(initial=self.num_nodes)
+            self._require(
+                node == self.num_nodes, f"node {node} is in the {split} split but has no label (-1)"
             )
-        low, high = int(self.y.min()), int(self.y.max())
-        if low < -1 or high >= self.num_classes:
-            raise ValueError(
-                f"graph {self.name!r}: label {low if low < -1 else high} is out of range: "
-                f"expected 0 to {self.num_classes - 1}, or -1 for an unlabelled node"
-            )
-        for split in ("train", "val", "test"):
-            mask = getattr(self, f"{split}_mask")
-            if mask.shape == self.y.shape and (self.y[mask] < 0).any():
-                node = int(np.flatnonzero(mask & (self.y < 0))[0])
-                raise ValueError(
-                    f"graph {self.name!r}: node {node} is in the {split} split "
-                    "but has no label (-1)"
-                )
 
     @property
     def num_nodes(self) -> int:

@@ -38,14 +38,13 @@ def steer(
     Every rank must call it, before the loader is run, and close what is returned after it.
     num_epochs: that will be trained.   log: ``log(event, **fields)``, told each decision and what
     came of it.   run: what a trace should know of the run. Raises ValueError where the decider, its
-    model or the trace cannot be had, or on a preset without a buffer if no trace is asked for
-    either.
+    model or the trace cannot be had, or on a preset without a buffer if nothing is recorded either.
     """
     preset, shard = read_preset(config), loader.shard
-    if not preset.has_buffer and config.trace is None:
+    if not preset.has_buffer and not config.records:
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
     presampled = {}
-    if preset.presamples or config.trace is not None:
+    if preset.presamples or config.records:
         # An epoch that no run of this length trains on.
         ids, counts = loader.presample(num_epochs, PRESAMPLED)
         presampled = {"frequent": ids, "frequencies": counts}

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from minidist.comm.rank_threads import run_in_threads
+from minidist.comm.resources import require_memory
+from minidist.comm.signals import termination_noted
 from minidist.comm.world import World
 from minidist.config import PartitionConfig
 from minidist.data.graph_source import same_source, source_of
@@ -17,15 +19,18 @@ from minidist.prefetch import steer
 from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
 from minidist.store.host_shards import HostShards
+from minidist.store.manifest import META
 from minidist.store.partition_dir import Parts
 from minidist.training.checkpoint import Checkpoint, folder_of, settings_of
 from minidist.training.event_log import EventLog
+from minidist.training.output_folder import OutputFolder, clear, goes_on
 from minidist.training.summary import summary_table
 from minidist.training.trace_only import rehearse
 from minidist.training.trainer import Trainer, describe
 from rudder.cli.whole_file import require_writable, write_json
 from rudder.prefetcher import Prefetcher
-from rudder.presets import read_preset
+from rudder.presets import capacity_of, read_preset
+from rudder.replay.trace import Trace
 
 # Minibatches that sampling and fetching may each be in front of training.
 _AHEAD = 2
@@ -34,30 +39,50 @@ _AHEAD = 2
 def train_in_threads(config: RunConfig, quiet: bool = False) -> dict[str, Any]:
     """Train with all ranks as threads of this process; returns the summary."""
     ranks = config.ranks or 2
-    return run_in_threads(lambda world: train(config, world, quiet), ranks, config.fetch_timeout)[0]
+    # Their signals are the main thread's to note.
+    saves = config.out is not None or config.resume is not None
+    with termination_noted() if saves else nullcontext():
+        return run_in_threads(
+            lambda world: train(config, world, quiet), ranks, config.fetch_timeout
+        )[0]
 
 
 def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any]:
     """Train on this rank; every rank of the world must call it. Returns the summary.
 
-    quiet: print no table. Raises ValueError on bad input, PeerTimeout when a rank stops answering.
+    quiet: print no table. Raises ValueError on bad input, PeerTimeout when a rank stops answering,
+    SystemExit (143) after a checkpoint where SIGTERM came.
     """
     if config.buffer_device == "cuda" and world.device.type != "cuda":
         raise ValueError(f"--buffer-device cuda: training runs on {world.device.type} here")
     if config.deterministic and world.device.type == "cuda":
         torch.use_deterministic_algorithms(True)
     resume = None if config.resume is None else Path(config.resume)
-    out = Path(config.out) if config.out else resume and folder_of(resume)
     if resume is not None:
         done = world.group.first(lambda: _finished(config, world, resume), "reading the run")
         if done is not None:
             if world.rank == 0 and not quiet:
                 print(f"the run in {resume} is finished: {config.epochs} epochs; see its summary")
             return done
-    # Rank 0 finds out before the long work; its error is everybody's.
-    world.group.first(lambda: _check_outputs(config, out), "checking the outputs")
-    with tempfile.TemporaryDirectory(prefix="minidist-") as scratch:
-        home = out if out is not None else Path(scratch)
+    out = Path(config.out) if config.out else resume and folder_of(resume)
+    with ExitStack() as held:
+        # Rank 0 finds out before the long work; its error is everybody's.
+        world.group.first(lambda: _claim(config, out, held), "checking the outputs")
+        parts, shards = _open_parts(config, world, out)
+        if out is not None and not goes_on(out, resume):
+            world.group.first(lambda: clear(out), "clearing the outputs")
+        summary = _run(config, world, parts, shards, out)
+        if world.rank == 0:
+            _publish(config, summary, out, quiet)
+    return summary
+
+
+def _open_parts(config: RunConfig, world: World, out: Path | None) -> tuple[Parts, HostShards]:
+    """The parts to train on, made where they are missing, and this host's maps of them."""
+    with ExitStack() as made:
+        home = out
+        if home is None and config.parts is None and world.rank == 0:
+            home = Path(made.enter_context(tempfile.TemporaryDirectory(prefix="minidist-")))
         path = world.group.first(lambda: _find_parts(config, world, home), "partitioning")
         parts = Parts.open(path)
         shards = HostShards.open(parts, world, config.topology)
@@ -65,6 +90,13 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
         world.group.barrier("mapping the parts")
     if world.rank == 0 and parts.seed != config.seed:
         print(f"{path} was made by {parts.method} with --seed {parts.seed}", file=sys.stderr)
+    return parts, shards
+
+
+def _run(
+    config: RunConfig, world: World, parts: Parts, shards: HostShards, out: Path | None
+) -> dict[str, Any]:
+    """Train, or only sample and fetch, from the first minibatch to the summary."""
     with EventLog(out, world.rank) as events:
         loader = Loader.open(
             world,
@@ -85,25 +117,32 @@ def train(config: RunConfig, world: World, quiet: bool = False) -> dict[str, Any
             else:
                 run = Trainer(config, world, parts, loader, prefetcher, out, events)
                 summary = run.run()
-            if prefetcher:
-                prefetcher.finish()
-    if world.rank == 0:
-        if config.json is not None:
-            write_json(config.json, summary)
-        if out is not None:
-            write_json(out / "summary.json", summary)
-            _write_page(out)
-        if not quiet:
-            print(f"\n{summary_table(summary)}", flush=True)
+            trace = prefetcher.finish() if prefetcher else None
+            if config.compare and trace:
+                summary["policies"] = _compare(world, trace)
     return summary
+
+
+def _publish(config: RunConfig, summary: dict[str, Any], out: Path | None, quiet: bool) -> None:
+    """Write and print what a finished run says of itself."""
+    if config.json is not None:
+        write_json(config.json, summary)
+    if out is not None:
+        write_json(out / "summary.json", summary)
+        _write_page(out)
+    if not quiet:
+        print(f"\n{summary_table(summary)}", flush=True)
 
 
 def _prefetcher(
     config: RunConfig, world: World, parts: Parts, loader: Loader, events: EventLog
 ) -> Prefetcher | None:
     """What the flags ask for between the loader and the owners of rows, in use."""
-    if not read_preset(config).has_buffer and config.trace is None:
+    preset = read_preset(config)
+    if not preset.has_buffer and not config.records:
         return None
+    rows = capacity_of(config, preset, len(loader.shard.halo)) * world.local_size
+    require_memory(rows * 4 * loader.shard.num_features, "--buffer")
     return steer(
         config,
         world,
@@ -114,6 +153,14 @@ def _prefetcher(
         log=events.write,
         run={"dataset": parts.name, **asdict(config)},
     )
+
+
+def _compare(world: World, trace: Trace) -> list[dict[str, Any]]:
+    """What every policy would have moved for the minibatches of all ranks."""
+    from minidist.report.policies import try_policies
+
+    traces = world.group.all_gather(trace, "gathering the traces")
+    return world.group.first(lambda: try_policies(traces), "comparing the policies")
 
 
 def _finished(config: RunConfig, world: World, resume: Path) -> dict[str, Any] | None:
@@ -129,54 +176,30 @@ def _finished(config: RunConfig, world: World, resume: Path) -> dict[str, Any] |
     return saved.summary(folder, config.epochs)
 
 
-def _check_outputs(config: RunConfig, out: Path | None) -> None:
-    """Make the output folder; raise ValueError where it or the JSON file cannot be written."""
-    try:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise ValueError(f"--out {out}: cannot be written: {error.strerror}") from None
+def _claim(config: RunConfig, out: Path | None, held: ExitStack) -> None:
+    """Hold the output folder, until ``held`` is left; see that the JSON file can be written."""
     try:
         if config.json is not None:
             require_writable(config.json)
     except OSError as error:
         raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
+    if out is not None:
+        resume = None if config.resume is None else Path(config.resume)
+        held.enter_context(OutputFolder(out, resume, config.overwrite))
 
 
-def _parts_path(config: RunConfig, home: Path) -> Path:
-    return Path(config.parts) if config.parts else home / "parts"
+def _parts_path(config: RunConfig, home: Path | None) -> Path:
+    if config.parts:
+        return Path(config.parts)
+    assert home is not None
+    return home / "parts"
 
 
-def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
+def _find_parts(config: RunConfig, world: World, home: Path | None) -> Path:
     """The partition directory to train on, made now if there is none."""
     path = _parts_path(config, home)
     if not path.exists():
-        if config.parts is not None and config.dataset is None:
-            raise ValueError(
-                f"--parts {config.parts}: there is no such directory: give the path of one, or "
-                "--dataset to have it made there"
-            )
-        shared = all(world.transport.shares_host(peer) for peer in range(world.size))
-        if config.parts is None and config.out is None and not shared:
-            raise ValueError(
-                "--parts: the ranks run on several hosts; name a partition directory on a file "
-                "system that all of them see (it is made if it does not exist)"
-            )
-        # Most runs find their parts: those do not wait for METIS and the readers of datasets.
-        from minidist.partition.partitioner import run as partition
-
-        partition(
-            PartitionConfig(
-                dataset=config.dataset or "synthetic:small",
-                data_root=config.data_root,
-                parts=world.size,
-                method=config.method or "metis",
-                halo_hops=config.halo_hops or 0,
-                seed=config.seed,
-                out=str(path),
-            )
-        )
+        _make_parts(config, world, path)
     parts = Parts.open(path)
     if parts.num_parts != world.size:
         raise ValueError(
@@ -193,6 +216,38 @@ def _find_parts(config: RunConfig, world: World, home: Path) -> Path:
     if config.halo_hops not in (None, parts.halo_hops):
         raise ValueError(f"--halo-hops {config.halo_hops}: {path} keeps {parts.halo_hops}")
     return path
+
+
+def _make_parts(config: RunConfig, world: World, path: Path) -> None:
+    """Partition the dataset that the flags ask for into as many parts as ranks."""
+    if config.parts is not None and config.dataset is None:
+        raise ValueError(
+            f"--parts {config.parts}: there is no such directory: give the path of one, or "
+            "--dataset to have it made there"
+        )
+    shared = all(world.transport.shares_host(peer) for peer in range(world.size))
+    if config.parts is None and config.out is None and not shared:
+        raise ValueError(
+            "--parts: the ranks run on several hosts; name a partition directory on a file "
+            "system that all of them see (it is made if it does not exist)"
+        )
+    # Most runs find their parts: those do not wait for METIS and the readers of datasets.
+    from minidist.partition.partitioner import run as partition
+
+    settings = PartitionConfig(
+        dataset=config.dataset or "synthetic:small",
+        data_root=config.data_root,
+        parts=world.size,
+        method=config.method or "metis",
+        halo_hops=config.halo_hops or 0,
+        seed=config.seed,
+        out=str(path),
+    )
+    try:
+        partition(settings)
+    except ValueError:
+        if not (path / META).is_file():  # else another job has made it meanwhile
+            raise
 
 
 def _check_source(config: RunConfig, parts: Parts) -> None:

@@ -16,6 +16,13 @@ class RunConfig(SteerConfig, TrainConfig):
         TrainConfig.__post_init__(self)
         SteerConfig.__post_init__(self)
         read_preset(self)
+        first_look = self.dataset is None and self.parts is None and self.resume is None
+        if self.compare is None:
+            object.__setattr__(self, "compare", first_look and not self.trace_only)
+        require(
+            not (self.compare and self.resume),
+            *("compare", True, "no --resume: a comparison begins at the first minibatch"),
+        )
         require(
             self.steer == "rows",
             *("steer", self.steer, "rows: sizes are steered in replays, see rudder.replay"),

@@ -25,8 +25,12 @@ import os
 import sys
 
 from minidist.comm.launch import default_ranks, launch_ranks, under_launcher
+from minidist.comm.signals import INTERRUPTED
+from minidist.comm.supervisor import supervise
+from minidist.data.graph_source import check_name
 from minidist.run_config import RunConfig
 from rudder.cli.flags import fail, parse
+from rudder.cli.whole_file import NotWritten
 
 
 def main() -> None:
@@ -36,13 +40,22 @@ def main() -> None:
         raise SystemExit(start(config))
     except ValueError as error:
         fail(error)
+    except NotWritten as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)  # ranks that are threads may be deep in work
 
 
 def start(config: RunConfig) -> int:
-    """Find or start the ranks, and train. Returns the exit code."""
+    """Find or start the ranks, and train. Returns the exit code: 1 where the loss diverged."""
+    if config.dataset is not None:
+        check_name(config.dataset)  # before anything starts
     ranks = config.ranks or default_ranks(config.device)
     if config.transport != "local" and not under_launcher() and ranks > 1:
         return launch_ranks("minidist.train", sys.argv[1:], ranks)
+    supervise()
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     # PyTorch and PyG take seconds to import: who asks for help or starts ranks does not wait.
@@ -50,8 +63,7 @@ def start(config: RunConfig) -> int:
     from minidist.run import train, train_in_threads
 
     if config.transport == "local":
-        train_in_threads(config)
-        return 0
+        return int(bool(train_in_threads(config).get("diverged")))
     with open_world(
         transport=config.transport,
         device=config.device,
@@ -60,8 +72,8 @@ def start(config: RunConfig) -> int:
     ) as world:
         if config.ranks not in (None, world.size):
             raise ValueError(f"--ranks {config.ranks}: the launcher started {world.size}")
-        train(config, world)
-    return 0
+        summary = train(config, world)
+    return int(bool(summary.get("diverged")))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,16 @@ class SteerConfig(PolicyConfig):
     )
     trace: str | None = flag(None, "folder to record each rank's remote ids and decisions in")
     trace_only: bool = flag(False, "sample and fetch for --trace, without training")
+    compare: bool | None = flag(
+        None,
+        "at the end, also count the rows that every other policy would have moved for the same "
+        "minibatches (default: for the generated default graph)",
+    )
+
+    @property
+    def records(self) -> bool:
+        """Whether the remote ids of minibatches are written down, for a trace or to compare."""
+        return self.trace is not None or bool(self.compare)
 
     def __post_init__(self) -> None:
         super().__post_init__()

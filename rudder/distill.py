@@ -69,7 +69,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "families", "held_out"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
         if self.classifiers is not None:
             require_replaceable("classifiers", self.classifiers)
         folder = Path(self.out).resolve().parent

@@ -56,7 +56,7 @@ class FitConfig:
         twice = [name for name, count in Counter(map(_path, self.traces)).items() if count > 1]
         require(not twice, "traces", " ".join(map(str, twice)), "each folder once")
         require(all(share > 0 for share in self.buffer), "buffer", self.buffer, "more than 0")
-        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
         unknown = [name for name in self.names if name not in CLASSIFIERS]
         require(
             not unknown,

@@ -25,6 +25,7 @@ from rudder.planner import Planner
 from rudder.policies.base import Prior
 from rudder.presets import make_decider, make_policy, read_preset
 from rudder.replay.recorder import Recorder
+from rudder.replay.trace import Trace
 from rudder.row_counts import RowCounts
 
 
@@ -67,7 +68,7 @@ class Prefetcher:
         self._config, self._context, self._log = config, context, log
         self._preset, facts = read_preset(config), context.facts
         policy = make_policy(config, self._preset, facts.capacity, context.num_ids, context.prior)
-        self._recorder = Recorder(Path(config.trace), context.rank) if config.trace else None
+        self._recorder = self._recorded() if config.records else None
         self._decisions = self._start_decider() if self._preset.is_steered else None
         width = facts.row_bytes // 4
         rows = (
@@ -78,6 +79,10 @@ class Prefetcher:
         self._planner = Planner(policy, facts, self._decisions)
         self._before = RowCounts(), Tally(), Counter[str]()
         self.store = CachedStore(inner, self._planner, rows, self._recorder)
+
+    def _recorded(self) -> Recorder:
+        folder = self._config.trace
+        return Recorder(None if folder is None else Path(folder), self._context.rank)
 
     def _start_decider(self) -> Inline | Worker:
         config, context = self._config, self._context
@@ -134,12 +139,15 @@ class Prefetcher:
             "decisions": decisions(self._preset.decider, tally, failures) if steered else None,
         }
 
-    def finish(self) -> None:
-        """The run is over and all its minibatches were served: write the trace, if any."""
-        if self._recorder is not None:
-            context, counts = self._context, asdict(self._planner.counts)
-            run = {**context.run, "rank": context.rank, "counters": counts}
-            self._recorder.finish(context.facts, context.num_ids, context.prior, run)
+    def finish(self) -> Trace | None:
+        """The run is over and all its minibatches were served: write the trace, and return it."""
+        if self._recorder is None:
+            return None
+        context, counts = self._context, asdict(self._planner.counts)
+        run = {**context.run, "rank": context.rank, "counters": counts}
+        trace = self._recorder.trace(context.facts, context.num_ids, context.prior, run)
+        self._recorder.write(trace)
+        return trace
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps of us, and under which settings it holds."""

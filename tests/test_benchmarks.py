@@ -1,4 +1,4 @@
-"""What every benchmark that names graphs says of one that is not there."""
+"""What every benchmark says: of a graph that is not there, of nonsense, and of itself, at once."""
 
 import shutil
 import subprocess
@@ -61,7 +61,7 @@ def test_several_graphs_are_read_as_they_are_given() -> None:
     ("config", "words", "said"),
     [
         (AgentsConfig, "--ranks two", "--ranks two: expected whole numbers with commas between"),
-        (AgentsConfig, "--ranks 1", "--ranks 1: expected 2 or more"),
+        (AgentsConfig, "--ranks 1", "--ranks 1: expected at least 2"),
         (AgentsConfig, "--buffer half", "--buffer half: expected numbers with commas between"),
         (AgentsConfig, "--others oracle", "--decider oracle: expected one of"),
         (PoliciesConfig, "--buffer 0.05,-1", "--buffer -1.0: expected 0 or more"),
@@ -72,3 +72,19 @@ def test_other_nonsense_is_named(config: type, words: str, said: str) -> None:
     with pytest.raises(SystemExit) as ended:
         parse(config, argv=words.split())
     assert ended.value.code == 2
+
+
+def test_every_benchmark_helps_without_heavy_libraries() -> None:
+    """PyTorch and numba take seconds to import, which ``--help`` need not wait for."""
+    folder = Path(benchmarks.__file__).parent
+    files = [file for file in folder.rglob("*.py") if ", __doc__" in file.read_text()]
+    names = [
+        ".".join(file.relative_to(folder.parent).with_suffix("").parts)
+        for file in files
+        if file != folder / "command.py"
+    ]
+    assert len(names) == 14
+    program = f"import sys, {', '.join(names)}\n"
+    program += "print(*{'torch', 'numba', 'matplotlib'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")

@@ -10,19 +10,19 @@ import pytest
 
 from benchmarks.compare import contest as contests
 from benchmarks.compare.command import CompareConfig
-from benchmarks.compare.contest import Setting, contest, judge
+from benchmarks.compare.contest import contest, judge
 from benchmarks.compare.limit import FRAMES, Limit, compute_seconds, crossing, num_parameters
 from benchmarks.compare.scoreboard import cell_text, draw
 from benchmarks.lab import hosts
+from benchmarks.lab.jobs import PYTHON, start
+from benchmarks.runs import parts_of
 from benchmarks.trainers import Trainers
-from minidist.config import PartitionConfig
-from minidist.partition.partitioner import run as partition
+from minidist.config import TrainConfig
 from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
 from minidist.store.partition_dir import Parts
 from rudder.replay.belady import plain_belady_rows
 from rudder.replay.trace import read_traces
-from tests.mpi.jobs import PYTHON, start
 
 HIDDEN, BATCH, EPOCHS = 8, 60, 3
 needs_hosts = pytest.mark.skipif(
@@ -32,17 +32,14 @@ needs_hosts = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Partitions of ``synthetic:tiny``, named as ``parts_of`` names them."""
-    folder = tmp_path_factory.mktemp("parts")
-    for num in (2, 3):
-        out = str(folder / f"synthetic-tiny-p{num}")
-        partition(PartitionConfig(dataset="synthetic:tiny", parts=num, out=out, method="random"))
-    return folder
+    """Where partitions are kept."""
+    return tmp_path_factory.mktemp("parts")
 
 
-def trainers(folder: Path, hosts: int, epochs: int = EPOCHS) -> Trainers:
-    parts = Parts.open(folder / f"synthetic-tiny-p{hosts}")
-    return Trainers(parts=parts, fanouts=(10, 25), batch_size=BATCH, epochs=epochs)
+def trainers(folder: Path, ranks: int, ranks_per_host: int = 1) -> Trainers:
+    run = TrainConfig(batch_size=BATCH, epochs=EPOCHS, hidden=HIDDEN)
+    path = parts_of("synthetic:tiny", ranks, folder, "random")
+    return Trainers(Parts.open(path), run, ranks_per_host)
 
 
 @pytest.mark.parametrize("num", [2, 3])
@@ -74,7 +71,7 @@ def test_what_must_cross_is_what_a_run_needs(num: int, folder: Path, tmp_path: P
         first = plain_belady_rows(every[:steps], capacity)
         best[rank] = plain_belady_rows(every, capacity) - first
     row_bytes, timed = 4 * played.num_features, EPOCHS - 1
-    parameters = num_parameters(played, HIDDEN)
+    parameters = num_parameters(played)
     found = crossing(played, 0.1, parameters)
     assert found.rows_none == pytest.approx(row_bytes * max(*into, *out) / timed)
     assert best.max() <= found.rows * timed / row_bytes < found.rows_none * timed / row_bytes
@@ -85,6 +82,19 @@ def test_what_must_cross_is_what_a_run_needs(num: int, folder: Path, tmp_path: P
     assert alone.sampling == 0 < found.sampling
     assert alone.none < found.none
     assert found.none - found.fewest >= found.rows_none - found.rows - 8 * into.max()
+
+
+def test_ranks_of_a_host_need_no_link(folder: Path) -> None:
+    """Two hosts of two ranks: what crosses is between the hosts, and of each sum once."""
+    four, two = trainers(folder, 4), trainers(folder, 4, ranks_per_host=2)
+    apart, paired = (crossing(each, 0.1, 100) for each in (four, two))
+    steps = four.play(0).trace.facts.minibatches_per_epoch
+    owners = np.array([two.play(rank).owners[steps:].sum(axis=0) for rank in range(4)])
+    links = owners[:2, 2:].sum(), owners[2:, :2].sum()
+    assert paired.rows_none == pytest.approx(4 * two.num_features * max(links) / (EPOCHS - 1))
+    assert paired.gradients == 4 * (100 + 1) * steps < apart.gradients
+    assert two.play(1).request_bytes.sum() < four.play(1).request_bytes.sum()
+    assert crossing(trainers(folder, 4, ranks_per_host=4), 0.1, 100).fewest == 0
 
 
 def test_a_buffer_of_everything_fetches_each_row_once(folder: Path) -> None:
@@ -100,7 +110,7 @@ def test_parameters_are_those_of_the_model(folder: Path) -> None:
     width, classes = played.parts.num_features, played.parts.num_classes
     # Two SAGE layers: a matrix each for neighbours and for the node itself, and a bias.
     expected = 2 * width * HIDDEN + HIDDEN + 2 * HIDDEN * classes + classes
-    assert num_parameters(played, HIDDEN) == expected
+    assert num_parameters(played) == expected
 
 
 def test_compute_is_of_the_rank_that_comes_last(tmp_path: Path) -> None:
@@ -139,31 +149,33 @@ def test_ratios_are_to_none_fixed_and_the_limit() -> None:
 
 @pytest.mark.slow
 @needs_hosts
-def test_variants_in_one_lab(folder: Path) -> None:
-    setting = Setting(
-        graph="synthetic:tiny",
-        hosts=2,
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("ranks_per_host", [1, 2])
+def test_variants_in_one_lab(ranks_per_host: int, folder: Path) -> None:
+    cell = CompareConfig(
+        graph="synthetic:small",
+        ranks_per_host=ranks_per_host,
         rate="50mbit",
-        batch_size=BATCH,
+        repeats=1,
+        variants="none,lookahead",
+        batch_size=250,
         epochs=EPOCHS,
         hidden=HIDDEN,
-        fanout=(10, 25),
-        buffer=0.25,
-        decider_mode="async",
-        topology="partitioned",
-        seed=0,
     )
     ended: list[str] = []
-    record = contest(setting, ["none", "lookahead"], 1, folder, ended.append)
+    record = contest(cell, folder, ended.append)
     assert ended == ["compute", "pipeline", "none", "lookahead"]
     json.dumps(record)
     none, lookahead = record["variants"]["none"], record["variants"]["lookahead"]
-    row_bytes = 4 * Parts.open(folder / "synthetic-tiny-p2").num_features
+    path = parts_of("synthetic:small", 2 * ranks_per_host, folder)
+    row_bytes = 4 * Parts.open(path).num_features
     for figures in (none, lookahead):
         rows = figures["rows"]
         assert rows["hits"] + rows["misses"] == rows["remote"] == none["rows"]["remote"]
         assert figures["bytes_missed"] == rows["misses"] * row_bytes
-        assert figures["link_bytes"] > figures["bytes_missed"] + figures["bytes_replaced"]
+        moved = figures["bytes_missed"] + figures["bytes_replaced"]
+        # What ranks of a host have of each other crosses no link.
+        assert (figures["link_bytes"] > moved) == (ranks_per_host == 1)
         assert figures["over_limit"] == figures["epoch_time_s"] / record["limit"]["limit_s"]
         assert figures["times_none"] == none["epoch_time_s"] / figures["epoch_time_s"]
         assert figures["times_fixed"] is None
@@ -178,17 +190,19 @@ def test_variants_in_one_lab(folder: Path) -> None:
     assert record["losses_sha256"][:12] in text
     ElementTree.fromstring(draw([record], None))
     twice = [{**record, "buffer": share} for share in (0.1, 0.25)]
-    assert "Epoch time / limit" in draw(twice, "buffer")
+    assert "epoch / limit" in draw(twice, "buffer")
 
 
 def test_variants_that_learn_differently_are_an_error() -> None:
-    runs: list[dict[str, Any]] = [
-        {"losses_sha256": name, "test_accuracy": 0.5, "config": {"prefetch": name}}
-        for name in ("none", "none", "lru")
-    ]
-    contests.require_equal(runs[:2])
-    with pytest.raises(contests.Unequal, match=r"losses_sha256.*none.*lru"):
-        contests.require_equal(runs)
+    def runs(*losses: str) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            (f"variant{number}", {"losses_sha256": name, "test_accuracy": 0.5})
+            for number, name in enumerate(losses)
+        ]
+
+    contests.require_equal(runs("a", "a"))
+    with pytest.raises(contests.Unequal, match=r"losses_sha256.*variant1.*variant2"):
+        contests.require_equal(runs("a", "a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +217,8 @@ def test_variants_that_learn_differently_are_an_error() -> None:
         ({"batch_size": 0}, "--batch-size 0: expected at least 1"),
         ({"decider_mode": "soon"}, "--decider-mode soon: expected one of async, sync"),
         ({"topology": "flat"}, "--topology flat: expected one of partitioned, replicated"),
-        ({"json": "/nowhere/at/all"}, "--json /nowhere/at/all: expected a file in a folder"),
+        ({"ranks_per_host": 0}, "--ranks-per-host 0: expected at least 1"),
+        ({"variants": "lru@all"}, "--variants lru@all: expected PRESET, PRESET@rank or"),
         ({"sweep": "speed=1,2"}, "--sweep speed=1,2: expected NAME=VALUE,VALUE"),
         ({"sweep": "buffer"}, "--sweep buffer: expected NAME=VALUE,VALUE"),
         ({"sweep": "hosts=two"}, "--sweep hosts=two: expected numbers after hosts="),
@@ -218,10 +233,23 @@ def test_what_makes_no_sense_is_named(flags: dict[str, Any], said: str) -> None:
 def test_a_sweep_has_a_cell_a_value() -> None:
     config = CompareConfig(graph="synthetic:small", sweep="buffer=0.05,0.25", batch_size=7)
     assert [cell.buffer for cell in config.cells()] == [0.05, 0.25]
-    assert {cell.batch_size for cell in config.cells()} == {7}
+    assert {cell.flags("lru")["batch_size"] for cell in config.cells()} == {7}
 
 
-def test_the_command_exits_with_2_on_nonsense() -> None:
-    code, output = start([PYTHON, "-m", "benchmarks.compare", "--graph", "atlantis"]).finish(30)
+def test_a_variant_may_name_the_scope_of_its_buffer() -> None:
+    config = CompareConfig(graph="synthetic:small", variants="lookahead,lookahead@host")
+    plain, shared = map(config.flags, config.variants.split(","))
+    assert shared == {**plain, "buffer_scope": "host"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--graph", "atlantis"], "error: --graph atlantis (unknown): expected"),
+        (["--json", "/nowhere/at/all"], "error: --json /nowhere/at/all: expected a file in a fold"),
+    ],
+)
+def test_the_command_exits_with_2_on_nonsense(words: list[str], said: str) -> None:
+    code, output = start([PYTHON, "-m", "benchmarks.compare", *words]).finish(30)
     assert (code, output.count("\n")) == (2, 1), output
-    assert output.startswith("error: --graph atlantis (unknown): expected")
+    assert output.startswith(said)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.mpi.jobs import run, start
+from benchmarks.lab.jobs import run, start
 
 NUM_GPUS = torch.cuda.device_count()
 pytestmark = pytest.mark.skipif(NUM_GPUS == 0, reason="PyTorch finds no GPU here")

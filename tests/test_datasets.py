@@ -3,22 +3,19 @@
 import numpy as np
 import pytest
 
-from minidist.data.datasets import known_names, load_dataset
+from minidist.data import synthetic
+from minidist.data.datasets import load_dataset
+from minidist.data.graph_source import NAMED, PRESETS
+from minidist.data.ogb import SOURCES
+from minidist.data.snap import EMBEDDINGS
 
-SEVEN = (
-    "ogbn-products",
-    "ogbn-arxiv",
-    "ogbn-papers100M",
-    "reddit",
-    "yelp",
-    "com-orkut",
-    "com-friendster",
-)
+SEVEN = {"ogbn-products", "ogbn-arxiv", "ogbn-papers100M"}
+SEVEN |= {"reddit", "yelp", "com-orkut", "com-friendster"}
 
 
-def test_the_seven_and_the_presets_are_known() -> None:
-    assert set(SEVEN) <= set(known_names())
-    assert "synthetic:products" in known_names()
+def test_every_name_has_a_reader() -> None:
+    assert set(NAMED) == SEVEN == {*SOURCES, "reddit", "yelp", *EMBEDDINGS}
+    assert tuple(synthetic.PRESETS) == PRESETS
 
 
 @pytest.mark.parametrize(
@@ -48,5 +45,6 @@ def test_the_seed_chooses_the_generated_graph() -> None:
     assert first.name == "synthetic:tiny"
     assert np.array_equal(first.x, again.x)
     assert not np.array_equal(first.x, other.x)
-    with pytest.raises(ValueError, match="seed -1: expected 0 or more"):
-        load_dataset("synthetic:tiny", seed=-1)
+    for seed in (-1, 2**63):
+        with pytest.raises(ValueError, match=rf"seed {seed}: expected 0 to 2\^63 - 1"):
+            load_dataset("synthetic:tiny", seed=seed)

@@ -68,13 +68,17 @@ def test_bad_edges_are_named(src: list[int], dst: list[int], message: str) -> No
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("x", np.zeros((11, 3), np.float32), r"float32 of shape \(12, D\), got float32 \(11, 3\)"),
+        (
+            "x",
+            np.zeros((11, 3), np.float32),
+            r"x must be float32 of shape \(12, 3\), got float32 \(11, 3\)",
+        ),
         ("x", np.zeros((12, 3)), "got float64"),
-        ("y", np.zeros(12, np.int32), r"labels must be int64 of shape \(12,\), got int32"),
+        ("y", np.zeros(12, np.int32), r"y must be int64 of shape \(12,\), got int32"),
         ("y", np.full(12, 2), "label 2 is out of range: expected 0 to 1, or -1"),
         ("y", np.full(12, -3), "label -3 is out of range"),
         ("y", np.full(12, -1), "node 0 is in the train split but has no label"),
-        ("y", np.zeros((12, 2)), "multi-label y must be uint8"),
+        ("y", np.zeros((12, 2)), "y must be uint8"),
         ("y", np.full((12, 2), 2, np.uint8), "multi-label y must be 0 or 1, got 2"),
         ("val_mask", np.zeros(12, np.int8), "val_mask must be bool"),
         ("test_mask", np.ones(5, bool), r"test_mask must be bool of shape \(12,\)"),

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import hosts, slurm
+from benchmarks.lab.jobs import PYTHON, Job, start, wait_for
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run as partition
-from tests.mpi.jobs import PYTHON, Job, start, wait_for
 
 LAB = [PYTHON, "-m", "benchmarks.lab"]
 NAMESPACES = Path("/run/netns")
@@ -24,18 +24,28 @@ needs_hosts = pytest.mark.skipif(
 needs_slurm = pytest.mark.skipif(
     slurm.missing() is not None, reason=f"Slurm cannot run here: {slurm.missing()} is missing"
 )
-# Each rank sends so many bytes to the next in a ring, or all to rank 0, and receives as many as
-# come for it, at the same time; prints the seconds from the first byte it saw to the last.
+# Each rank sends so many bytes to the next in a ring, or all to rank 0, and rank 2 then by four
+# connections; prints the seconds from its first byte to its last. Rank 0 also prints the share of
+# its bytes that the last rank had sent when the first was through.
 SEND = """
 import os, socket, sys, threading, time
+from collections import Counter
 rank, size, shape, num = int(os.environ["PMI_RANK"]), int(os.environ["PMI_SIZE"]), *sys.argv[1:]
 num, to = int(num), 0 if shape == "fan-in" else (rank + 1) % size
-senders = 1 if shape == "ring" else (size - 1) * (rank == 0)
+flows = {2: 4}.get(rank, 1) if shape == "fan-in" else 1
+expected = 1 if shape == "ring" else 5 * (rank == 0)
+received, lock, ready = Counter(), threading.Lock(), threading.Barrier(6)
 def receive(server):
-    there, _ = server.accept()
-    left = num
-    while left:
-        left -= len(there.recv(min(left, 1 << 20)))
+    there, (sender, _) = server.accept()
+    if expected > 1:
+        ready.wait(20)
+        there.sendall(b"g")
+    while part := there.recv(1 << 20):
+        with lock:
+            received[sender] += len(part)
+            if shape == "fan-in" and received[sender] == num == max(received.values()):
+                share = min(received.values()) / num
+                sys.stdout.write(f"share {share}\\n" if share < 1 else "")
     there.sendall(b"k")
 def send():
     for _ in range(100):
@@ -44,14 +54,18 @@ def send():
             break
         except ConnectionRefusedError:
             time.sleep(0.02)
+    if shape == "fan-in":
+        there.recv(1)
     began = time.perf_counter()
-    there.sendall(bytes(num))
+    there.sendall(bytes(num // flows))
+    there.shutdown(socket.SHUT_WR)
     there.recv(1)
     sys.stdout.write(f"seconds {time.perf_counter() - began}\\n")
 with socket.create_server((f"10.77.0.{10 + rank}", 5000)) as server:
-    threads = [threading.Thread(target=receive, args=(server,)) for _ in range(senders)]
-    threads += [threading.Thread(target=send)] * (to != rank)
+    threads = [threading.Thread(target=receive, args=(server,)) for _ in range(expected)]
+    threads += [threading.Thread(target=send) for _ in range(flows)] * (to != rank)
     for thread in threads: thread.start()
+    if expected > 1: ready.wait(20)
     for thread in threads: thread.join()
 """
 
@@ -122,28 +136,33 @@ def start_waiting(marker: Path, *flags: str) -> Job:
 
 @needs_hosts
 def test_output_and_exit_code_are_the_commands(folder: Path) -> None:
-    words = ["sh", "-c", "echo out $(hostname); echo err $PMI_RANK >&2; exit 7"]
-    done = subprocess.run([*LAB, "--hosts", "3", "--", *words], capture_output=True, text=True)
+    words = ["sh", "-c", "echo $(hostname); echo err $PMI_RANK >&2; exit 7"]
+    flags = ["--hosts", "3", "--ranks-per-host", "2"]
+    done = subprocess.run([*LAB, *flags, "--", *words], capture_output=True, text=True)
     assert done.returncode == 7
-    assert sorted(done.stdout.split("\n")) == ["", "out host0", "out host1", "out host2"]
-    assert {"err 0", "err 1", "err 2"} <= set(done.stderr.split("\n"))
-    assert "3 hosts under mpiexec, links of rate 1gbit" in done.stderr
+    assert sorted(done.stdout.split()) == ["host0", "host0", "host1", "host1", "host2", "host2"]
+    assert {f"err {rank}" for rank in range(6)} <= set(done.stderr.split("\n"))
+    assert "3 hosts of 2 ranks under mpiexec, links of rate 1gbit" in done.stderr
 
 
 @needs_hosts
 @pytest.mark.parametrize(("shape", "senders"), [("ring", 1), ("fan-in", 2)])
 def test_links_have_the_rate(shape: str, senders: int, folder: Path, tmp_path: Path) -> None:
-    """Three hosts send at once: each way of a link has the rate, and is shared by all it serves."""
+    """Three hosts send at once: each way of a link has the rate, and serves all peers alike."""
     num, rate, report = 5_000_000, 100e6, tmp_path / "lab.json"
     words = [PYTHON, "-c", SEND, shape, str(num)]
     code, output = start(
         [*LAB, "--hosts", "3", "--rate", "100mbit", "--json", str(report), "--", *words]
     ).finish()
     assert code == 0, output
-    slowest = max(float(line.split()[1]) for line in output.split("\n") if "seconds" in line)
+    told = [line.split() for line in output.splitlines()]
+    slowest = max(float(words[1]) for words in told if words[0] == "seconds")
     # The bucket lets a first burst pass; beside it run the machine's other work and TCP's start.
     assert 0.9 < slowest / (senders * num * 8 / rate) < 2
     links = json.loads(report.read_text())["links"]
+    if shape == "fan-in":
+        # Whoever opens more connections gets no more than others.
+        assert min(float(words[1]) for words in told if words[0] == "share") > 0.75
     expected = [num] * 3 if shape == "ring" else [2 * num, 0, 0]
     for link, received in zip(links, expected, strict=True):
         # Frames' headers, acknowledgements, and the launcher's own words come on top.
@@ -180,11 +199,12 @@ def test_hosts_share_the_cores(folder: Path) -> None:
 @needs_slurm
 def test_srun_has_a_node_a_host(folder: Path) -> None:
     words = ["sh", "-c", "echo $SLURM_PROCID of $SLURM_NTASKS on $(hostname); cat /etc/hosts"]
-    code, output = start([*LAB, "--slurm", "--", *words]).finish()
+    code, output = start([*LAB, "--slurm", "--ranks-per-host", "2", "--", *words]).finish()
     assert code == 0, output
-    assert {"0 of 2 on host0", "1 of 2 on host1"} <= set(output.split("\n"))
+    told = {f"{rank} of 4 on host{rank // 2}" for rank in range(4)}
+    assert told <= set(output.split("\n")), output
     assert "10.77.0.11 host1" in output
-    assert "2 hosts under srun" in output
+    assert "2 hosts of 2 ranks under srun" in output
 
 
 @needs_hosts

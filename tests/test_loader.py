@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch_geometric.nn import GraphSAGE
 
+from benchmarks.lab.jobs import run, torchrun
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.world import World
 from minidist.graph import Graph
@@ -24,7 +25,6 @@ from minidist.store.partition_dir import Parts
 from rudder.buffer.index import Ids
 from rudder.config import SteerConfig
 from rudder.feature_store import FeatureStore, Fetch, Place, When
-from tests.mpi.jobs import run, torchrun
 from tests.parts import split_graph
 
 MakeGraph = Callable[..., Graph]

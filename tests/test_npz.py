@@ -70,12 +70,45 @@ def test_foreign_byte_order_and_half_precision_are_read(tmp_path: Path) -> None:
     assert load_dataset(save(tmp_path, x=None, **half)).x.sum() == 2
 
 
-def test_zero_one_columns_are_labels_of_a_multilabel_task(tmp_path: Path) -> None:
-    y = np.eye(6, 4, dtype=np.int64)
-    graph = load_dataset(save(tmp_path, y=y))
-    assert graph.multilabel
-    assert graph.num_classes == 4
-    assert graph.y.dtype == np.uint8
+@pytest.mark.parametrize(
+    ("changes", "told", "wanted"),
+    [
+        (
+            {"y": np.eye(6, 4, dtype=np.int64)},
+            "y has 4 columns: a multi-label task, scored by micro-F1",
+            {"multilabel": True, "num_classes": 4},
+        ),
+        (
+            {"y": np.eye(6) > 0},
+            "y is one-hot: taken as one of 6 classes a node",
+            {"multilabel": False, "num_classes": 6},
+        ),
+        ({"y": 2 * arrays()["y"]}, "2 of 3 classes occur", {"num_classes": 3}),
+        (
+            {"edge_weight": np.ones(12)},
+            "edge_weight is not used: every edge counts alike",
+            {"num_edges": 12},
+        ),
+        (
+            {"edge_index": np.zeros((2, 1), int)},
+            "6 isolated nodes kept: they are classified from their own features",
+            {"num_edges": 0},
+        ),
+    ],
+)
+def test_what_is_made_of_unusual_arrays_is_told(
+    tmp_path: Path, changes: dict[str, Any], told: str, wanted: dict[str, Any]
+) -> None:
+    with pytest.warns(UserWarning, match="graph 'ring'") as caught:
+        graph = load_dataset(save(tmp_path, **changes))
+    assert f"graph 'ring': {told}" in [str(warning.message) for warning in caught]
+    assert {field: getattr(graph, field) for field in wanted} == wanted
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_masks_may_be_zeros_and_ones(tmp_path: Path, dtype: Any) -> None:
+    graph = load_dataset(save(tmp_path, train_mask=arrays()["train_mask"].astype(dtype)))
+    assert np.array_equal(graph.train_mask, arrays()["train_mask"])
 
 
 def nan_features() -> Any:
@@ -96,6 +129,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "edge id too large": ({"edge_index": np.array([[0], [6]])}, "edge id 6 is out of range"),
     "edge id negative": ({"edge_index": np.array([[-1], [2]])}, "edge id -1 is out of range"),
     "x is a vector": ({"x": np.ones(6)}, r"x must be numbers of shape \(N, D\)"),
+    "x has no column": ({"x": np.ones((6, 0))}, r"one column at least, got float64 \(6, 0\)"),
     "x is text": ({"x": np.array([["a"]] * 6)}, "x must be numbers"),
     "NaN": ({"x": nan_features()}, "features of node 4 hold NaN or infinity"),
     "too large for float32": ({"x": np.full((6, 1), 1e300)}, "node 0 hold NaN or infinity"),
@@ -103,12 +137,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "fractional y": ({"y": np.full(6, 0.5)}, "y must be whole numbers"),
     "negative label": ({"y": np.array([0, 1, 0, -2, 1, 0])}, "label -2 is out of range"),
     "no label": ({"y": np.full(6, -1)}, "no node has a label"),
+    "labels are codes": (
+        {"y": np.array([13, 7_000_013, 14_000_013, 13, -1, 13])},
+        r"only 3 of 14000014 classes occur: .* codes such as 13 and 14000013; number them anew",
+    ),
     "unlabelled training node": (
         {"y": np.array([0, -1, 0, 1, 1, 0])},
         "node 1 is in the train split but has no label",
     ),
     "multi-label of 2": ({"y": np.full((6, 2), 2)}, "multi-label y must be 0 or 1, got 2"),
     "mask of ids": ({"val_mask": np.array([1, 2])}, "val_mask must be bool.*node ids becomes"),
+    "mask of twos": ({"val_mask": np.full(6, 2)}, "val_mask must be bool.*node ids becomes"),
     "several splits": ({"test_mask": np.ones((6, 10), bool)}, "several splits, choose one"),
     "no training nodes": ({"train_mask": np.zeros(6, bool)}, "has no training nodes"),
     "objects": ({"y": np.array([{}] * 6)}, "save plain arrays, not objects"),
@@ -133,7 +172,7 @@ CSR: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("x_shape", np.array([6.0, 3.0]), "x_shape must be two whole numbers"),
+        ("x_shape", np.array([6.0, 3.0]), "x_shape must be integers"),
         ("x_indptr", np.array([0, 2]), r"x_indptr must be integers of shape \(7,\)"),
         ("x_indptr", np.array([0, 2, 1, 1, 1, 1, 2]), "x_indptr must rise from 0 to 2"),
         ("x_indices", np.array([0, 3]), "x_indices must lie between 0 and 2"),

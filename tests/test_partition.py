@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from minidist.comm.host import available_bytes
-from minidist.config import PartitionConfig
+from minidist.config import METHODS, MOST_SEED, PartitionConfig
 from minidist.data.datasets import load_dataset
 from minidist.graph import Graph
 from minidist.partition.__main__ import main
@@ -31,12 +32,19 @@ def row(graph: Graph, v: int) -> list[int]:
     return [int(u) for u in graph.indices[graph.indptr[v] : graph.indptr[v + 1]]]
 
 
-@pytest.mark.parametrize("method", ["metis", "random", "stream"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 6])
 def test_literal_graph(graph12: Graph, method: str, num_parts: int) -> None:
     loads = assign(graph12, num_parts, method).quality.loads
     assert loads.sum(axis=0).tolist() == [12, 34, 6]
     assert loads[:, 2].tolist() == [6 // num_parts] * num_parts
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_graph_without_edges_and_the_largest_seed(graph12: Graph, method: str) -> None:
+    bare = replace(graph12, indptr=np.zeros(13, np.int64), indices=graph12.indices[:0])
+    loads = assign(bare, 2, method, MOST_SEED).quality.loads
+    assert loads.tolist() == [[6, 0, 3]] * 2
 
 
 def test_metis_finds_the_communities(graph12: Graph) -> None:
@@ -117,7 +125,7 @@ def test_balance_repairs_a_hopeless_start(power_law_graph: GraphFactory) -> None
     assert not start.any()
 
 
-@pytest.mark.parametrize("method", ["metis", "random", "stream"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_same_for_the_same_seed(power_law_graph: GraphFactory, method: str) -> None:
     graph = power_law_graph(1000, 8000)
     first, second = (assign(graph, 3, method, seed=5) for _ in range(2))
@@ -210,7 +218,8 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["--parts", "two"], "--parts two: expected a whole number"),
         (["--parts", "2000"], "--parts 2000: expected 1 to 1000"),
         (["--halo-hops", "-1"], "--halo-hops -1: expected 0 or more"),
-        (["--seed", "-1"], "--seed -1: expected 0 or more"),
+        (["--seed", "-1"], "--seed -1: expected 0 to 2^63 - 1"),
+        (["--seed", str(2**70)], f"--seed {2**70}: expected 0 to 2^63 - 1"),
         (["--method", "magic"], "--method magic: expected one of metis, random, stream"),
         (["--out", "/proc/nowhere/parts"], "--out /proc/nowhere/parts: cannot write in"),
         (["--json", "/proc/nowhere.json"], "--json /proc/nowhere.json: cannot write"),

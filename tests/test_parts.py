@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,7 @@ def test_small_chunks_write_the_same(power_law_graph: GraphFactory, tmp_path: Pa
 
 def test_multilabel(graph12: Graph, tmp_path: Path) -> None:
     y = np.stack([graph12.y == 0, graph12.y == 1, graph12.y >= 0], axis=1).astype(np.uint8)
-    fields = {name: getattr(graph12, name) for name in Graph.__dataclass_fields__}
-    multi = Graph(**{**fields, "y": y, "num_classes": 3})
-    parts = write(tmp_path / "parts", multi, COMMUNITIES)
+    parts = write(tmp_path / "parts", replace(graph12, y=y, num_classes=3), COMMUNITIES)
     assert parts.multilabel
     assert parts.shard(1).y.tolist() == y[6:].tolist()
 
@@ -186,17 +185,33 @@ def test_unwritable_out(tmp_path: Path) -> None:
 
 
 class Interrupting:
-    """Features that raise while they are read, as a Ctrl-C or a full disk would."""
+    """Features that do something else while they are read."""
 
-    def __init__(self, error: BaseException) -> None:
-        self.error, self.shape, self.nbytes = error, (12, 3), 144
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work, self.shape, self.nbytes = work, (12, 3), 144
         self.ndim, self.dtype = 2, np.dtype(np.float32)
 
     def __len__(self) -> int:
         return 12
 
     def __getitem__(self, rows: Any) -> Any:
-        raise self.error
+        self.work()
+        return np.zeros((len(rows), 3), np.float32)
+
+
+def test_a_directory_that_another_job_has_just_made_is_kept(graph12: Graph, tmp_path: Path) -> None:
+    out, other = tmp_path / "parts", tmp_path / "other"
+    write(other, graph12, 1 - COMMUNITIES)
+
+    def other_job() -> None:
+        if other.exists():
+            other.rename(out)
+
+    slow = replace(graph12, x=Interrupting(other_job))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="another job has just made it; nothing replaced"):
+        write(out, slow, COMMUNITIES)
+    assert Parts.open(out).shard(0).node_ids[0] == 6
+    assert os.listdir(tmp_path) == ["parts"]
 
 
 @pytest.mark.parametrize(
@@ -213,8 +228,10 @@ def test_nothing_is_left_of_a_failed_write(
     raised: type[BaseException],
     message: str | None,
 ) -> None:
-    fields = {name: getattr(graph12, name) for name in Graph.__dataclass_fields__}
-    graph = Graph(**{**fields, "x": Interrupting(error)})
+    def fail() -> None:
+        raise error
+
+    graph = replace(graph12, x=Interrupting(fail))  # type: ignore[arg-type]
     with pytest.raises(raised, match=message):
         write(tmp_path / "parts", graph, COMMUNITIES)
     assert not list(tmp_path.iterdir())

@@ -14,26 +14,28 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.lab.hosts import missing
+from benchmarks.lab.hosts import Unavailable, missing
+from benchmarks.lab.jobs import start, wait_for
 from benchmarks.lab.leftovers import sweep
 from benchmarks.peers.comparison import (
+    PROGRAMS,
     Run,
-    Task,
+    describe,
     read_peer,
     score,
     summarize,
-    table,
     weights_of,
+    write_task,
 )
 from benchmarks.peers.dgl_parts import lay_out
-from benchmarks.peers.distdgl import DistdglConfig, describe, measure
-from benchmarks.peers.environment import HOME, Environment, PeerMissing
+from benchmarks.peers.distdgl import DistdglConfig, measure
+from benchmarks.peers.environment import HOME, Environment
 from benchmarks.peers.job import MARK, Memory, MemoryWatch, run_together
 from benchmarks.peers.pyg import PygConfig
+from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
 from minidist.training.models import build_model
-from tests.mpi.jobs import start, wait_for
 from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.
@@ -92,11 +94,11 @@ def test_score_is_the_accuracy_of_our_own_model(power_law_graph: Callable[..., G
     assert score(weights_of(model.convs), graph) == pytest.approx(expected)
 
 
-def _write_result(folder: Path, graph: Graph, task: Task) -> None:
+def _write_result(folder: Path, graph: Graph) -> None:
     weights = build_model(
         "sage",
         num_features=graph.num_features,
-        hidden=task.hidden,
+        hidden=4,
         num_classes=graph.num_classes,
         num_layers=2,
         dropout=0.0,
@@ -110,17 +112,50 @@ def _write_result(folder: Path, graph: Graph, task: Task) -> None:
 def test_a_result_is_the_median_of_the_slowest_rank_after_the_first_epoch(
     graph12: Graph, tmp_path: Path
 ) -> None:
-    _write_result(tmp_path, graph12, Task(hidden=4, batch_size=2, epochs=4))
+    _write_result(tmp_path, graph12)
     run = read_peer("DistDGL", tmp_path, graph12, Memory(20, 10))
     assert (run.epoch_s, run.steps, run.stages) == (3, 7, {"train_s": 1.5})
     assert 0 <= run.test_accuracy <= 1
+
+
+ONE_STEP = """
+import json, sys, numpy as np, torch
+from pathlib import Path
+from pyg_train import SAGEConv, named
+from sage_loop import GraphSAGE, train
+settings = json.loads(Path(sys.argv[1]).read_text())
+meet = f"file://{settings['out']}/meet"
+torch.distributed.init_process_group("gloo", init_method=meet, rank=0, world_size=1)
+a, b, c = settings["widths"]
+model = GraphSAGE([SAGEConv(a, b), SAGEConv(b, c)], settings["dropout"])
+inputs = torch.ones(3, a), torch.tensor([[1, 2], [0, 1]])
+train(settings, 0, model, named, lambda spent: iter([(inputs, torch.tensor([1, 0]))]))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_a_peers_loop_starts_from_our_weights_and_leaves_a_result(
+    graph12: Graph, tmp_path: Path
+) -> None:
+    parts, out = split_graph(graph12, 2, tmp_path / "parts"), tmp_path / "out"
+    out.mkdir()
+    run = TrainConfig(hidden=4, batch_size=2, epochs=3, lr=1e-7)
+    words = [sys.executable, "-c", ONE_STEP, str(write_task(run, parts, out))]
+    subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(PROGRAMS)})
+    first, last = (dict(np.load(out / f"{name}.npz")) for name in ("first_weights", "weights"))
+    assert first.keys() == last.keys()
+    for name, weights in first.items():
+        assert 0 < np.abs(weights - last[name]).max() < 1e-5
+    peer = read_peer("PyG", out, graph12, Memory(2, 1))
+    assert (peer.steps, list(peer.stages)) == (1, ["train_s"])
+    assert 0 < peer.stages["train_s"] < peer.epoch_s
 
 
 @pytest.mark.parametrize("damage", ["rank0.json", "weights.npz", "{}", '{"epochs": []}'])
 def test_a_missing_or_garbled_result_is_an_error_that_names_it(
     damage: str, graph12: Graph, tmp_path: Path
 ) -> None:
-    _write_result(tmp_path, graph12, Task(hidden=4, batch_size=2, epochs=4))
+    _write_result(tmp_path, graph12)
     if (tmp_path / damage).is_file():
         (tmp_path / damage).unlink()
         (tmp_path / "rank1.json").unlink()
@@ -147,13 +182,16 @@ def test_ratios_are_to_the_peer() -> None:
     assert [row["who"] for row in rows] == ["DistDGL", "none"]
     assert (rows[1]["epoch_s"], rows[1]["faster"]) == (1.5, pytest.approx(4 / 1.5))
     assert (rows[1]["pss_mb"], rows[1]["memory_ratio"], rows[1]["link_mb"]) == (50, 0.5, 150)
-    assert "2.67x" in table(rows)
+    found = {"samplers": 1, "trials": [{"samplers": 1, "epoch_s": 2.5}], "sides": rows}
+    text = describe("head", "DistDGL", "samplers", found)
+    assert "DistDGL with 1 samplers a process (tried: 1 2.5 s)" in text
+    assert "2.667" in text
 
 
 def test_a_peer_that_cannot_be_installed_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "env"
     environment = Environment("Peer", folder, (("--no-index", "no-such-peer"),), "import peer")
-    with pytest.raises(PeerMissing, match=r"Peer cannot be had here: .*no-such-peer failed: ERROR"):
+    with pytest.raises(Unavailable, match=r"Peer cannot be had here: .*no-such-peer failed: ERROR"):
         environment.prepare()
     assert not folder.exists()
 
@@ -248,7 +286,7 @@ def test_distdgl_trains_beside_us_and_leaves_nothing(
     # The same task from the same weights: they end up close, though they draw other neighbours.
     assert abs(peer["test_accuracy"] - ours["test_accuracy"]) < 0.1
     assert min(peer["link_mb"], ours["link_mb"]) > 1
-    assert "1 samplers a trainer" in describe(found)
+    assert found["samplers"] == 1
     assert not _running(str(tmp_path))
 
 

@@ -9,24 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
+from torch_geometric.datasets import Amazon
 
 from minidist.data.datasets import from_pyg, load_dataset
+from minidist.data.graph_checks import SPLITS
 
 NUM_NODES = 8
-RING = np.stack([np.arange(NUM_NODES), (np.arange(NUM_NODES) + 1) % NUM_NODES])
-BOTH = np.concatenate([RING, RING[::-1]], axis=1)
+NODE, DENSE = torch.arange(NUM_NODES), torch.eye(NUM_NODES)
+RING = torch.stack([NODE, (NODE + 1) % NUM_NODES])
+BOTH = torch.cat([RING, RING.flip(0)], dim=1)
 
 
 def ring_data(**changes: Any) -> Data:
-    node = torch.arange(NUM_NODES)
     fields = {
         "x": torch.randn(NUM_NODES, 4),
-        "edge_index": torch.from_numpy(BOTH),
-        "y": node % 3,
-        "train_mask": node < 3,
-        "val_mask": node == 3,
-        "test_mask": node > 3,
+        "edge_index": BOTH,
+        "y": NODE % 3,
+        "train_mask": NODE < 3,
+        "val_mask": NODE == 3,
+        "test_mask": NODE > 3,
     }
     return Data(**{**fields, **changes})
 
@@ -39,15 +42,35 @@ def test_any_data() -> None:
     assert (graph.name, graph.num_edges, graph.num_classes) == ("ring", 16, 3)
 
 
-def test_sparse_features_column_labels_and_float_multilabels() -> None:
-    dense = torch.eye(NUM_NODES)
-    assert np.array_equal(from_pyg(ring_data(x=dense.to_sparse()), "ring").x, dense.numpy())
-    column = from_pyg(ring_data(y=torch.arange(NUM_NODES)[:, None] % 2), "ring")
-    assert column.num_classes == 2
-    assert not column.multilabel
-    several = from_pyg(ring_data(y=torch.ones(NUM_NODES, 5)), "ring")
-    assert several.multilabel
-    assert several.num_classes == 5
+@pytest.mark.filterwarnings("ignore:graph .ring.. y", "ignore:Sparse CSR")
+@pytest.mark.parametrize(
+    ("changes", "num_classes", "multilabel"),
+    [
+        ({"x": DENSE.to_sparse()}, 3, False),
+        ({"x": DENSE.bfloat16()}, 3, False),
+        ({"x": DENSE.tolist()}, 3, False),
+        ({"x": DENSE.numpy().astype(">f8")}, 3, False),
+        ({"edge_index": EdgeIndex(BOTH).contiguous()}, 3, False),
+        ({"edge_index": BOTH.tolist()}, 3, False),
+        ({"y": NODE[:, None] % 2}, 2, False),
+        ({"y": (NODE % 3).bfloat16()}, 3, False),
+        ({"y": torch.eye(NUM_NODES).to_sparse()}, NUM_NODES, False),
+        ({"y": torch.ones(NUM_NODES, 5)}, 5, True),
+        ({"train_mask": (NODE < 3).to(torch.uint8)}, 3, False),
+    ],
+)
+def test_tensors_of_any_kind_arrays_and_lists(
+    changes: dict[str, Any], num_classes: int, multilabel: bool
+) -> None:
+    graph = from_pyg(ring_data(**{"x": DENSE, **changes}), "ring")
+    assert (graph.num_edges, graph.train_mask.sum()) == (16, 3)
+    assert (graph.num_classes, graph.multilabel) == (num_classes, multilabel)
+    assert np.array_equal(graph.x, DENSE.numpy())
+
+
+def test_edge_weights_are_dropped_with_a_word() -> None:
+    with pytest.warns(UserWarning, match="'ring': edge_weight is not used: every edge counts alik"):
+        from_pyg(ring_data(edge_weight=torch.rand(16)), "ring")
 
 
 @pytest.mark.parametrize(
@@ -56,6 +79,13 @@ def test_sparse_features_column_labels_and_float_multilabels() -> None:
         ({"x": None}, "the Data has no x$"),
         ({"train_mask": None}, "the Data has no train_mask; .*RandomNodeSplit adds masks"),
         ({"edge_index": None, "adj_t": torch.eye(8)}, "no edge_index; turn adj_t back"),
+        (
+            {"edge_index": torch.eye(8).to_sparse()},
+            "edge_index is a sparse matrix; .*to_edge_index",
+        ),
+        ({"x": [[1.0], [1.0, 2.0]]}, "x makes no array"),
+        ({"y": torch.complex(DENSE, DENSE)}, "y must be whole numbers"),
+        ({"x": torch.zeros(8, 0)}, "one column at least"),
         ({"val_mask": torch.ones(8, 10) > 0}, "several splits, choose one"),
         ({"x": torch.full((8, 1), float("inf"))}, "node 0 hold NaN or infinity"),
     ],
@@ -134,8 +164,59 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     write_reddit(raw)
     content = (raw / "reddit_data.npz").read_bytes()
     (raw / "reddit_data.npz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"reddit: the dataset is damaged .*reddit_data\.npz"):
+    with pytest.raises(
+        ValueError, match=r"reddit: the dataset is damaged .*not a zip file.*/reddit"
+    ):
         load_dataset("reddit", root=tmp_path)
+
+
+def process_amazon(root: Path, *graphs: Data) -> None:
+    """What PyG's Amazon leaves when it has processed these graphs."""
+    dataset = object.__new__(Amazon)
+    dataset.root, dataset.name = str(root / "Amazon"), "photo"
+    Path(dataset.processed_dir).mkdir(parents=True)
+    dataset.save(list(graphs), dataset.processed_paths[0])
+
+
+def test_any_dataset_by_the_name_of_its_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    # Processed files are enough. Amazon has no splits of its own.
+    process_amazon(tmp_path, Data(x=DENSE, edge_index=BOTH, y=NODE % 3))
+    with pytest.warns(UserWarning, match="no split of its own: 60% of the nodes train"):
+        graphs = [load_dataset("pyg:Amazon/Photo", root=tmp_path, seed=seed) for seed in (0, 1)]
+    assert [graphs[0].num_nodes, graphs[0].num_edges] == [8, 16]
+    assert [int(getattr(graphs[0], mask).sum()) for mask in SPLITS] == [5, 2, 1]
+    assert np.array_equal(graphs[0].train_mask, graphs[1].train_mask)
+    karate = load_dataset("pyg:KarateClub", root=tmp_path)  # which keeps no files
+    assert (karate.num_nodes, karate.num_classes, karate.val_mask.sum()) == (34, 4, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {"Amazon"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "pyg:Planetoid/Cora",
+            r"Cora: could not be downloaded .*; expected ind\.cora\.x, .*https:",
+        ),
+        ("pyg:Amazon/Photos", r"damaged or of another name \(.*delete that folder"),
+        ("pyg:Planetoid", r"expected pyg:Planetoid/NAME, see https:"),
+        ("pyg:Reddit/x", r"expected pyg:Reddit, see https:"),
+        ("pyg:planetoyd/Cora", "unknown dataset 'pyg:planetoyd/Cora': did you mean pyg:Planetoid"),
+        ("pyg:Amazon/Photo", "pyg:Amazon/Photo: holds 2 graphs; a dataset of one graph is"),
+    ],
+)
+def test_a_dataset_that_cannot_be_had_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    process_amazon(tmp_path, ring_data(), ring_data())
+    with pytest.raises(ValueError, match=message) as raised:
+        load_dataset(name, root=tmp_path)
+    assert "\n" not in str(raised.value)
+    assert not [*tmp_path.rglob("raw/*")]
 
 
 def test_an_absent_package_names_the_extra(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.command import Row
 from benchmarks.lab.hosts import missing
 from benchmarks.scale.__main__ import ScaleConfig, extrapolated, sampling_errors
 from benchmarks.scale.costs import Costs, Work, worst
 from benchmarks.scale.real_runs import RealRuns, line
-from benchmarks.scale.rows import Row, estimate, scale_of, split
+from benchmarks.scale.rows import estimate, scale_of, split
 from benchmarks.trainers import Trainers
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.transport.base import Op
@@ -37,7 +38,7 @@ def make_run(folder: Path, count: int, prefetch: str, **more: Any) -> tuple[RunC
     parts = split(RunConfig(**RUN, **named), count, folder)
     named |= {"parts": str(parts.path), "prefetch": prefetch, "buffer": 0.2, **more}
     run = RunConfig(**RUN, **named)
-    return run, Trainers.of(parts, run)
+    return run, Trainers(parts, run)
 
 
 @pytest.mark.parametrize("count", [2, 3])

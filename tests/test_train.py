@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +62,41 @@ def test_it_learns() -> None:
     assert summary["test_accuracy"] > 0.75
 
 
+def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
+    flags = (
+        f"--dataset synthetic:tiny --ranks 2 --epochs 2 --prefetch none --lr 1e30 --out {tmp_path}"
+    )
+    words = [sys.executable, "-m", "minidist.train", *flags.split()]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("training diverges; try a lower --lr") == 1
+    assert "DIVERGED" in done.stdout
+    for name in ("summary.json", "events-rank0.jsonl"):
+        assert "null" in (text := (tmp_path / name).read_text())
+        assert not {"NaN", "Infinity"} & set(re.split(r"[^A-Za-z]", text))
+
+
 def test_multilabel_reports_micro_f1() -> None:
     config = replace(TINY, dataset="synthetic:tiny-multilabel", epochs=20, hidden=64, lr=0.01)
     summary = train_in_threads(config)
     assert summary["metric"] == "micro_f1"
     assert summary["test_accuracy"] > 0.6
     assert "micro-f1" in summary_table(summary)
+
+
+def test_a_first_look_has_steps_and_a_comparison() -> None:
+    """What the command does by itself, but for the graph's size and the launcher."""
+    assert RunConfig().compare
+    assert not RunConfig(dataset="synthetic:tiny").compare
+    summary = train_in_threads(replace(TINY, prefetch="fixed", batch_size=None, compare=True))
+    assert summary["steps_per_epoch"] == 12
+    rows = {row["prefetch"]: row for row in summary["policies"]}
+    assert rows["fixed"]["own"]
+    moved = summary["rows"]["misses"] + summary["rows"]["replacements"]
+    assert rows["fixed"]["rows_moved"] == moved
+    assert rows["fixed"]["rows_none"] == summary["rows"]["remote"]
+    assert rows["lookahead"]["rows_moved"] < moved
+    assert "fixed" in summary_table(summary).split("rows moved")[1]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -5,44 +5,42 @@
     python -m benchmarks.compare --sweep buffer=0.05,0.1,0.25 --figure buffers.svg
     python -m benchmarks.compare --sweep rate=800mbit,400mbit,200mbit,100mbit,50mbit
     python -m benchmarks.compare --variants rudder --sweep decider_mode=sync,async
+    python -m benchmarks.compare --ranks-per-host 2 --variants none,lookahead@rank,lookahead@host
 
 Variants take turns within one lab (see ``benchmarks.lab``), as often as --repeats says; their
-losses and accuracies must be equal. Times are of an epoch after the first: the median over repeats,
-with the fastest and the slowest. A cell's limit is max(compute, fewest bytes / bandwidth):
-``limit`` says what counts. "here" is the same pipeline on links of no rate: these cores, which the
-hosts share, need that long to sample, gather and train, whatever the links are.
+losses and accuracies must be equal. ``PRESET@SCOPE`` is a preset with that ``--buffer-scope``: one
+buffer a rank or one a host. Times are of an epoch after the first: the median over repeats, with
+the fastest and the slowest. A cell's limit is max(compute, fewest bytes / bandwidth): ``limit``
+says what counts. "here" is the same pipeline on links of no rate: these cores, which the hosts
+share, need that long to sample, gather and train, whatever the links are.
 """
 
-import tempfile
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from tqdm import tqdm
-
-from benchmarks.compare.contest import NUM_FREE, Setting, Unequal, contest
-from benchmarks.compare.scoreboard import cell_text, draw, name_of
-from benchmarks.lab.hosts import MAX_HOSTS, HostsError, bits_per_second, missing
+from benchmarks.command import answer, at_least
+from benchmarks.compare.scoreboard import draw, text
+from benchmarks.lab.hosts import MAX_HOSTS, bits_per_second
 from benchmarks.traces import RECIPES, check_graph
 from minidist.config import TrainConfig
-from rudder.cli.flags import fail, flag, parse, require
-from rudder.cli.whole_file import write_json, write_text
+from rudder.cli.flags import flag, parse, require
 from rudder.config import SteerConfig
-from rudder.presets import PRESETS, read_preset
 
+_PRESETS = "none,overlap,fixed,massivegnn,rudder,degree,vip,lru,lfu,lookahead"
 SWEPT = ("buffer", "batch_size", "hosts", "rate", "decider_mode", "hidden", "topology", "graph")
-MODES, TOPOLOGIES = ("async", "sync"), ("partitioned", "replicated")
+MODES, TOPOLOGIES, SCOPES = ("async", "sync"), ("partitioned", "replicated"), ("rank", "host")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Settings of ``python -m benchmarks.compare``."""
+    """Settings of ``python -m benchmarks.compare``; of one cell where nothing is swept."""
 
     graph: str = flag("amazon_photo", f"what is trained on: {', '.join(RECIPES)}")
-    hosts: int = flag(2, "how many, with a rank each")
+    hosts: int = flag(2, "how many")
+    ranks_per_host: int = flag(1, "that train on a host, and share its link")
     rate: str = flag("200mbit", "of each host's link, in each direction, or none")
     repeats: int = flag(3, "times that each variant runs")
-    variants: str = flag(",".join(PRESETS), "values of --prefetch, with commas between")
+    variants: str = flag(_PRESETS, "values of --prefetch, or PRESET@SCOPE, with commas between")
     buffer: float = flag(0.25, "capacity as a share of the part's halo rows")
     batch_size: int | None = flag(None, "most seeds of a rank in a step (default: the graph's own)")
     epochs: int = flag(5, "epochs of a run; the first is not timed")
@@ -57,92 +55,72 @@ class CompareConfig:
     figure: str | None = flag(None, "also draw them into this SVG file")
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, "repeats", self.repeats, "at least 1")
-        for name in ("json", "figure"):
-            file = getattr(self, name)
-            there = file is None or Path(file).absolute().parent.is_dir()
-            require(there, name, file, "a file in a folder that exists")
+        from rudder.presets import read_preset
+
+        check_graph(self.graph)
+        require(1 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"1 to {MAX_HOSTS}")
+        at_least(self, 1, "repeats", "ranks_per_host")
+        bits_per_second(self.rate)
+        for name, choices in (("decider_mode", MODES), ("topology", TOPOLOGIES)):
+            value = getattr(self, name)
+            require(value in choices, name, value, f"one of {', '.join(choices)}")
         for variant in self.variants.split(","):
-            read_preset(SteerConfig(prefetch=variant))
+            preset, at, scope = variant.partition("@")
+            read_preset(SteerConfig(prefetch=preset, buffer=self.buffer))
+            known = scope in SCOPES if at else True
+            require(known, "variants", variant, "PRESET, PRESET@rank or PRESET@host")
+        self.training()
         self.cells()
+
+    @property
+    def ranks(self) -> int:
+        return self.hosts * self.ranks_per_host
 
     @property
     def swept(self) -> str | None:
         """The name of what is swept."""
         return self.sweep.partition("=")[0] if self.sweep else None
 
-    def cells(self) -> list[Setting]:
+    def training(self) -> TrainConfig:
+        """What every variant trains. Raises ValueError on what training would not take."""
+        batch_size = RECIPES[self.graph].batch_size if self.batch_size is None else self.batch_size
+        names = ("epochs", "hidden", "fanout", "topology", "seed")
+        same: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return TrainConfig(batch_size=batch_size, eval_every=0, **same)
+
+    def flags(self, variant: str) -> dict[str, object]:
+        """Of ``minidist.train``."""
+        names = ("batch_size", "epochs", "hidden", "fanout", "seed", "eval_every", "topology")
+        training = self.training()
+        found = {name: getattr(training, name) for name in names}
+        preset, _, scope = variant.partition("@")
+        found |= {"prefetch": preset, "buffer": self.buffer, "decider_mode": self.decider_mode}
+        return found | ({"buffer_scope": scope} if scope else {})
+
+    def cells(self) -> "list[CompareConfig]":
         """One setting for each value of the sweep. Raises ValueError on what cannot be."""
-        own = {name: getattr(self, name) for name in Setting.__dataclass_fields__}
         if self.sweep is None:
-            return [_checked(own)]
+            return [self]
         name, _, values = self.sweep.partition("=")
-        if name not in SWEPT or not values:
-            raise ValueError(
-                f"--sweep {self.sweep}: expected NAME=VALUE,VALUE... with NAME one of "
-                f"{', '.join(SWEPT)}"
-            )
-        kind = get_type_hints(Setting)[name]
+        expected = f"NAME=VALUE,VALUE... with NAME one of {', '.join(SWEPT)}"
+        require(name in SWEPT and values != "", "sweep", self.sweep, expected)
+        kind = int if name == "batch_size" else get_type_hints(CompareConfig)[name]
         try:
             read = [kind(value) for value in values.split(",")]
         except ValueError:
             raise ValueError(f"--sweep {self.sweep}: expected numbers after {name}=") from None
-        return [_checked({**own, name: value}) for value in read]
+        given: list[dict[str, Any]] = [{name: value} for value in read]
+        return [replace(self, sweep=None, **each) for each in given]
 
 
-def _checked(values: dict[str, Any]) -> Setting:
-    check_graph(values["graph"])
-    require(1 <= values["hosts"] <= MAX_HOSTS, "hosts", values["hosts"], f"1 to {MAX_HOSTS}")
-    bits_per_second(values["rate"])
-    if values["batch_size"] is None:
-        values["batch_size"] = RECIPES[values["graph"]].batch_size
-    # What is handed on to training is checked as training does.
-    TrainConfig(
-        **{key: values[key] for key in ("batch_size", "epochs", "hidden", "fanout", "seed")}
-    )
-    SteerConfig(buffer=values["buffer"])
-    for name, choices in (("decider_mode", MODES), ("topology", TOPOLOGIES)):
-        require(values[name] in choices, name, values[name], f"one of {', '.join(choices)}")
-    return Setting(**values)
+def _measure(config: CompareConfig) -> dict[str, Any]:
+    # Imported late: who asks for help does not wait for PyTorch.
+    from benchmarks.compare.contest import measure
 
-
-def measure(config: CompareConfig) -> list[dict[str, Any]]:
-    """One record for each cell of the sweep (see ``contest``)."""
-    cells, variants = config.cells(), config.variants.split(",")
-    with (
-        tempfile.TemporaryDirectory(prefix="minidist-parts-") as scratch,
-        tqdm(
-            total=len(cells) * config.repeats * (len(variants) + NUM_FREE),
-            unit="run",
-            disable=None,
-        ) as bar,
-    ):
-        folder = Path(config.folder or scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        records = []
-        for cell in cells:
-
-            def tick(what: str, cell: Setting = cell) -> None:
-                bar.set_postfix_str(f"{name_of(asdict(cell), config.swept)}: {what}")
-                bar.update()
-
-            records.append(contest(cell, variants, config.repeats, folder, tick))
-    return records
+    return measure(config)
 
 
 def main() -> None:
     """Measure, and say everything."""
     config = parse(CompareConfig, __doc__)
-    try:
-        if lacking := missing():
-            raise HostsError(f"there can be no hosts here: {lacking} is missing")
-        records = measure(config)
-        if config.json is not None:
-            write_json(config.json, {"config": asdict(config), "cells": records})
-        if config.figure is not None:
-            write_text(config.figure, draw(records, config.swept))
-    except (ValueError, HostsError) as error:
-        fail(error)
-    except Unequal as error:
-        raise SystemExit(f"error: {error}") from None
-    print("\n\n".join(map(cell_text, records)))
+    answer(config, _measure, text, lambda found: draw(found["cells"], config.swept))

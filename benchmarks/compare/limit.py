@@ -8,21 +8,20 @@
 Nobody runs for the bytes: a sample is a pure function, so each rank's minibatches are played here.
 What is left out (requests that arrive, acknowledgements) only lowers the limit.
 
-P hosts, a rank each; T minibatches of a rank.
+P ranks on H hosts; T minibatches of a rank.
 """
 
 import json
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trainers import ID_BYTES, Trainers
-from minidist.store.partition_book import Ids
-from minidist.training.models import build_model
+from benchmarks.lab.hosts import bits_per_second
+from benchmarks.trainers import ID_BYTES, Trainers, sage_of
 from rudder.replay.belady import belady_rows
 from rudder.replay.trace import Trace
 
@@ -32,8 +31,7 @@ FRAMES = 1514 / 1448
 Amounts = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Crossing:
+class Crossing(NamedTuple):
     """Bytes that must cross the busiest way of any host's link in an epoch after the first.
 
     rows_none: of remote rows with no buffer; rows: with the best that is filled on demand.
@@ -48,8 +46,7 @@ class Crossing:
     fewest: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limit:
+class Limit(NamedTuple):
     """Seconds of an epoch after the first.
 
     compute_s: of training alone, of the rank that comes last to each sum and so waits for none.
@@ -74,52 +71,66 @@ class Limit:
         return self.communication_s / self.compute_s
 
 
+def seconds(num_bytes: float, rate: str) -> float:
+    """That a link takes to carry so many bytes; none where it has no rate."""
+    bits = bits_per_second(rate)
+    return 0.0 if bits is None else 8 * FRAMES * num_bytes / bits
+
+
 def crossing(
     trainers: Trainers, buffer: float, num_parameters: int, asks_neighbors: bool = True
 ) -> Crossing:
     """What must cross in an epoch.
 
-    buffer: capacity as a share of the halo rows.   asks_neighbors: of nodes of other parts, as
-    where each host has the in-edges of its own part alone.
+    buffer: capacity of a rank as a share of its halo rows; a buffer that the ranks of a host share
+    can move fewer rows.   asks_neighbors: of nodes of other hosts, as where each host has the
+    in-edges of its own parts alone.
     """
     ranks = [trainers.play(rank) for rank in range(trainers.count)]
-    steps = ranks[0].trace.facts.minibatches_per_epoch
+    steps, epochs = ranks[0].trace.facts.minibatches_per_epoch, trainers.run.epochs
     # The epochs that are timed begin with the second, if there is one.
-    first, num_epochs = (steps if trainers.epochs > 1 else 0), max(trainers.epochs - 1, 1)
+    first, num_epochs = (steps if epochs > 1 else 0), max(epochs - 1, 1)
 
-    def an_epoch(amounts: Ids) -> Amounts:
-        return np.asarray(amounts[first:].sum(axis=0) / num_epochs)
+    def an_epoch(name: str) -> Amounts:
+        """[P, ...]: of each rank."""
+        return np.array([getattr(each, name)[first:].sum(axis=0) for each in ranks]) / num_epochs
 
-    rows = np.array([an_epoch(played.owners) for played in ranks])  # [P, P]: of a rank, by owner
-    replies, requests = (
-        asks_neighbors
-        * np.array([[an_epoch(each.reply_bytes), an_epoch(each.request_bytes)] for each in ranks]).T
-    )
+    rows = an_epoch("owners")  # [P, P]: of a rank, by owner
     needed = rows.sum(axis=1)
     fewest = np.array([_belady(played.trace, buffer, first) / num_epochs for played in ranks])
-    # Each rank sends and receives all but its own share, once to add up and once to spread.
-    gradients = 2 * (1 - 1 / trainers.count) * 4 * (num_parameters + 1) * steps
-    row_bytes = 4 * trainers.num_features
-
-    def busiest(kept: Amounts, with_rest: bool = True) -> float:
-        """kept [P]: the share of its rows that a rank fetches."""
-        moved = rows * kept[:, None]
-        into, out = moved.sum(axis=1) * row_bytes, moved.sum(axis=0) * row_bytes
-        if with_rest:
-            into = into + replies + gradients
-            out = out + moved.sum(axis=1) * ID_BYTES + requests + gradients
-        return float(max(into.max(), out.max()))
-
-    all_rows = np.ones(trainers.count)
     best = np.divide(fewest, needed, out=np.zeros_like(needed), where=needed > 0)
+    each = trainers.ranks_per_host
+    members = np.kron(np.eye(trainers.count // each), np.ones(each))  # [H, P]: of each host
+    replies, requests = (
+        members @ an_epoch(name) * asks_neighbors for name in ("reply_bytes", "request_bytes")
+    )
+    # Each host sends and receives all but its own share, once to add up and once to spread.
+    gradients = 2 * (1 - 1 / len(members)) * 4 * (num_parameters + 1) * steps
+
+    def busiest(kept: Amounts | float, with_rest: bool = True) -> float:
+        """kept [P]: the share of its rows that a rank fetches."""
+        moved = members @ (rows.T * kept).T @ members.T
+        rest = (replies + gradients, requests + gradients) if with_rest else None
+        return _busiest(moved, 4 * trainers.num_features, rest)
+
     return Crossing(
-        rows_none=busiest(all_rows, with_rest=False),
+        rows_none=busiest(1.0, with_rest=False),
         rows=busiest(best, with_rest=False),
         sampling=float(max(replies.max(), requests.max())),
         gradients=gradients,
-        none=busiest(all_rows),
+        none=busiest(1.0),
         fewest=busiest(best),
     )
+
+
+def _busiest(moved: Amounts, row_bytes: int, rest: tuple[Amounts, Amounts] | None) -> float:
+    """Bytes of the busiest way. moved [H, H]: rows to a host, from a host.   rest: into, and out
+    of, each host; then rows are also asked for by id."""
+    np.fill_diagonal(moved, 0.0)  # within a host
+    into, out = (row_bytes * moved.sum(axis=axis) for axis in (1, 0))
+    if rest is not None:
+        into, out = into + rest[0], out + moved.sum(axis=1) * ID_BYTES + rest[1]
+    return float(max(into.max(), out.max()))
 
 
 def _belady(trace: Trace, buffer: float, first: int) -> int:
@@ -129,17 +140,9 @@ def _belady(trace: Trace, buffer: float, first: int) -> int:
     return belady_rows(minibatches, capacity) - belady_rows(minibatches[:first], capacity)
 
 
-def num_parameters(trainers: Trainers, hidden: int) -> int:
+def num_parameters(trainers: Trainers) -> int:
     """Of the model that is trained."""
-    parts = trainers.parts
-    model = build_model(
-        "sage",
-        num_features=parts.num_features,
-        hidden=hidden,
-        num_classes=parts.num_classes,
-        num_layers=len(trainers.fanouts),
-        dropout=0.5,
-    )
+    model = sage_of(trainers.parts, trainers.run)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.charts import Bar, Line, Panel, figure
+from benchmarks.charts import figure
+from benchmarks.command import table
 from benchmarks.lab.hosts import bits_per_second
-from rudder.cli.table import render
+from benchmarks.panels import bars, lines
+
+_COLUMNS = "prefetch epoch_time_s fastest_s slowest_s wait_s misses replacements MB_rows MB_links "
+_COLUMNS += "hits_pct pass_at_1 interval times_none times_fixed over_limit over_here"
 
 
 def name_of(record: Mapping[str, Any], swept: str | None) -> str:
@@ -14,102 +18,50 @@ def name_of(record: Mapping[str, Any], swept: str | None) -> str:
     return f"{record['graph']}{value}"
 
 
+def text(found: Mapping[str, Any]) -> str:
+    """All cells for people."""
+    return "\n\n".join(map(cell_text, found["cells"]))
+
+
 def cell_text(record: dict[str, Any]) -> str:
     """One cell for people: the setting, its limit, and a row a variant."""
-    limit, crossing = record["limit"], record["crossing"]
-    head = (
-        f"{record['graph']}: {record['hosts']} hosts, links of {record['rate']}, buffer "
-        f"{record['buffer']:g} of the halo, batch {record['batch_size']}, hidden "
-        f"{record['hidden']}, {record['steps_per_epoch']} steps an epoch, {record['repeats']} runs "
-        f"each"
-    )
-    bound = (
-        f"limit {limit['limit_s']:.3f} s = max(compute {limit['compute_s']:.3f}, fewest bytes "
-        f"{limit['link_s']:.3f}); communication / compute {limit['communication_ratio']:.2f}; "
-        f"here {limit['here_s']:.3f} s"
-    )
-    parts = (
-        f"must cross a link an epoch: rows {crossing['rows_none'] / 1e6:.2f} MB, by Belady "
-        f"{crossing['rows'] / 1e6:.2f}; sampling {crossing['sampling'] / 1e6:.2f}; gradients "
-        f"{crossing['gradients'] / 1e6:.2f}"
-    )
-    equal = (
+    limit, mb = record["limit"], {name: num / 1e6 for name, num in record["crossing"].items()}
+    words = [
+        "{graph}: {hosts} hosts of {ranks_per_host} ranks, links of {rate}, buffer {buffer:g} of "
+        "the halo, batch {batch_size}, hidden {hidden}, {steps_per_epoch} steps an epoch, "
+        "{repeats} runs each".format(**record),
+        "limit {limit_s:.3f} s = max(compute {compute_s:.3f}, fewest bytes {link_s:.3f}); "
+        "communication / compute {communication_ratio:.2f}; here {here_s:.3f} s".format(**limit),
+        "must cross a link an epoch: rows {rows_none:.2f} MB, by Belady {rows:.2f}; sampling "
+        "{sampling:.2f}; gradients {gradients:.2f}".format(**mb),
         f"equal under all: losses {record['losses_sha256'][:12]}, test accuracy "
-        f"{record['test_accuracy']:.4f}"
-    )
-    header = (
-        *("prefetch", "epoch s", "fastest", "slowest", "wait s", "misses", "replaced", "MB rows"),
-        *("MB links", "%-Hits", "Pass@1", "r", "x none", "x fixed", "/ limit", "/ here"),
-    )
-    lines = []
+        f"{record['test_accuracy']:.4f}",
+    ]
+    rows = []
     for name, figures in record["variants"].items():
-        rows = figures["rows"]
         moved = figures["bytes_missed"] + figures["bytes_replaced"]
-        lines.append(
-            (
-                name,
-                *(f"{figures[key]:.3f}" for key in ("epoch_time_s", "fastest_s", "slowest_s")),
-                f"{figures['wait_s']:.3f}",
-                *(rows["misses"], rows["replacements"]),
-                *(f"{moved / 1e6:.1f}", f"{figures['link_bytes'] / 1e6:.1f}"),
-                *(_shown(figures[key], 1) for key in ("hits_pct", "pass_at_1", "interval")),
-                *(_shown(figures[key], 2) for key in ("times_none", "times_fixed", "over_limit")),
-                _shown(figures["epoch_time_s"] / limit["here_s"], 2),
-            )
-        )
-    return "\n".join([head, bound, parts, equal, "", render(lines, header)])
-
-
-def _shown(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+        row = {"prefetch": name, **figures, **figures["rows"]}
+        row |= {"MB_rows": moved / 1e6, "MB_links": figures["link_bytes"] / 1e6}
+        rows.append({**row, "over_here": figures["epoch_time_s"] / limit["here_s"]})
+    return "\n".join([*words, "", table(rows, _COLUMNS)])
 
 
 def draw(records: Sequence[dict[str, Any]], swept: str | None) -> str:
     """The figure, as SVG: epoch times by variant of each cell, and over a sweep of numbers."""
-    panels: list[Panel] = [_bars(record, name_of(record, swept)) for record in records]
     values = _numbers([record[swept] for record in records]) if swept else []
+    over, rows = "rate, Mbit/s" if swept == "rate" else str(swept), []
+    for record, at in zip(records, values or [0.0] * len(records), strict=True):
+        limit = {"limit": {"epoch_time_s": record["limit"]["limit_s"]}}
+        for name, found in {**record["variants"], **limit}.items():
+            ends = [found[key] for key in ("fastest_s", "slowest_s") if key in found]
+            row = {"cell": name_of(record, swept), "variant": name, over: at, **found}
+            rows.append({**row, "epoch_time_s_ci": ends or None})
+    panels = bars(rows, "{cell}", "epoch_time_s")
     if len(values) > 1:
-        panels += _curves(records, values, str(swept))
+        panels += lines(rows, "All cells", over, "epoch_time_s over_limit")
     shared = {"hosts": "{} hosts", "rate": "links of {}", "graph": "{}"}
     known = [text.format(records[0][key]) for key, text in shared.items() if key != swept]
     return figure(f"Epoch time: {', '.join(known)}", panels)
-
-
-def _bars(record: dict[str, Any], name: str) -> Panel:
-    groups = {
-        name: [
-            Bar(
-                name=name,
-                value=figures["epoch_time_s"],
-                interval=(figures["fastest_s"], figures["slowest_s"]),
-            )
-        ]
-        for name, figures in record["variants"].items()
-    }
-    groups["limit"] = [Bar(name="limit", value=record["limit"]["limit_s"])]
-    return Panel(title=name, x="s an epoch", groups=groups)
-
-
-def _curves(records: Sequence[dict[str, Any]], values: Sequence[float], name: str) -> list[Panel]:
-    """Each variant over the values: its time beside the limit, and its ratio to the limit."""
-
-    def lines(key: str) -> list[Line]:
-        return [
-            Line(name=each, xs=values, ys=[record["variants"][each][key] for record in records])
-            for each in records[0]["variants"]
-        ]
-
-    unit = "rate, Mbit/s" if name == "rate" else name
-    limits = [record["limit"]["limit_s"] for record in records]
-    limit = Line(name="limit", xs=values, ys=limits)
-    times = Panel(
-        title="Epoch time",
-        x=unit,
-        y="s",
-        lines=[*lines("epoch_time_s"), limit],
-    )
-    ratios = Panel(title="Epoch time / limit", x=unit, y="times", lines=lines("over_limit"))
-    return [times, ratios]
 
 
 def _numbers(values: Sequence[Any]) -> list[float]:

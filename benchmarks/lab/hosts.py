@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,20 +40,8 @@ _CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
-class HostsError(RuntimeError):
-    """This machine cannot give the hosts that were asked for; the message says why."""
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Bytes that crossed a host's link since the host came up, frames' headers included."""
-
-    sent: int
-    received: int
-
-    def since(self, earlier: "Traffic") -> "Traffic":
-        """What crossed after an earlier reading."""
-        return Traffic(self.sent - earlier.sent, self.received - earlier.received)
+class Unavailable(RuntimeError):
+    """What was asked for cannot be had on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ class Hosts:
 
     switch: the namespace of the bridge, 10.77.0.1.   names: of the hosts' namespaces.
     addresses: of host0, host1, and so on, from 10.77.0.10 up.
-    mpiexec: words that run a program on all hosts, a rank each.
+    mpiexec: words that run a program on all hosts, as many ranks on each as were asked for.
     folder: a temporary one that goes when the hosts do.
     """
 
@@ -77,15 +65,15 @@ class Hosts:
         where = (self.switch, "switch") if host is None else (self.names[host], f"host{host}")
         return [str(self.folder / "enter"), *where]
 
-    def traffic(self) -> list[Traffic]:
-        """What has crossed each host's link, from the counters of its network interface."""
+    def traffic(self) -> list[tuple[int, int]]:
+        """Bytes that each host's link has carried (sent, received), frames' headers included."""
         shown = [_ip(f"-n {name} -s -j link show eth0") for name in self.names]
         stats = [json.loads(text)[0]["stats64"] for text in shown]
-        return [Traffic(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
+        return [(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
 
     def received_bytes(self) -> list[int]:
         """What the network interface of each host has received."""
-        return [each.received for each in self.traffic()]
+        return [received for _, received in self.traffic()]
 
 
 def cores_for(ranks: int) -> int:
@@ -115,13 +103,14 @@ def require_delay(delay: str) -> None:
 
 
 @contextmanager
-def hosts(num: int, rate: str, delay: str | None = None) -> Iterator[Hosts]:
+def hosts(num: int, rate: str, delay: str | None = None, ranks: int = 1) -> Iterator[Hosts]:
     """So many hosts, while they are up; then they go, with every process inside them.
 
     rate: of each host's link, in each direction, as ``200mbit``, or ``none``.
     delay: of every message between two hosts, as ``2ms``; needs the kernel's netem.
+    ranks: of ``mpiexec`` on each host.
     What processes left that were killed is removed at the start. Raises ValueError on nonsense,
-    HostsError where the kernel refuses.
+    Unavailable where the kernel refuses.
     """
     if not 1 <= num <= MAX_HOSTS:
         raise ValueError(f"--hosts {num}: expected 1 to {MAX_HOSTS}")
@@ -136,9 +125,9 @@ def hosts(num: int, rate: str, delay: str | None = None) -> Iterator[Hosts]:
     mpiexec = [
         *("ip", "netns", "exec", folder.name, "env"),
         *(f"{name}={value}" for name, value in NETWORK.items()),
-        *("mpiexec", "-hosts", ",".join(f"{address}:1" for address in addresses)),
+        *("mpiexec", "-hosts", ",".join(f"{address}:{ranks}" for address in addresses)),
         *("-localhost", _SWITCH, "-launcher", "ssh", "-launcher-exec", str(folder / "shell")),
-        *("-n", str(num)),
+        *("-n", str(num * ranks)),
     ]
     try:
         with ending_on_signals():
@@ -181,29 +170,50 @@ def _bring_up(
         _ip(f"-n {name} addr add {address}/24 dev eth0")
         _ip(f"-n {name} link set eth0 up")
         if has_cubic:
-            # Linux's own choice. BBR, the choice of this or that cloud, shares a full link so
-            # unevenly that one of four hosts got next to nothing for half of each step.
+            # Linux's own choice, whatever this or that cloud has chosen.
             _ip(f"-n {name} route replace 10.77.0.0/24 dev eth0 src {address} congctl cubic")
         # A message leaves one host by its bucket and enters another by that one's, so several that
         # send to one share its link. It is delayed once, on entering.
-        downlink = f"netns exec {switch} tc qdisc add dev v{number}"
         place = "root"
         if delay is not None:
-            _ip(f"{downlink} root handle 1: netem delay {delay} limit 100000")
-            place = "parent 1:1"
+            netem = f"root handle 9: netem delay {delay} limit 100000"
+            _ip(f"netns exec {switch} tc qdisc add dev v{number} {netem}")
+            place = "parent 9:1"
         if bits is not None:
-            # Two milliseconds' worth, and no less than the largest frame that TCP hands down, which
-            # would be cut into 45 that the cores pay for.
-            bucket = f"tbf rate {bits:.0f}bit burst {max(70_000, int(bits / 8 * 0.002))}b"
-            _ip(f"{downlink} {place} {bucket} latency 50ms")
-            _ip(f"netns exec {name} tc qdisc add dev eth0 root {bucket} latency 50ms")
+            peers = [each for each in (*addresses, _SWITCH) if each != address]
+            _shape(switch, f"v{number}", place, bits, [f"src {peer}" for peer in peers])
+            _shape(name, "eth0", "root", bits, [f"dst {peer}" for peer in peers])
 
 
-def _ip(words: str) -> str:
-    done = subprocess.run(["ip", *words.split()], check=False, capture_output=True, text=True)
+def _shape(namespace: str, device: str, place: str, bits: float, matches: Sequence[str]) -> None:
+    """A link's rate in one direction, shared fairly by the peers that have something to send.
+
+    Each peer has a class and a queue under the link's bucket; in one queue for all, TCP decides who
+    goes first. fq_codel would do as well, where the kernel has it: this one's virtual machines do
+    not.   matches: of u32, one a peer.
+    """
+    # Two milliseconds' worth, and no less than the largest frame that TCP hands down.
+    burst = max(70_000, int(bits / 8 * 0.002))
+    share = max(bits / len(matches), 8)
+    waiting = max(2 * 70_000, int(bits / 8 * 0.050))
+    lines = [f"qdisc add dev {device} {place} handle 1: htb"]
+    rate = f"ceil {bits:.0f}bit burst {burst}b cburst {burst}b quantum 70000"
+    lines.append(f"class add dev {device} parent 1: classid 1:1 htb rate {bits:.0f}bit {rate}")
+    for number, match in enumerate(matches, 2):
+        own = f"1:{number:x}"
+        lines += [
+            f"class add dev {device} parent 1:1 classid {own} htb rate {share:.0f}bit {rate}",
+            f"qdisc add dev {device} parent {own} bfifo limit {waiting}b",
+            f"filter add dev {device} parent 1: protocol ip u32 match ip {match} flowid {own}",
+        ]
+    _ip(f"netns exec {namespace} tc -batch -", "\n".join(lines))
+
+
+def _ip(words: str, lines: str = "") -> str:
+    done = subprocess.run(["ip", *words.split()], input=lines, capture_output=True, text=True)
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         if "netem" in words:
-            raise HostsError(f"--delay needs netem, which this kernel lacks: {why}")
-        raise HostsError(f"cannot make hosts here: ip {words}: {why}")
+            raise Unavailable(f"--delay needs netem, which this kernel lacks: {why}")
+        raise Unavailable(f"cannot make hosts here: ip {words}: {why}")
     return done.stdout

@@ -18,12 +18,9 @@ def ending_on_signals() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if threading.current_thread() is threading.main_thread()
-        and signal.getsignal(number) == signal.SIG_DFL
-    ]
+    main = threading.current_thread() is threading.main_thread()
+    both = (signal.SIGTERM, signal.SIGHUP) if main else ()
+    numbers = [number for number in both if signal.getsignal(number) == signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, stop)
     try:

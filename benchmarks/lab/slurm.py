@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.lab.hosts import NETWORK, Hosts, HostsError
+from benchmarks.lab.hosts import NETWORK, Hosts, Unavailable
 
 _CONFIG = """
 ClusterName=minidist
@@ -61,47 +61,15 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
     With hosts, each of their namespaces is a node, and the controller runs in the switch's;
     otherwise this machine is the only node.
     """
-    here = socket.gethostname().split(".")[0]
-    cpus = os.cpu_count()
-    if hosts is None:
-        controller, nodes = here, [f"NodeName={here} NodeAddr=127.0.0.1 CPUs={cpus}"]
-        enter: dict[str, list[str]] = {here: []}
-    else:
-        controller = "switch(10.77.0.1)"
-        names = [f"host{number}" for number in range(len(hosts.names))]
-        nodes = [
-            f"NodeName={name} NodeHostname={name} NodeAddr={address} CPUs={cpus}"
-            for name, address in zip(names, hosts.addresses, strict=True)
-        ]
-        enter = {name: hosts.inside(number) for number, name in enumerate(names)}
-    for name in ("state", *(f"spool-{node}" for node in enter)):
-        (folder / name).mkdir()
-    config = folder / "slurm.conf"
-    ports = {"control": _free_port(), "daemon": _free_port()}
-    text = _CONFIG.format(controller=controller, nodes="\n".join(nodes), folder=folder, **ports)
-    config.write_text(text)
-    key = folder / "munge.key"
-    key.write_bytes(secrets.token_bytes(128))
-    key.chmod(0o600)
-    munge = {"key-file": key, "socket": folder / "munge.socket", "pid-file": folder / "munge.pid"}
-    munge |= {"log-file": folder / "munge.log", "seed-file": folder / "munge.seed"}
-    controls = hosts.inside(None) if hosts else []
-    keys = [f"--{name}={path}" for name, path in munge.items()]
-    commands = [
-        # In the switch's namespace too, so that nothing outlives the hosts.
-        [*controls, "munged", "--foreground", "--force", *keys],
-        [*controls, "slurmctld", "-D", "-f", str(config)],
-        *([*words, "slurmd", "-D", "-f", str(config), "-N", node] for node, words in enter.items()),
-    ]
     # UCX, the wheel's default, now and then fails to start under srun: "invalid bandwidth 0.00".
-    environment = {"SLURM_CONF": str(config), **NETWORK}
+    environment = {"SLURM_CONF": str(folder / "slurm.conf"), **NETWORK}
+    enter = _configure(folder, hosts)
     daemons: list[subprocess.Popen[bytes]] = []
-    deadline = time.monotonic() + _LIMIT_S
+    deadline, null = time.monotonic() + _LIMIT_S, subprocess.DEVNULL
     try:
-        for command in commands:
-            null = subprocess.DEVNULL
+        for command in _commands(folder, hosts, enter):
             daemons.append(subprocess.Popen(command, stdin=null, stdout=null, stderr=null))
-            while not munge["socket"].exists():
+            while not (folder / "munge.socket").exists():
                 _require_time(deadline, "munged", folder)
                 time.sleep(0.02)
         asking = ["ip", "netns", "exec", hosts.switch] if hosts else []
@@ -120,6 +88,41 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
                 daemon.wait()
 
 
+def _configure(folder: Path, hosts: Hosts | None) -> dict[str, list[str]]:
+    """Write slurm.conf and munge's key; words that run a program on each node, by its name."""
+    cpus, here = os.cpu_count(), socket.gethostname().split(".")[0]
+    enter: dict[str, list[str]] = {here: []}
+    controller, nodes = here, [f"NodeName={here} NodeAddr=127.0.0.1 CPUs={cpus}"]
+    if hosts is not None:
+        enter = {f"host{number}": hosts.inside(number) for number in range(len(hosts.names))}
+        controller = "switch(10.77.0.1)"
+        nodes = [
+            f"NodeName={name} NodeHostname={name} NodeAddr={address} CPUs={cpus}"
+            for name, address in zip(enter, hosts.addresses, strict=True)
+        ]
+    for name in ("state", *(f"spool-{node}" for node in enter)):
+        (folder / name).mkdir()
+    ports = {"control": _free_port(), "daemon": _free_port()}
+    text = _CONFIG.format(controller=controller, nodes="\n".join(nodes), folder=folder, **ports)
+    (folder / "slurm.conf").write_text(text)
+    (folder / "munge.key").write_bytes(secrets.token_bytes(128))
+    (folder / "munge.key").chmod(0o600)
+    return enter
+
+
+def _commands(folder: Path, hosts: Hosts | None, enter: dict[str, list[str]]) -> list[list[str]]:
+    """Of the daemons; in the switch's namespace and the hosts', so that none outlives these."""
+    controls, config = hosts.inside(None) if hosts else [], str(folder / "slurm.conf")
+    names = {"key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    files = {**names, "socket": "socket"}.items()
+    munge = [f"--{name}={folder}/munge.{end}" for name, end in files]
+    return [
+        [*controls, "munged", "--foreground", "--force", *munge],
+        [*controls, "slurmctld", "-D", "-f", config],
+        *([*words, "slurmd", "-D", "-f", config, "-N", node] for node, words in enter.items()),
+    ]
+
+
 def _num_up(inside: list[str], environment: dict[str, str]) -> int:
     """How many nodes take jobs."""
     words = [*inside, "sinfo", "-h", "-N", "-o", "%T"]
@@ -132,7 +135,7 @@ def _require_time(deadline: float, who: str, folder: Path) -> None:
     if time.monotonic() > deadline:
         logs = [line for file in folder.glob("*.log") for line in file.read_text().splitlines()]
         last = [line for line in logs if "error" in line.lower()][-3:]
-        raise HostsError(f"Slurm: {who} is not up after {_LIMIT_S} s: {' | '.join(last)}")
+        raise Unavailable(f"Slurm: {who} is not up after {_LIMIT_S} s: {' | '.join(last)}")
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ are each one's NAME.json (settings, rows, claims, table) and NAME.svg. An exhibi
 does not stop the others; the exit code is then 1.
 """
 
+from benchmarks.command import one_line
 from benchmarks.paper.settings import PaperConfig
 from rudder.cli.flags import parse
 
@@ -20,7 +21,8 @@ def main() -> None:
     # Imported late: who asks for help does not wait for PyTorch.
     from benchmarks.paper.runner import run
 
-    raise SystemExit(run(config))
+    with one_line():
+        raise SystemExit(run(config))
 
 
 if __name__ == "__main__":

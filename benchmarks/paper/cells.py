@@ -6,7 +6,6 @@
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 
 import minidist
 import rudder
-from benchmarks.lab.hosts import HostsError, hosts, missing
-from benchmarks.paper.claims import Row
+from benchmarks.command import Row
+from benchmarks.lab.hosts import Unavailable, hosts, missing
 from benchmarks.paper.settings import PaperConfig, Variant
-from benchmarks.runs import parts_of, train
-from benchmarks.traces import NUM_PARTS, RECIPES, record_as
+from benchmarks.runs import kept, parts_of, train
+from benchmarks.traces import NUM_PARTS, RECIPES, dataset_of, record_as
 from minidist.run_config import RunConfig
 from rudder.agent.models import EMBEDDED
-from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
 from rudder.observations import Snapshot
 from rudder.replay.grid import planner_of, replay, row_of
@@ -81,7 +79,7 @@ def grid(config: PaperConfig, some: Sequence[Variant], how: Measure, **flags: An
     ]
 
 
-def kept(*fields: str) -> Callable[[Measure], Measure]:
+def again(*fields: str) -> Callable[[Measure], Measure]:
     """Used again while cell, these fields, models, machine and code are the same."""
 
     def keeping(how: Measure) -> Measure:
@@ -89,15 +87,9 @@ def kept(*fields: str) -> Callable[[Measure], Measure]:
         def measure(config: PaperConfig, cell: Cell) -> Row:
             named = {name: getattr(config, name) for name in fields}
             named |= {"how": how.__name__, "recipe": repr(RECIPES[cell.graph]), "ranks": cell.ranks}
-            named |= {**cell.steer, **cell.flags, "model": _model(cell.steer)}
-            words = json.dumps([named, missing(), _code()], sort_keys=True)
-            name = hashlib.sha256(words.encode()).hexdigest()[:20]
-            file = Path(config.folder) / "kept" / f"{name}.json"
-            if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_json(file, {"settings": named, "row": how(config, cell)})
-            row: Row = json.loads(file.read_text())["row"]
-            return row
+            named |= {**cell.steer, **cell.flags, "graph": cell.graph, "model": _model(cell.steer)}
+            asked = [named, missing(), _code()]
+            return kept(Path(config.folder) / "kept", asked, lambda: how(config, cell))
 
         return measure
 
@@ -130,7 +122,7 @@ def _figures(moved: int, without: int, found: Mapping[str, Any]) -> Row:
     return row | ({"pass_at_1_ci": ends, "ci_width": high - low} if high else {})
 
 
-@kept("epochs", "rate", "hidden")
+@again("epochs", "rate", "hidden")
 def live(config: PaperConfig, cell: Cell) -> Row:
     """A training run.   epoch_s, train_s, wait_s: the median over epochs after the first.
 
@@ -140,7 +132,7 @@ def live(config: PaperConfig, cell: Cell) -> Row:
     # About 100 minibatches a rank, whatever the number of ranks.
     epochs = config.epochs or max(recipe.epochs * cell.ranks // (4 * NUM_PARTS), 4)
     flags = {"batch_size": recipe.batch_size, "epochs": epochs, "hidden": config.hidden}
-    parts = parts_of(cell.graph, cell.ranks, Path(config.folder))
+    parts = _parts(config, cell)
     with _links(str(config.rate), cell.ranks) as (launcher, link):
         run = train(parts, {**flags, "eval_every": 0, **cell.steer, **cell.flags}, launcher)
     rows, found = run["rows"], {**(run["buffer"] or {}), "decisions": run["decisions"]}
@@ -149,29 +141,33 @@ def live(config: PaperConfig, cell: Cell) -> Row:
     return row | times | {"link": link}
 
 
+def _parts(config: PaperConfig, cell: Cell) -> Path:
+    return parts_of(dataset_of(cell.graph), cell.ranks, Path(config.folder))
+
+
 @contextmanager
 def _links(rate: str, ranks: int) -> Iterator[tuple[list[str], str]]:
     """Words that start ranks on hosts of their own, and the rate of each one's link."""
-    why = "not asked for" if rate == "none" else f"needs {missing()}" if missing() else None
-    if why:
+    if rate == "none" or missing():
+        why = "not asked for" if rate == "none" else f"needs {missing()}"
         yield [], f"none: all ranks on this host ({why})"
         return
     try:
         with hosts(ranks, rate) as up:
             yield up.mpiexec, rate
-    except HostsError as error:
+    except Unavailable as error:
         raise ValueError(f"--rate {rate}: {error}: give --rate none") from None
 
 
 def record(config: PaperConfig, cell: Cell) -> list[Trace]:
     """All ranks' traces; recorded in the config's folder if they are not there yet."""
     folder, epochs = Path(config.folder), config.epochs or RECIPES[cell.graph].epochs
-    parts = parts_of(cell.graph, cell.ranks, folder)
+    parts = _parts(config, cell)
     run = RunConfig(parts=str(parts), batch_size=cell.batch, epochs=epochs, ranks=cell.ranks)
     return record_as(folder / f"{parts.name}-b{cell.batch}-e{epochs}", run, quiet=True)
 
 
-@kept("epochs")
+@again("epochs")
 def replayed(config: PaperConfig, cell: Cell) -> Row:
     """Recorded minibatches under a variant."""
     setting, traces = SteerConfig(**cell.steer), record(config, cell)
@@ -218,7 +214,7 @@ def _watched(trace: Trace, cell: Cell) -> tuple[list[Snapshot], NDArray[np.bool_
     return seen[:-1], np.diff(replacements)[1:] > 0
 
 
-@kept("epochs")
+@again("epochs")
 def hits_curve(config: PaperConfig, cell: Cell) -> Row:
     """``replayed``, and %-Hits of each minibatch over all ranks."""
     seen = [_watched(trace, cell)[0] for trace in record(config, cell)]
@@ -228,7 +224,7 @@ def hits_curve(config: PaperConfig, cell: Cell) -> Row:
     return replayed(config, cell) | {"curves": {cell.variant.name: curve}}
 
 
-@kept("epochs")
+@again("epochs")
 def trajectory(config: PaperConfig, cell: Cell) -> Row:
     """What a decider saw and said on the first rank, minibatch by minibatch."""
     seen, replaced = _watched(record(config, cell)[0], cell)
@@ -243,7 +239,7 @@ def trajectory(config: PaperConfig, cell: Cell) -> Row:
     return row | {"curves": {cell.variant.name: _curve(hits, most=100)}, "decisions": said}
 
 
-@kept("epochs")
+@again("epochs")
 def remote_nodes(config: PaperConfig, cell: Cell) -> Row:
     """Distinct remote nodes of each minibatch, and those new to its rank: means over ranks."""
     traces = record(config, cell)

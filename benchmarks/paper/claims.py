@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-Row = dict[str, Any]
+from benchmarks.command import Row
+
 Rows = Sequence[Row]
 HOLDS, PARTLY, FAILS, UNKNOWN = "holds", "holds in part", "does not hold", "not measured"
 # The words of the exhibits; and what figures of a row are called, if not as their keys.

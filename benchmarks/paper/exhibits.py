@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.charts import Panel
+from benchmarks.panels import bars, beside, curves, lines
 from benchmarks.paper import cells, settings
 from benchmarks.paper.cells import Cell, grid, live, replayed
 from benchmarks.paper.claims import HEADINGS, WORDS, Rows, judge, verdict
-from benchmarks.paper.panels import bars, beside, curves, lines
 from benchmarks.paper.settings import EXPERTS, FIXED, NONE, SELDOM, SINGLE, PaperConfig, Variant
 from benchmarks.traces import RECIPES, available
 
@@ -52,15 +52,15 @@ def report(name: str, rows: Rows, told: Mapping[str, Any]) -> dict[str, Any]:
     for paper, check in WORDS[name]["claims"].items():
         here, holds = judge(check, rows)
         claims.append({"paper": paper, "here": here, "holds": holds, "verdict": verdict([holds])})
-    columns = f"graph ranks buffer variant {EXHIBITS[name].columns}".split()
-    columns += ["missing"] if any("missing" in row for row in rows) else []
+    keys = f"graph ranks buffer variant {EXHIBITS[name].columns}".split()
+    keys += ["missing"] if any("missing" in row for row in rows) else []
     return {
         **WORDS[name],
         "name": name,
         "verdict": verdict(claim["holds"] for claim in claims),
         "claims": claims,
-        "header": [HEADINGS.get(key, key) for key in columns],
-        "lines": [["-" if row.get(key) is None else row[key] for key in columns] for row in rows],
+        "header": [HEADINGS.get(key, key) for key in keys],
+        "lines": [["-" if row.get(key) is None else row[key] for key in keys] for row in rows],
         "settings": told,
         "rows": rows,
     }

@@ -7,22 +7,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from benchmarks.charts import figure
+from benchmarks.command import Row
 from benchmarks.paper.exhibits import EXHIBITS, report
 from benchmarks.paper.settings import QUICK, PaperConfig
-from rudder.cli.flags import fail
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json, write_text
 
-Report = dict[str, Any]
 
-
-def measure(name: str, config: PaperConfig) -> Report:
+def measure(name: str, config: PaperConfig) -> Row:
     """An exhibit's report, also written. Raises ValueError on what cannot be measured."""
     config = replace(EXHIBITS[name].settle(config), exhibits=name)
     cells = EXHIBITS[name].cells(config)
@@ -35,7 +32,7 @@ def measure(name: str, config: PaperConfig) -> Report:
     return found
 
 
-def text(found: Report) -> str:
+def text(found: Row) -> str:
     """A report for people: the table, then each claim with its verdict."""
     words = [f"{found['title']} (paper: {found['source']})", ""]
     words += [render(found["lines"], found["header"]), "", found["note"]]
@@ -45,7 +42,7 @@ def text(found: Report) -> str:
     return "\n".join(words)
 
 
-def draw(found: Report, out: Path) -> Report:
+def draw(found: Row, out: Path) -> Row:
     """The report with its figure, also written, and the command that measures it again."""
     svg = figure(found["title"], EXHIBITS[found["name"]].draw(found["rows"]))
     write_text(out / f"{found['name']}.svg", svg)
@@ -57,7 +54,7 @@ def draw(found: Report, out: Path) -> Report:
     return found | {"svg": svg, "command": " ".join(words)}
 
 
-def earlier(out: Path) -> dict[str, Report]:
+def earlier(out: Path) -> dict[str, Row]:
     """What a folder holds. Verdicts and figures are made anew from its rows. Raises ValueError."""
     found = {}
     for file in (out / f"{name}.json" for name in EXHIBITS):
@@ -71,7 +68,7 @@ def earlier(out: Path) -> dict[str, Report]:
     return found
 
 
-def write_page(out: Path, reports: Mapping[str, Report], failed: Mapping[str, str]) -> Path:
+def write_page(out: Path, reports: Mapping[str, Row], failed: Mapping[str, str]) -> Path:
     """One HTML file that asks nothing of a network.   failed: why others did not run."""
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
@@ -83,21 +80,21 @@ def write_page(out: Path, reports: Mapping[str, Report], failed: Mapping[str, st
 
 
 def run(config: PaperConfig) -> int:
-    """Measure the exhibits that were chosen, the page after each. Returns the exit code."""
+    """Measure the exhibits that were chosen, the page after each. Returns the exit code.
+
+    Raises ValueError on reports of another version, OSError where nothing can be written.
+    """
     out, failed = Path(config.out), dict[str, str]()
-    try:
-        reports = earlier(out)
+    reports = earlier(out)
+    page = write_page(out, reports, failed)
+    for name in config.chosen():
+        try:
+            found = reports[name] = draw(measure(name, config), out)
+            short = f"{found['verdict']:14}  {found['title']} ({found['source']})"
+            tqdm.write(text(found) if config.exhibits else short)
+        except ValueError as error:
+            failed[name] = str(error)
+            tqdm.write(f"{'did not run':14}  {name}: {error}")
         page = write_page(out, reports, failed)
-        for name in config.chosen():
-            try:
-                found = reports[name] = draw(measure(name, config), out)
-                short = f"{found['verdict']:14}  {found['title']} ({found['source']})"
-                tqdm.write(text(found) if config.exhibits else short)
-            except ValueError as error:
-                failed[name] = str(error)
-                tqdm.write(f"{'did not run':14}  {name}: {error}")
-            page = write_page(out, reports, failed)
-    except (OSError, ValueError) as error:
-        fail(error)
     print(f"wrote {page}")
     return 1 if failed else 0

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.command import at_least
 from benchmarks.lab.hosts import bits_per_second
 from rudder.agent.models import SHORT_NAMES
 from rudder.cli.flags import flag, require
@@ -67,15 +68,13 @@ class PaperConfig:
 
         self.chosen()
         graphs_of(self.graphs)
-        for ranks in self.ranks:
-            require(ranks > 1, "ranks", ranks, "2 or more")
+        at_least(self, 2, "ranks")
+        at_least(self, 1, "epochs", "hidden")
         for buffer in self.buffer:
             require(buffer > 0, "buffer", buffer, "more than 0")
         require(bool(self.models), "agent_model", self.agent_model, "at least one model")
-        require(self.epochs is None or self.epochs >= 1, "epochs", self.epochs, "at least 1")
         # Its own settings check what both share.
         PolicyConfig(agent_threads=self.agent_threads, agent_gpu_layers=self.agent_gpu_layers)
-        require(self.hidden >= 1, "hidden", self.hidden, "at least 1")
         bits_per_second(self.rate or RATE)
         folder = self.classifier_dir
         require(

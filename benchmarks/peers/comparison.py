@@ -9,73 +9,62 @@ memory and the bytes on our links therefore hold an evaluation, the peer's do no
 
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from tqdm import tqdm
 
-from benchmarks.lab.hosts import HostsError
-from benchmarks.lab.signals import ending_on_signals
-from benchmarks.peers.environment import PeerMissing
+from benchmarks.command import Row, at_least, table
 from benchmarks.peers.job import Memory, MemoryWatch
 from benchmarks.runs import train
-from minidist.graph import Graph
-from minidist.store.partition_dir import Parts
-from minidist.training.models import build_model
-from rudder.cli.flags import fail
-from rudder.cli.table import render
-from rudder.cli.whole_file import write_json
+from benchmarks.traces import check_graph
+from minidist.config import TrainConfig
+from rudder.cli.flags import flag, require
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from minidist.graph import Graph
+    from minidist.store.partition_dir import Parts
+
+PROGRAMS = Path(__file__).parent / "programs"
+# A peer's run.
+LIMIT_S = 900.0
 STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
+_TABLE = "who epoch_s fastest slowest faster steps sample_s fetch_s wait_s train_s rss_mb pss_mb "
+_TABLE += "memory_ratio link_mb test_accuracy"
+_TRIAL_EPOCHS, _TRIED = 3, (0, 1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is trained. fanout: nearest the seeds first."""
+class PeerConfig:
+    """Settings that the comparisons with all peers have."""
 
-    hidden: int
-    batch_size: int
-    epochs: int
-    fanout: tuple[int, ...] = (10, 25)
-    lr: float = 0.003
-    dropout: float = 0.5
-    seed: int = 0
+    graph: str = flag("synthetic:medium", "a graph of benchmarks.traces")
+    variants: str = flag("none,overlap", "of ours, with commas between")
+    hidden: int = flag(64, "hidden units")
+    batch_size: int = flag(1000, "seed nodes of a rank in a step")
+    epochs: int = flag(5, "epochs of a run; the first is not counted")
+    repeats: int = flag(3, "runs of each, in turn")
+    folder: str = flag("runs/peers", "where partitions are kept; made there where missing")
+    json: str | None = flag(None, "also write everything to this file")
 
-    def for_peer(self, parts: Parts) -> dict[str, Any]:
-        """The task as the peers' programs read it from JSON."""
-        if parts.multilabel:
-            raise ValueError(f"{parts.name} is multi-label: the peers' programs take one label")
-        inner = [self.hidden] * (len(self.fanout) - 1)
-        widths = [parts.num_features, *inner, parts.num_classes]
-        return {**asdict(self), "fanout": list(self.fanout), "widths": widths}
+    def __post_init__(self) -> None:
+        check_graph(self.graph)
+        at_least(self, 1, "hidden", "batch_size", "repeats")
+        require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
 
-    def first_weights(self, parts: Parts) -> dict[str, NDArray[np.float32]]:
-        """What our own training of this task starts from, named as ``score`` takes it."""
-        torch.manual_seed(self.seed)
-        model = build_model(
-            "sage",
-            num_features=parts.num_features,
-            hidden=self.hidden,
-            num_classes=parts.num_classes,
-            num_layers=len(self.fanout),
-            dropout=self.dropout,
-        )
-        return weights_of(model.convs)
-
-    def flags(self) -> dict[str, object]:
-        """The task as ``minidist.train`` takes it; evaluated once, at the end."""
-        fanout = ",".join(map(str, self.fanout))
-        return {**asdict(self), "fanout": fanout, "eval_every": 0}
+    def training(self) -> TrainConfig:
+        """What both sides train."""
+        names = ("hidden", "batch_size", "epochs")
+        sizes: Row = {name: getattr(self, name) for name in names}
+        return TrainConfig(**sizes, eval_every=0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """One training run.
 
     who: the peer's name, or our ``--prefetch``.   epoch_s: median.   steps: of an epoch.
@@ -92,7 +81,26 @@ class Run:
     link_mb: float | None = None
 
 
-def weights_of(convs: Iterable[Any]) -> dict[str, NDArray[np.float32]]:
+def write_task(run: TrainConfig, parts: "Parts", out: Path, **more: object) -> Path:
+    """What a peer's program reads, in a folder: settings, and the weights that ours starts from.
+    Returns the settings' file. Raises ValueError on labels that the programs do not take."""
+    import numpy as np
+    import torch
+
+    from benchmarks.trainers import sage_of
+
+    if parts.multilabel:
+        raise ValueError(f"{parts.name} is multi-label: the peers' programs take one label")
+    torch.manual_seed(run.seed)
+    np.savez(out / "first_weights.npz", **weights_of(sage_of(parts, run).convs))  # type: ignore[arg-type]
+    inner = [run.hidden] * (len(run.fanout) - 1)
+    widths = [parts.num_features, *inner, parts.num_classes]
+    settings = {**asdict(run), "widths": widths, "out": str(out), **more}
+    (out / "settings.json").write_text(json.dumps(settings))
+    return out / "settings.json"
+
+
+def weights_of(convs: Iterable[Any]) -> "dict[str, NDArray[np.float32]]":
     """The weights of PyG's SAGEConvs, named as ``score`` takes them."""
     found = {}
     for number, conv in enumerate(convs):
@@ -103,41 +111,37 @@ def weights_of(convs: Iterable[Any]) -> dict[str, NDArray[np.float32]]:
 
 
 def train_ours(
-    parts: Path, task: Task, flags: Mapping[str, object], launcher: Sequence[str] = ()
+    parts: Path, run: TrainConfig, flags: Mapping[str, object], launcher: Sequence[str] = ()
 ) -> Run:
     """One run of ``minidist.train``. flags: of its prefetching.   launcher: see ``runs.train``."""
+    names = ("hidden", "batch_size", "epochs", "fanout", "lr", "dropout", "seed", "eval_every")
     with MemoryWatch() as watch:
-        summary = train(parts, {**task.flags(), **flags}, launcher, watch.mark)
+        given = {name: getattr(run, name) for name in names}
+        summary = train(parts, {**given, **flags}, launcher, watch.mark)
     return Run(
-        who=str(flags["prefetch"]),
-        epoch_s=summary["epoch_time_s"],
-        steps=summary["steps_per_epoch"],
-        stages={stage: summary[stage] for stage in STAGES},
-        test_accuracy=summary["test_accuracy"],
-        memory=watch.peak,
+        str(flags["prefetch"]),
+        summary["epoch_time_s"],
+        summary["steps_per_epoch"],
+        {stage: summary[stage] for stage in STAGES},
+        summary["test_accuracy"],
+        watch.peak,
     )
 
 
-def read_peer(who: str, folder: Path, graph: Graph, memory: Memory) -> Run:
+def read_peer(who: str, folder: Path, graph: "Graph", memory: Memory) -> Run:
     """What a peer's program wrote: ``rank<R>.json`` with every epoch's seconds by stage, and
     ``weights.npz``. Raises ValueError where they are missing or no result."""
+    import numpy as np
+
     try:
-        files = sorted(folder.glob("rank*.json"))
-        ranks = [json.loads(file.read_text())["epochs"] for file in files]
+        ranks = [json.loads(file.read_text())["epochs"] for file in sorted(folder.glob("rank*"))]
         weights = dict(np.load(folder / "weights.npz"))
-        steps = {epoch["steps"] for epochs in ranks for epoch in epochs}
+        steps = max(int(epoch["steps"]) for epochs in ranks for epoch in epochs)
         names = [name for name in ranks[0][0] if name in STAGES]
         medians = {name: _median_of_slowest(ranks, name) for name in ("epoch_s", *names)}
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{who} left no result in {folder}: {error}") from None
-    return Run(
-        who=who,
-        epoch_s=medians.pop("epoch_s"),
-        steps=max(steps),
-        stages=medians,
-        test_accuracy=score(weights, graph),
-        memory=memory,
-    )
+    return Run(who, medians.pop("epoch_s"), steps, medians, score(weights, graph), memory)
 
 
 def _median_of_slowest(ranks: Sequence[Sequence[Mapping[str, float]]], name: str) -> float:
@@ -145,11 +149,14 @@ def _median_of_slowest(ranks: Sequence[Sequence[Mapping[str, float]]], name: str
     return float(statistics.median(slowest[1:] or slowest))
 
 
-def score(weights: Mapping[str, NDArray[np.float32]], graph: Graph) -> float:
+def score(weights: "Mapping[str, NDArray[np.float32]]", graph: "Graph") -> float:
     """Accuracy over all test nodes of a GraphSAGE (mean), with all neighbours.
 
     weights: of layer l from 0 on, ``self<l>`` and ``neighbours<l>`` [out, in], ``bias<l>`` [out].
     """
+    import numpy as np
+    import torch
+
     degrees = np.diff(graph.indptr)
     share = np.repeat(1 / np.maximum(degrees, 1), degrees).astype(np.float32)
     adjacency = torch.sparse_csr_tensor(
@@ -166,103 +173,71 @@ def score(weights: Mapping[str, NDArray[np.float32]], graph: Graph) -> float:
             torch.from_numpy(weights[f"{name}{layer}"]) for name in ("self", "neighbours", "bias")
         )
         h = h @ own.T + (adjacency @ h) @ neighbours.T + bias
-        if layer + 1 < num_layers:
-            h = h.relu()
+        h = h.relu() if layer + 1 < num_layers else h
     correct = h.argmax(dim=1).numpy() == graph.y
     return float(np.mean(correct[graph.test_mask]))
 
 
-def best_setting(
-    given: int | None, tried: Sequence[int], name: str, epoch_s: Callable[[int], float]
-) -> tuple[int, list[dict[str, Any]]]:
-    """A peer's setting with the shortest epoch, and what each was worth.
+def in_turn(
+    config: Any,
+    peer: str,
+    setting: str,
+    train_peer: Callable[[int, TrainConfig], Run],
+    ours: Callable[[str], Run],
+) -> Row:
+    """Every repeat of the peer and of our variants.
 
-    given: the user's, which is not tried.   name: of the setting.   epoch_s: of a short run.
+    setting: the peer's number of loader processes; unless the user names one, that with the
+    shortest epoch in a short run.   train_peer: given it.   ours: by ``--prefetch``.
     """
-    if given is not None:
-        return given, []
-    epochs = {value: epoch_s(value) for value in tried}
-    trials = [{name: value, "epoch_s": epoch} for value, epoch in epochs.items()]
-    return min(epochs, key=lambda value: epochs[value]), trials
+    run, number, trials = config.training(), getattr(config, setting), dict[int, float]()
+    if number is None:
+        short = replace(run, epochs=_TRIAL_EPOCHS)
+        trials = {tried: train_peer(tried, short).epoch_s for tried in _TRIED}
+        number = min(trials, key=lambda tried: trials[tried])
+    sides = [peer, *config.variants.split(",")] * config.repeats
+    runs = [
+        train_peer(number, run) if side == peer else ours(side)
+        for side in tqdm(sides, unit="run", disable=None)
+    ]
+    tried = [{setting: value, "epoch_s": epoch_s} for value, epoch_s in trials.items()]
+    found = {"benchmark": f"peers.{peer.lower()}", setting: number, "trials": tried}
+    return {**found, "sides": summarize(peer, runs), "runs": [_as_row(run) for run in runs]}
 
 
-def told(trials: Sequence[Mapping[str, Any]], name: str) -> str:
-    """Trials for people, to follow the setting that was taken."""
-    each = ", ".join(f"{trial[name]} {trial['epoch_s']:.3g} s" for trial in trials)
-    return f" (tried: {each})" if each else ""
+def _as_row(run: Run) -> Row:
+    return {**run._asdict(), "memory": run.memory._asdict()}
 
 
-def report(
-    measure: Callable[[], dict[str, Any]],
-    describe: Callable[[dict[str, Any]], str],
-    file: str | None,
-) -> None:
-    """A peer's command line: measure, print, write; what cannot be is one line and exit code 2."""
-    try:
-        with ending_on_signals():
-            found = measure()
-    except (ValueError, HostsError, PeerMissing, subprocess.TimeoutExpired) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(describe(found))
-    if file is not None:
-        write_json(file, found)
-
-
-def summarize(peer: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
+def summarize(peer: str, runs: Sequence[Run]) -> list[Row]:
     """A row for each side, the peer first: medians over its runs, and ratios to the peer.
 
     faster: the peer's epoch time over this one's.   memory_ratio: this one's over the peer's, pages
     that processes share counted once.
     """
-    names = sorted({run.who for run in runs}, key=[run.who for run in runs].index)
-    rows: list[dict[str, Any]] = []
-    for who in sorted(names, key=lambda name: name != peer):
+    rows: list[Row] = []
+    for who in sorted(dict.fromkeys(run.who for run in runs), key=lambda name: name != peer):
         mine = [run for run in runs if run.who == who]
+        times = [run.epoch_s for run in mine]
+        row = {"who": who, "epoch_s": statistics.median(times), "epoch_s_runs": times}
+        row |= {"fastest": min(times), "slowest": max(times), "steps": mine[0].steps}
+        row["test_accuracy"] = statistics.median(run.test_accuracy for run in mine)
+        row["rss_mb"] = max(run.memory.rss_mb for run in mine)
+        row["pss_mb"] = max(run.memory.pss_mb for run in mine)
         links = [run.link_mb for run in mine if run.link_mb is not None]
-        rows.append(
-            {
-                "who": who,
-                "epoch_s": statistics.median(run.epoch_s for run in mine),
-                "epoch_s_runs": [run.epoch_s for run in mine],
-                "steps": mine[0].steps,
-                "test_accuracy": statistics.median(run.test_accuracy for run in mine),
-                "rss_mb": max(run.memory.rss_mb for run in mine),
-                "pss_mb": max(run.memory.pss_mb for run in mine),
-                "link_mb": statistics.median(links) if links else None,
-                **{
-                    stage: statistics.median(run.stages[stage] for run in mine)
-                    for stage in mine[0].stages
-                },
-            }
-        )
+        row["link_mb"] = statistics.median(links) if links else None
+        for stage in mine[0].stages:
+            row[stage] = statistics.median(run.stages[stage] for run in mine)
+        rows.append(row)
     for row in rows:
         row["faster"] = rows[0]["epoch_s"] / row["epoch_s"]
         row["memory_ratio"] = row["pss_mb"] / rows[0]["pss_mb"]
     return rows
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for people."""
-    header = ["", "epoch s", "runs", "faster", "steps", "sample s", "fetch s", "wait s", "train s"]
-    header += ["RSS MiB", "PSS MiB", "/ peer's", "MB on links", "test acc."]
-    shown = []
-    for row in rows:
-        runs = row["epoch_s_runs"]
-        stages = [f"{row[stage]:.3g}" if stage in row else "-" for stage in STAGES]
-        link = "-" if row["link_mb"] is None else f"{row['link_mb']:,.0f}"
-        shown.append(
-            [
-                *(row["who"], row["epoch_s"], f"{min(runs):.3g}-{max(runs):.3g}"),
-                *(
-                    f"{row['faster']:.2f}x",
-                    row["steps"],
-                    *stages,
-                    round(row["rss_mb"]),
-                    round(row["pss_mb"]),
-                ),
-                *(f"{row['memory_ratio']:.2f}", link, f"{row['test_accuracy']:.4f}"),
-            ]
-        )
-    return render(shown, header)
+def describe(head: str, peer: str, setting: str, found: Row) -> str:
+    """The report for people."""
+    tried = ", ".join(f"{each[setting]} {each['epoch_s']:.3g} s" for each in found["trials"])
+    told = f" (tried: {tried})" if tried else ""
+    used = f"{peer} with {found[setting]} {setting} a process{told}"
+    return "\n".join([head, used, table(found["sides"], _TABLE)])

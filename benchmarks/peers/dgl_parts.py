@@ -18,20 +18,21 @@ n owned nodes, h halo nodes, e in-edges of owned nodes, D features.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minidist.store.partition_dir import Parts
-from minidist.store.shard import Shard
+if TYPE_CHECKING:
+    from minidist.store.partition_dir import Parts
+    from minidist.store.shard import Shard
 
 Array = NDArray[Any]
 GRAPH_NAME = "graph"
 _NODE, _EDGE = "_N", "_N:_E:_N"
 
 
-def part_arrays(shard: Shard, first_edge: int) -> dict[str, Array]:
+def part_arrays(shard: "Shard", first_edge: int) -> dict[str, Array]:
     """One part, ids local to it unless they are named otherwise.
 
     src, dst: int64 [e].   node_ids: int64 [n + h], global.   inner_node: uint8 [n + h], 1 if owned.
@@ -56,7 +57,7 @@ def part_arrays(shard: Shard, first_edge: int) -> dict[str, Array]:
     }
 
 
-def lay_out(parts: Parts, folder: Path) -> Path:
+def lay_out(parts: "Parts", folder: Path) -> Path:
     """Write the configuration and each part's arrays; returns the configuration's path."""
     node_map, edge_map, first_edge = [], [], 0
     config: dict[str, Any] = {
@@ -79,14 +80,8 @@ def lay_out(parts: Parts, folder: Path) -> Path:
         node_map.append([first, first + shard.num_nodes])
         edge_map.append([first_edge, first_edge + len(arrays["src"])])
         first_edge = edge_map[-1][1]
-        config[f"part-{part}"] = {
-            name: f"part{part}/{file}.dgl"
-            for name, file in (
-                ("node_feats", "node_feat"),
-                ("edge_feats", "edge_feat"),
-                ("part_graph", "graph"),
-            )
-        }
+        files = {"node_feats": "node_feat", "edge_feats": "edge_feat", "part_graph": "graph"}
+        config[f"part-{part}"] = {key: f"part{part}/{file}.dgl" for key, file in files.items()}
     config |= {"node_map": {_NODE: node_map}, "edge_map": {_EDGE: edge_map}}
     path = folder / f"{GRAPH_NAME}.json"
     path.write_text(json.dumps(config, indent=1))

@@ -7,12 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.lab.hosts import Unavailable
+
 HOME = Path.home() / ".cache" / "minidist" / "peers"
 _LIMIT_S = 3600.0
-
-
-class PeerMissing(RuntimeError):
-    """A peer cannot be had on this machine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +32,10 @@ class Environment:
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
-    def lacking(self) -> str | None:
-        """Why the peer cannot be used from this folder as it is, or None."""
-        if not self.python.exists():
-            return f"{self.folder} is no virtual environment"
-        done = self._run([str(self.python), "-c", self.probe])
-        return None if done.returncode == 0 else _last_words(done)
-
     def prepare(self) -> Path:
         """The interpreter that has the peer; a folder that is missing is made by pip first.
 
-        Raises PeerMissing. What an installation that fails or is stopped has written is removed.
+        Raises Unavailable. What an installation that fails or is stopped has written is removed.
         """
         if not self.folder.exists():
             print(f"installing {self.peer} in {self.folder}", file=sys.stderr, flush=True)
@@ -53,12 +44,16 @@ class Environment:
             except BaseException:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 raise
-        if why := self.lacking():
-            raise PeerMissing(
-                f"{self.peer} cannot be used from {self.folder}: {why}; name another folder with "
-                f"--env, or remove this one and it is made anew"
-            )
-        return self.python
+        why = f"{self.folder} is no virtual environment"
+        if self.python.exists():
+            done = self._run([str(self.python), "-c", self.probe])
+            if done.returncode == 0:
+                return self.python
+            why = _last_words(done)
+        raise Unavailable(
+            f"{self.peer} cannot be used from {self.folder}: {why}; name another folder with "
+            f"--env, or remove this one and it is made anew"
+        )
 
     def _install(self) -> None:
         done = self._run([sys.executable, "-m", "venv", str(self.folder)])
@@ -70,7 +65,7 @@ class Environment:
             if done.returncode == 0:
                 done = self._run(words)
         if done.returncode:
-            raise PeerMissing(
+            raise Unavailable(
                 f"{self.peer} cannot be had here: {' '.join(map(str, done.args))} failed: "
                 f"{_last_words(done)}"
             )
@@ -78,14 +73,8 @@ class Environment:
     def _run(self, words: list[str]) -> "subprocess.CompletedProcess[str]":
         # What builds packages from source looks for its tools, such as ninja, in PATH.
         path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        return subprocess.run(
-            words,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_LIMIT_S,
-        )
+        every = {**os.environ, "PATH": path}
+        return subprocess.run(words, env=every, capture_output=True, text=True, timeout=_LIMIT_S)
 
 
 def _last_words(done: "subprocess.CompletedProcess[str]") -> str:

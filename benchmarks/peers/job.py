@@ -8,9 +8,8 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import NamedTuple
 
 # Processes of a job bear its name in this variable, which their children inherit.
 MARK = "MINIDIST_PEERS_JOB"
@@ -20,8 +19,7 @@ _RSS_EVERY_S = 0.1
 _PSS_EVERY_S = 1.0
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """The most that all processes of a job held at once, MiB.
 
     rss_mb: resident sizes added up, so that pages which several map count several times.
@@ -46,12 +44,7 @@ class MemoryWatch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._done.set()
         self._thread.join()
 
@@ -109,45 +102,27 @@ def run_together(
     """
     processes: list[subprocess.Popen[bytes]] = []
     deadline = time.monotonic() + limit_s
+    every, null = {**os.environ, **environment}, subprocess.DEVNULL
     try:
         with log.open("wb") as out:
             for words in commands:
+                # In a session of its own, of which all can be ended together.
+                session = {"stdin": null, "start_new_session": True}
                 processes.append(
-                    subprocess.Popen(
-                        words,
-                        env={**os.environ, **environment},
-                        stdin=subprocess.DEVNULL,
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
+                    subprocess.Popen(words, env=every, stdout=out, stderr=out, **session)  # type: ignore[call-overload]
                 )
-            while _running(processes):
-                _check(processes, log, deadline, limit_s)
+            codes: list[int | None] = [None]
+            while None in codes and not any(codes) and time.monotonic() < deadline:
                 time.sleep(0.05)
-        _check(processes, log, deadline, limit_s)
+                codes = [process.poll() for process in processes]
+        if any(codes) or None in codes:
+            failed = [f"exit code {code}" for code in codes if code]
+            why = [*failed, f"still running after {limit_s:.0f} s"][0]
+            last = log.read_text(errors="replace")[-3000:]
+            raise ValueError(f"{' '.join(commands[0])}: {why}:\n{last}")
     finally:
         for process in processes:
             # The whole session: what a process started goes with it, also if it is gone itself.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _running(processes: "list[subprocess.Popen[bytes]]") -> bool:
-    """Whether any runs; each is asked, so that every exit code is known."""
-    return None in [process.poll() for process in processes]
-
-
-def _check(
-    processes: "list[subprocess.Popen[bytes]]", log: Path, deadline: float, limit_s: float
-) -> None:
-    failed = [process for process in processes if process.returncode]
-    if failed or time.monotonic() > deadline:
-        what = (
-            f"exit code {failed[0].returncode}"
-            if failed
-            else f"still running after {limit_s:.0f} s"
-        )
-        last = log.read_text(errors="replace")[-3000:]
-        raise ValueError(f"{' '.join(map(str, processes[0].args))}: {what}:\n{last}")  # type: ignore[arg-type]

@@ -14,41 +14,32 @@ part each and map each other's. PyG is given the best number of loader workers t
 0, 1 and 2 finds. See ``comparison`` for what is measured.
 """
 
-import json
 import sysconfig
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
+from benchmarks.command import Row, answer, at_least
 from benchmarks.lab.hosts import cores_for
 from benchmarks.peers.comparison import (
+    LIMIT_S,
+    PROGRAMS,
+    PeerConfig,
     Run,
-    Task,
-    best_setting,
+    describe,
+    in_turn,
     read_peer,
-    report,
-    summarize,
-    table,
-    told,
     train_ours,
+    write_task,
 )
 from benchmarks.peers.environment import HOME, Environment
 from benchmarks.peers.job import MemoryWatch, run_together
 from benchmarks.runs import parts_of
-from benchmarks.traces import check_graph
-from minidist.graph import Graph
-from minidist.store.partition_dir import Parts
-from rudder.cli.flags import flag, parse, require
+from benchmarks.traces import dataset_of
+from minidist.config import TrainConfig
+from rudder.cli.flags import flag, parse
 
 PEER = "PyG"
-PROGRAMS = Path(__file__).parent / "programs"
-_LIMIT_S = 900.0
-_TRIAL_EPOCHS = 3
-_WORKERS = (0, 1, 2)
 _INSTALLS = (
     ("setuptools<81", "wheel", "ninja"),
     # Each on its own: pip would begin to build one before the other is there.
@@ -63,117 +54,59 @@ from torch_geometric.loader import NeighborLoader
 
 
 @dataclass(frozen=True, kw_only=True)
-class PygConfig:
+class PygConfig(PeerConfig):
     """Settings of ``python -m benchmarks.peers.pyg``."""
 
-    graph: str = flag("synthetic:medium", "a graph of benchmarks.traces")
     ranks: int = flag(2, "processes of either side")
-    variants: str = flag("none,overlap", "of ours, with commas between")
-    hidden: int = flag(64, "hidden units")
-    batch_size: int = flag(1000, "seed nodes of a rank in a step")
-    epochs: int = flag(5, "epochs of a run; the first is not counted")
-    repeats: int = flag(3, "runs of each, in turn")
     workers: int | None = flag(None, "loader workers of a PyG process (default: try)")
-    folder: str = flag("runs/peers", "where partitions are kept; made there where missing")
     env: str = flag(str(HOME / "pyg"), "PyG's environment; made there where missing")
-    json: str | None = flag(None, "also write everything to this file")
 
     def __post_init__(self) -> None:
-        check_graph(self.graph)
-        for name in ("ranks", "hidden", "batch_size", "repeats"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
-        require(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
+        super().__post_init__()
+        at_least(self, 1, "ranks")
+        at_least(self, 0, "workers")
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every run of either side is given."""
-
-    config: PygConfig
-    task: Task
-    python: Path
-    parts: Parts
-    graph: Graph
-
-
-def environment(folder: Path) -> Environment:
-    """Where PyG's sampler is or will be."""
+def measure(config: PygConfig) -> Row:
+    """All runs. Raises Unavailable, and ValueError where a run fails."""
     borrowed = Path(sysconfig.get_path("purelib"))
-    return Environment(PEER, folder, _INSTALLS, _PROBE, borrowed)
+    folder = Path(config.env).absolute()
+    python = Environment(PEER, folder, _INSTALLS, _PROBE, borrowed).prepare()
+    import numpy as np
 
+    from minidist.store.partition_dir import Parts
 
-def train_pyg(bench: Bench, workers: int, task: Task) -> Run:
-    """One run of PyG. Raises ValueError with its last words if it fails."""
-    ranks, graph = bench.config.ranks, bench.graph
-    with tempfile.TemporaryDirectory(prefix="pyg-") as name:
-        out = Path(name)
-        arrays = {each: getattr(graph, each) for each in ("indptr", "indices", "x", "y")}
-        np.savez(out / "graph.npz", train_ids=np.flatnonzero(graph.train_mask), **arrays)
-        np.savez(out / "first_weights.npz", **task.first_weights(bench.parts))  # type: ignore[arg-type]
-        settings = {
-            **task.for_peer(bench.parts),
-            "ranks": ranks,
-            "workers": workers,
-            "threads": cores_for(ranks),
-            "out": name,
-        }
-        (out / "settings.json").write_text(json.dumps(settings))
-        words = [str(bench.python), str(PROGRAMS / "pyg_train.py"), str(out / "settings.json")]
-        commands = [[*words, str(rank)] for rank in range(ranks)]
-        threads = {"OMP_NUM_THREADS": str(cores_for(ranks))}
-        with MemoryWatch() as watch:
-            run_together(commands, {**watch.mark, **threads}, out / "log", _LIMIT_S)
-        return read_peer(PEER, out, graph, watch.peak)
+    path = parts_of(dataset_of(config.graph), config.ranks, Path(config.folder))
+    parts = Parts.open(path)
+    graph = parts.graph()
 
+    def train_pyg(workers: int, run: TrainConfig) -> Run:
+        with tempfile.TemporaryDirectory(prefix="pyg-") as name, MemoryWatch() as watch:
+            out, threads = Path(name), cores_for(config.ranks)
+            arrays = {each: getattr(graph, each) for each in ("indptr", "indices", "x", "y")}
+            np.savez(out / "graph.npz", train_ids=np.flatnonzero(graph.train_mask), **arrays)
+            sizes = {"ranks": config.ranks, "workers": workers, "threads": threads}
+            settings = write_task(run, parts, out, **sizes)
+            words = [str(python), str(PROGRAMS / "pyg_train.py"), str(settings)]
+            commands = [[*words, str(rank)] for rank in range(config.ranks)]
+            environment = {**watch.mark, "OMP_NUM_THREADS": str(threads)}
+            run_together(commands, environment, out / "log", LIMIT_S)
+            return read_peer(PEER, out, graph, watch.peak)
 
-def measure(config: PygConfig) -> dict[str, Any]:
-    """What ``--json`` writes. Raises PeerMissing, and ValueError where a run fails."""
-    python = environment(Path(config.env).absolute()).prepare()
-    parts = Parts.open(parts_of(config.graph, config.ranks, Path(config.folder)))
-    task = Task(hidden=config.hidden, batch_size=config.batch_size, epochs=config.epochs)
-    bench = Bench(config, task, python, parts, parts.graph())
-    workers, trials = best_setting(
-        config.workers,
-        _WORKERS,
-        "workers",
-        lambda workers: train_pyg(bench, workers, replace(task, epochs=_TRIAL_EPOCHS)).epoch_s,
-    )
-    runs = []
-    for side in tqdm(
-        [PEER, *config.variants.split(",")] * config.repeats, unit="run", disable=None
-    ):
-        if side == PEER:
-            runs.append(train_pyg(bench, workers, task))
-        else:
-            runs.append(train_ours(parts.path, task, {"prefetch": side}))
-    return {
-        "benchmark": "peers.pyg",
-        "config": asdict(config),
-        "workers": workers,
-        "trials": trials,
-        "sides": summarize(PEER, runs),
-        "runs": [asdict(run) for run in runs],
-    }
+    def ours(prefetch: str) -> Run:
+        return train_ours(path, config.training(), {"prefetch": prefetch})
 
-
-def describe(found: dict[str, Any]) -> str:
-    """The report for people."""
-    config = found["config"]
-    lines = [
-        f"{config['graph']}, {config['ranks']} ranks on one host, batch {config['batch_size']}, "
-        f"hidden {config['hidden']}; epochs {config['epochs']}, repeats {config['repeats']}",
-        f"{PEER} with {found['workers']} loader workers a process"
-        + told(found["trials"], "workers"),
-        table(found["sides"]),
-    ]
-    return "\n".join(lines)
+    return in_turn(config, PEER, "workers", train_pyg, ours)
 
 
 def main() -> None:
     """The command line."""
     config = parse(PygConfig, __doc__)
-    report(lambda: measure(config), describe, config.json)
+    head = (
+        f"{config.graph}, {config.ranks} ranks on one host, batch {config.batch_size}, hidden "
+        f"{config.hidden}; epochs {config.epochs}, repeats {config.repeats}"
+    )
+    answer(config, measure, lambda found: describe(head, PEER, "workers", found))
 
 
 if __name__ == "__main__":

@@ -24,11 +24,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.lab.hosts import HostsError, bits_per_second, missing
+from benchmarks.command import Row, answer, at_least, table
+from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
 from minidist.config import METHODS
-from rudder.cli.flags import fail, flag, parse, require
-from rudder.cli.table import render
-from rudder.cli.whole_file import write_json, write_text
+from rudder.cli.flags import flag, parse, require
 
 if TYPE_CHECKING:
     from benchmarks.scale.costs import Costs
@@ -39,7 +38,6 @@ _ROWS = "trainers setting buffer remote misses replacements moved moved_pct bela
 _ROWS += "halo_hits_pct C/b"
 _TIMES = "trainers link setting buffer epoch_s of_none training_pct r"
 _CHECKS = "checked_at variant predicted_s measured_s off_pct"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +70,8 @@ class ScaleConfig:
     figure: str | None = flag(None, "also draw them, SVG")
 
     def __post_init__(self) -> None:
-        for name, least in (("sample", 1), ("repeats", 1), ("epochs", 2), ("trainers", 2)):
-            given = getattr(self, name)
-            numbers = given if isinstance(given, tuple) else (given,)
-            require(min(numbers) >= least, name, ",".join(map(str, numbers)), f"at least {least}")
+        at_least(self, 1, "sample", "repeats")
+        at_least(self, 2, "epochs", "trainers")
         for name in ("cores", "speedup"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for place in self.check.split(","):
@@ -113,13 +109,14 @@ class ScaleConfig:
 
 def simulated(config: ScaleConfig, count: int) -> Row:
     """The rows of a number of trainers, with what these need; kept in the folder."""
-    from benchmarks.scale.rows import kept, scale_of, split
+    from benchmarks.runs import kept
+    from benchmarks.scale.rows import scale_of, split
     from benchmarks.trainers import Trainers
 
     settings, folder = config.settings(), Path(config.folder)
 
     def made() -> Row:
-        trainers = Trainers.of(split(settings[0], count, folder), settings[0])
+        trainers = Trainers(split(settings[0], count, folder), settings[0])
         return scale_of(trainers, settings, config.sample, config.whole)
 
     return kept(folder, [count, config.sample, config.whole, *map(asdict, settings)], made)
@@ -170,21 +167,6 @@ def extrapolated(config: ScaleConfig, costs: "Costs", scale: Row, error: float) 
             yield {**named, **times, "training_pct": share, "parts": found}
 
 
-def table(rows: Sequence[Row], keys: str) -> str:
-    """For people, with the +- of each figure that has a KEY_error."""
-
-    def number(value: float) -> str:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-    def cell(row: Row, key: str) -> object:
-        error = row.get(f"{key}_error", 0.0)
-        known = row[key] if isinstance(row[key], str | int) else number(row[key])
-        return known if error == 0 else f"{known} +-{'?' if error is None else number(error)}"
-
-    header = [key.replace("_pct", " %").replace("_", " ") for key in keys.split()]
-    return render([[cell(row, key) for key in keys.split()] for row in rows], header)
-
-
 def sampling_errors(rows: Sequence[Row]) -> Row:
     """What rows of samples were off by where all trainers were played, percent."""
     pairs = [(row["of_a_sample"], row["moved"]) for row in rows if row.get("of_a_sample")]
@@ -197,57 +179,45 @@ def sampling_errors(rows: Sequence[Row]) -> Row:
     return {"count": len(off), **errors, "within_twice_said_pct": within}
 
 
-def figure_of(rows: Sequence[Row], times: Sequence[Row]) -> str:
-    """%-Hits, rows and epochs over the numbers of trainers, a panel each for every buffer."""
-    from benchmarks.charts import Line, Panel, figure
-
-    def panel(title: str, rows: Sequence[Row], key: str) -> Panel:
-        lines = []
-        for name in dict.fromkeys(row["setting"] for row in rows):
-            mine = [row for row in rows if row["setting"] == name]
-            errors = [row[f"{key}_error"] or 0.0 for row in mine]
-            xs, ys = [row["trainers"] for row in mine], [row[key] for row in mine]
-            lines.append(Line(name=name, xs=xs, ys=ys, errors=errors))
-        return Panel(title=title, x="trainers", y=key, lines=lines)
-
-    panels: list[Panel] = []
-    for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
-        mine, told = [row for row in rows if row["buffer"] == share], f"buffer {share:.0%}"
-        panels += [panel(f"{key}, {told}", mine, key) for key in ("hits_pct", "moved_pct")]
-        for link in dict.fromkeys(row["link"] for row in times):
-            mine = [row for row in times if row["link"] == link and row["buffer"] in (0, share)]
-            panels.append(panel(f"epoch, {told}, {link}", mine, "epoch_s"))
-    return figure("Many trainers, from a few", panels)
-
-
 def told(errors: Row) -> str:
     """For people, in percent."""
     words = [f"{name.removesuffix('_pct').replace('_', ' ')} {errors[name]:.3g}" for name in errors]
     return f"are off by, in percent: {', '.join(words) or 'not measured'}"
 
 
-def main() -> None:
-    """The command line."""
-    config = parse(ScaleConfig, __doc__)
-    try:
-        if config.calibrate != "none" and (lacking := missing()):
-            raise HostsError(f"links need {lacking}, which is missing; --calibrate none: no times")
-        scales = [simulated(config, count) for count in config.trainers]
-        found: Row = {"benchmark": "scale", "config": asdict(config), "scales": scales}
-        rows = [row for scale in scales for row in scale["rows"]]
-        found["sampling"] = sampling_errors(rows)
-        print(f"{table(rows, _ROWS)}\n\nA sample's rows {told(found['sampling'])}")
-        if config.calibrate != "none":
-            found |= predicted(config, scales)
-            print(f"\n{table(found['checks'], _CHECKS)}\n\nTimes {told(found['errors'])}")
-            print(f"\n{table(found['times'], _TIMES)}")
-        if config.json is not None:
-            write_json(config.json, found)
-        if config.figure is not None:
-            write_text(config.figure, figure_of(rows, found.get("times", [])))
-    except (ValueError, OSError, HostsError) as error:
-        fail(error)
+def measure(config: ScaleConfig) -> Row:
+    """Rows, and times unless they are not asked for."""
+    if config.calibrate != "none" and (lacking := missing()):
+        raise Unavailable(f"links need {lacking}, which is missing; --calibrate none: no times")
+    scales = [simulated(config, count) for count in config.trainers]
+    rows = [row for scale in scales for row in scale["rows"]]
+    found: Row = {"benchmark": "scale", "scales": scales, "sampling": sampling_errors(rows)}
+    return found | (predicted(config, scales) if config.calibrate != "none" else {})
+
+
+def tables(found: Row) -> str:
+    """For people."""
+    rows = [row for scale in found["scales"] for row in scale["rows"]]
+    words = [table(rows, _ROWS), f"A sample's rows {told(found['sampling'])}"]
+    if "times" in found:
+        words += [table(found["checks"], _CHECKS), f"Times {told(found['errors'])}"]
+        words.append(table(found["times"], _TIMES))
+    return "\n\n".join(words)
+
+
+def draw(found: Row) -> str:
+    """As SVG: %-Hits, rows and epochs over the numbers of trainers, for every buffer."""
+    from benchmarks.charts import Panel, figure
+    from benchmarks.panels import lines
+
+    rows, panels = [row for scale in found["scales"] for row in scale["rows"]], list[Panel]()
+    for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
+        title, here = f"buffer {share:.0%}", [row for row in rows if row["buffer"] == share]
+        panels += lines(here, title, "trainers", "hits_pct moved_pct", "{setting}")
+        timed = [row for row in found.get("times", []) if row["buffer"] in (0, share)]
+        panels += lines(timed, title + ", {link}", "trainers", "epoch_s", "{setting}")
+    return figure("Many trainers, from a few", panels)
 
 
 if __name__ == "__main__":
-    main()
+    answer(parse(ScaleConfig, __doc__), measure, tables, draw)

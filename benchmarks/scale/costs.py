@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command import Row
 from benchmarks.lab.hosts import bits_per_second
-from benchmarks.scale.rows import NEEDS, Row
+from benchmarks.scale.rows import NEEDS
 from benchmarks.trainers import ID_BYTES
 
 Amounts = NDArray[np.float64]

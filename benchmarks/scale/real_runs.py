@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import runs
+from benchmarks.command import Row
 from benchmarks.compare.limit import num_parameters
 from benchmarks.lab.hosts import bits_per_second, cores_for, hosts
+from benchmarks.runs import kept, train
 from benchmarks.scale.costs import Costs, Work
-from benchmarks.scale.rows import Row, kept, scale_of, split
+from benchmarks.scale.rows import scale_of, split
 from benchmarks.trainers import Trainers
 from minidist.run_config import RunConfig
 
-_FLAGS = ("batch_size", "epochs", "hidden", "seed", "prefetch", "buffer", "decider_mode")
+_FLAGS = "batch_size epochs hidden seed prefetch buffer decider_mode fanout eval_every"
 
 
 class RealRuns(NamedTuple):
@@ -26,15 +27,14 @@ class RealRuns(NamedTuple):
 
     def summary(self, run: RunConfig, rate: str | None = None) -> Row:
         """Of ``run.ranks`` ranks, a thread each, on one host or on hosts with links; kept in the
-        folder. Raises ValueError where it fails, HostsError where there can be no hosts."""
+        folder. Raises ValueError where it fails, Unavailable where there can be no hosts."""
         ranks = run.ranks or 1
 
         def made() -> Row:
-            flags: Row = {name: getattr(run, name) for name in _FLAGS} | {"eval_every": 0}
-            flags["fanout"], one = ",".join(map(str, run.fanout)), {"OMP_NUM_THREADS": "1"}
-            path = split(run, ranks, self.folder).path
+            flags: Row = {name: getattr(run, name) for name in _FLAGS.split()}
+            path, one = split(run, ranks, self.folder).path, {"OMP_NUM_THREADS": "1"}
             with nullcontext() if rate is None else hosts(ranks, rate) as up:
-                return runs.train(path, flags, () if up is None else up.mpiexec, one)
+                return train(path, flags, () if up is None else up.mpiexec, one)
 
         asked = ([asdict(run), rate, repeat] for repeat in range(self.repeats))
         found = [kept(self.folder / "runs", each, made) for each in asked]
@@ -48,7 +48,7 @@ class RealRuns(NamedTuple):
 
     def work(self, run: RunConfig) -> tuple[Trainers, Work]:
         """What all its ranks need, without the run."""
-        trainers = Trainers.of(split(run, run.ranks or 1, self.folder), run)
+        trainers = Trainers(split(run, run.ranks or 1, self.folder), run)
         scale = scale_of(trainers, [run], sample=trainers.count)
         return trainers, Work.of(scale, scale["rows"][0], len(run.fanout))
 
@@ -67,6 +67,7 @@ class RealRuns(NamedTuple):
             return np.array([sample, fetch, epoch - sample - fetch]) / found["steps_per_epoch"]
 
         points = []
+        assert run.batch_size is not None
         for each in (replace(none, batch_size=max(1, run.batch_size // 4)), none):
             trainers, work = self.work(each)
             edges, nodes = (float(sizes.mean(axis=1).max()) for sizes in (work.edges, work.nodes))
@@ -79,7 +80,7 @@ class RealRuns(NamedTuple):
         asked, moved = (each.mean() / link for each in (work.neighbor_bytes, work.row_bytes))
         message = max(0.0, asking - asked) / max(1, work.num_hops - 1)
         share = float(np.clip(moved / max(fetching - message, 1e-9), 0.05, 1.0))
-        gradients = 4.0 * (1 + num_parameters(trainers, run.hidden))
+        gradients = 4.0 * (1 + num_parameters(trainers))
         sum_s = max(0.0, summing - gradients / (share * link))
         decision_s = self.summary(rudder, rate)["decisions"]["latency_ms_p50"] / 1e3
         costs = Costs(sample, gather, train, message, share, sum_s, gradients, decision_s)

@@ -3,25 +3,18 @@
 Traces are played through the real policies and deciders: that counts what a real run counts.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.command import Row
+from benchmarks.runs import parts_of
 from benchmarks.trainers import Trainers
-from minidist.data.datasets import load_dataset
-from minidist.data.graph_source import source_of
-from minidist.partition.partitioner import assign
-from minidist.partition.writer import write_parts
 from minidist.run_config import RunConfig
 from minidist.store.partition_dir import Parts
-from rudder.cli.whole_file import write_json
 from rudder.config import SteerConfig
 from rudder.presets import read_preset
 from rudder.replay.belady import belady_rows
@@ -29,36 +22,12 @@ from rudder.replay.grid import planner_of
 from rudder.replay.play import play
 from rudder.replay.trace import Trace
 
-Row = dict[str, Any]
 NEEDS = ("nodes", "edges", "request_bytes", "reply_bytes")
 
 
 def split(run: RunConfig, count: int, folder: Path) -> Parts:
     """A run's dataset in ``count`` parts; made in the folder where missing. Raises ValueError."""
-    name = Path(str(run.dataset).removeprefix("npz:")).stem.replace(":", "-")
-    method = run.method or "metis"
-    path = folder / f"{name}-{method}-s{run.seed}-p{count}"
-    if not path.exists():
-        graph = _load(run.dataset, run.seed)
-        found = assign(graph, count, method, run.seed)
-        made: Row = {"method": method, "seed": run.seed, "num_parts": count, "halo_hops": 0}
-        made["source"] = source_of(str(run.dataset), run.seed)
-        write_parts(path, graph, found.part, statistics=found.quality.statistics(), **made)
-    return Parts.open(path)
-
-
-_load = cache(lambda dataset, seed: load_dataset(dataset, seed=seed, progress=True))
-
-
-def kept(folder: Path, asked: Any, make: Callable[[], Row]) -> Row:
-    """What was found in the folder when the same was asked before, or is made now."""
-    words = json.dumps(asked, sort_keys=True)
-    file = folder / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
-    if not file.exists():
-        made = make()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, made)
-    return dict(json.loads(file.read_text()))
+    return Parts.open(parts_of(str(run.dataset), count, folder, run.method or "metis", run.seed))
 
 
 def estimate(
@@ -103,7 +72,7 @@ def scale_of(
         # One trace at a time: those of 16 trainers of a large graph take gigabytes.
         played = trainers.play(rank)
         needs.append({name: getattr(played, name).tolist() for name in NEEDS})
-        cells.append([_cell(played.trace, each, trainers.seed + rank) for each in settings])
+        cells.append([_cell(played.trace, each, trainers.run.seed + rank) for each in settings])
     rows = []
     for setting, found in zip(settings, zip(*cells, strict=True), strict=True):
         preset = read_preset(setting)
@@ -113,7 +82,7 @@ def scale_of(
         if chosen != ranks and row["moved"]:
             row["of_a_sample"] = figures_of(count, [found[rank] for rank in chosen])
         rows.append(row)
-    known: Row = {"trainers": count, "epochs": trainers.epochs, "sampled": ranks}
+    known: Row = {"trainers": count, "epochs": trainers.run.epochs, "sampled": ranks}
     known["row_bytes"] = 4 * trainers.num_features
     known["edge_cut_share"] = trainers.parts.statistics["edge_cut_share"]
     return {**known, "needs": needs, "rows": rows}

@@ -4,6 +4,7 @@ rank 0 listens on a port that the system picks -> every rank shows its card, ove
 torchrun's store -> all know all hosts and cores, and connect to rank 0
 """
 
+import itertools
 import json
 import os
 import socket
@@ -22,19 +23,22 @@ from minidist.moment import OUTSIDE
 
 _CARD_BYTES = 8192
 _NAP_S = 1e-3
+# Those that this process has met so far: every rank opens as many.
+_worlds = itertools.count()
 
 
 @dataclass(frozen=True)
 class Card:
     """What a rank tells the others.
 
-    port: where rank 0's store listens.   cores: those that the rank may use.
+    port: where rank 0's store listens.   cores: those that the rank may use.   pid: its process.
     """
 
     host: Host
     address: str
     port: int
     cores: list[int]
+    pid: int
 
     def pack(self) -> str:
         """The card as text."""
@@ -71,6 +75,12 @@ class Ranks:
         """Our number among the ranks of our host, and how many those are."""
         hosts = self.hosts
         return hosts[: self.rank].count(hosts[self.rank]), hosts.count(hosts[self.rank])
+
+    @property
+    def local_pids(self) -> tuple[int, ...]:
+        """The processes of the ranks of our host."""
+        here = self.cards[self.rank].host
+        return tuple(card.pid for card in self.cards if card.host == here)
 
     @property
     def num_threads(self) -> int:
@@ -111,9 +121,9 @@ def meet_over_torchrun(timeout: float) -> Ranks:
         wait_for_workers=False,
         timeout=timedelta(seconds=timeout),
     )
-    # The agent's store outlives a restart of the ranks.
+    # The agent's store outlives a restart of the ranks, and every world that they open.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    board = PrefixStore(f"minidist/{attempt}", board)
+    board = PrefixStore(f"minidist/{attempt}/{next(_worlds)}", board)
     served, card = _prepare(rank)
     board.set(f"card/{rank}", card)
     deadline = time.monotonic() + timeout
@@ -134,8 +144,8 @@ def _prepare(rank: int) -> tuple[Store | None, str]:
         # A fixed port would collide with another job's.
         served = TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
     port = served.port if served else 0
-    card = Card(this_host(), reachable_address(), port, sorted(os.sched_getaffinity(0)))
-    return served, card.pack()
+    cores = sorted(os.sched_getaffinity(0))
+    return served, Card(this_host(), reachable_address(), port, cores, os.getpid()).pack()
 
 
 def _join(rank: int, texts: list[bytes], served: Store | None, timeout: float) -> Ranks:

@@ -1,12 +1,9 @@
 """World: who we are among the ranks, and our ends of the group and the transport."""
 
 import os
-import signal
 import sys
-import time
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,25 +11,25 @@ import torch
 
 from minidist.comm.group import Group, LocalGroup, LocalHall
 from minidist.comm.heartbeat import Heartbeats
-from minidist.comm.launch import expected_size, launcher, wait_for_readers
+from minidist.comm.job_end import end_job
+from minidist.comm.launch import expected_size, launcher
 from minidist.comm.rendezvous import meet_over_mpi, meet_over_torchrun
+from minidist.comm.resources import require_open_files
+from minidist.comm.signals import die_with_parent
 from minidist.comm.torch_group import TorchGroup
-from minidist.comm.transport.base import PeerTimeout, Transport
+from minidist.comm.transport.base import Transport
 from minidist.comm.transport.collective import CollectiveTransport
 from minidist.comm.transport.local import LocalHub, LocalTransport
 from minidist.comm.transport.mpi import MpiTransport, load_mpi, unlink_segments
-
-# Ranks that all meet the same bad input let rank 0 say so before they end the job.
-_HEAD_START_S = 0.3
-# How long the launcher may take to read why, before the job ends.
-_READ_S = 1.0
+from rudder.cli.flags import rank_of_launcher
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class World:
     """A rank's place in the job; passed in wherever it is needed, never global.
 
-    num_cores: those of its host that are this rank's share.
+    num_cores: those of its host that are this rank's share.   local_pids: processes of the ranks
+    on its host.
     """
 
     rank: int
@@ -43,6 +40,7 @@ class World:
     group: Group
     transport: Transport
     num_cores: int = 1
+    local_pids: tuple[int, ...] = ()
 
     def close(self) -> None:
         """Leave in order: peers may need our answers until all of them got here."""
@@ -84,59 +82,28 @@ def open_world(
     share_gpus: ranks may share a GPU; their gradients are then summed by gloo, on the host.
 
     An exception inside, on any rank, is printed and ends the whole job: with exit code 2 for a
-    ValueError, 130 for Ctrl-C and 1 for others. Raises ValueError where the launcher and its ranks
-    do not fit.
+    ValueError of ours about what was given, 130 for Ctrl-C and 1 for others, with their traceback.
+    Raises ValueError where the launcher and its ranks do not fit.
     """
     kind = launcher()
     if kind is None:
-        world = local_worlds(1, fetch_timeout)[0]
-        yield replace(world, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
+        alone = local_worlds(1, fetch_timeout)[0]
+        yield replace(alone, device=_device(device, 0, 1), num_cores=len(os.sched_getaffinity(0)))
         return
-    rank = int(os.environ.get("RANK", "0"))
-    mpi: Any = None
+    rank, mpi, world = rank_of_launcher(), None, None
     try:
-        if kind == "mpi":
+        by_torchrun = kind == "torchrun"
+        require_open_files(int(os.environ["WORLD_SIZE"]) if by_torchrun else expected_size())
+        if by_torchrun:
+            die_with_parent()  # ranks would train on when torchrun's agent is killed
+        else:
             mpi = load_mpi()
             rank = mpi.COMM_WORLD.Get_rank()
         world = _join(kind, mpi, transport, device, fetch_timeout, share_gpus)
         yield world
         world.close()
     except BaseException as error:
-        _end_job(error, rank, mpi)
-
-
-def _end_job(error: BaseException, rank: int, mpi: Any) -> None:
-    """Say what happened, and take all ranks down; does not return."""
-    code = 2 if isinstance(error, ValueError) else 1
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        code = error.code
-    if isinstance(error, KeyboardInterrupt):
-        code = 128 + signal.SIGINT
-    if code == 2 and rank > 0:
-        time.sleep(_HEAD_START_S)
-    with suppress(OSError):  # whoever read what we print may be gone, and the job must end
-        _say(error, rank)
-    wait_for_readers(_READ_S if mpi is not None else 0)
-    if mpi is not None:
-        unlink_segments()
-        # All is said: of its own MPICH would add a line about an abort, with nothing in it.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        mpi.COMM_WORLD.Abort(code)
-    # Stages and servers may sit in a collective that no peer will ever join.
-    os._exit(code)
-
-
-def _say(error: BaseException, rank: int) -> None:
-    if isinstance(error, KeyboardInterrupt):
-        if rank == 0:
-            print("stopped by Ctrl-C", file=sys.stderr)
-    elif isinstance(error, ValueError | PeerTimeout):
-        who = "" if rank == 0 else f" (rank {rank})"
-        print(f"error{who}: {error}", file=sys.stderr)
-    elif not isinstance(error, SystemExit):
-        print(f"rank {rank} failed:", file=sys.stderr)
-        traceback.print_exception(error)
+        end_job(error, rank, mpi, world.local_pids if world else ())
 
 
 def _device(asked: str, local_rank: int, local_size: int, share: bool = False) -> torch.device:
@@ -191,7 +158,7 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, shar
     if transport == "collective" or kind == "torchrun":
         carrier = CollectiveTransport(ranks.hosts, heartbeats, meeting, timeout)
     else:
-        carrier = MpiTransport(mpi.COMM_WORLD, ranks.hosts, timeout)
+        carrier = MpiTransport(mpi, ranks.hosts, timeout)
     # Rank 0 may hold the board that others still read, until all are here.
     group.barrier("meeting")
     if mpi is not None:
@@ -205,6 +172,7 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, shar
         group=group,
         transport=carrier,
         num_cores=ranks.num_threads,
+        local_pids=ranks.local_pids,
     )
 
 

@@ -3,21 +3,23 @@
 ogbn-products, ogbn-arxiv, ogbn-papers100M   Open Graph Benchmark (extra ``ogb``)
 reddit, yelp                                 PyTorch Geometric; yelp is multi-label
 com-orkut, com-friendster                    SNAP edge lists and communities
+pyg:CLASS, pyg:CLASS/NAME                    any dataset of one graph of PyTorch Geometric
 npz:PATH                                     one archive, see ``npz``
 synthetic:PRESET[,FIELD=VALUE ..]            generated, see ``synthetic``; needs no file
 """
 
-import difflib
 from pathlib import Path
 
+from minidist.config import MOST_SEED
+from minidist.data.graph_source import archive, check_name
 from minidist.data.npz import load_npz
 from minidist.data.ogb import SOURCES, load_ogb
-from minidist.data.pyg import FILES, from_pyg, load_pyg
+from minidist.data.pyg import from_pyg, load_pyg
 from minidist.data.snap import EMBEDDINGS, load_snap
-from minidist.data.synthetic import PRESETS, generate, read_spec
+from minidist.data.synthetic import generate, read_spec
 from minidist.graph import Graph
 
-__all__ = ["from_pyg", "known_names", "load_dataset"]
+__all__ = ["from_pyg", "load_dataset"]
 
 
 def load_dataset(
@@ -31,33 +33,15 @@ def load_dataset(
     Raises ValueError for a name that is not known (naming the close ones), for a file that is
     missing or damaged (naming it, and where to get it), and for arrays that make no graph.
     """
-    if seed < 0:
-        raise ValueError(f"seed {seed}: expected 0 or more")
-    kind, _, rest = name.partition(":")
-    if kind == "npz" and rest:
-        return load_npz(Path(rest).expanduser())
-    if kind == "synthetic" and rest.partition(",")[0] in PRESETS:
-        return generate(read_spec(rest), seed, name)
-    root = Path(root)
+    if not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"seed {seed}: expected 0 to 2^63 - 1")
+    check_name(name)
+    if name.startswith("npz:"):
+        return load_npz(archive(name))
+    if name.startswith("synthetic:"):
+        return generate(read_spec(name.removeprefix("synthetic:")), seed, name)
     if name in SOURCES:
-        return load_ogb(name, root, progress)
-    if name in FILES:
-        return load_pyg(name, root, progress)
+        return load_ogb(name, Path(root), progress)
     if name in EMBEDDINGS:
-        return load_snap(name, root, seed, progress)
-    raise ValueError(_unknown(name))
-
-
-def known_names() -> list[str]:
-    """Every name ``load_dataset`` takes, ``npz:PATH`` standing for any file."""
-    named = (*SOURCES, *FILES, *EMBEDDINGS)
-    return [*named, *(f"synthetic:{preset}" for preset in PRESETS), "npz:PATH"]
-
-
-def _unknown(name: str) -> str:
-    known = known_names()
-    lowered = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
-    close = [lowered[match] for match in found]
-    hint = f"did you mean {' or '.join(close)}?" if close else "known are " + ", ".join(known)
-    return f"unknown dataset {name!r}: {hint}"
+        return load_snap(name, Path(root), seed, progress)
+    return load_pyg(name, Path(root), progress)

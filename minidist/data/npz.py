@@ -6,24 +6,20 @@ Keys (N nodes, E directed edges, D features, C classes):
     x                                       numbers [N, D], or as CSR parts:
     x_data, x_indices, x_indptr, x_shape    float [Z], integer [Z], integer [N + 1], (N, D)
     y                                       whole numbers [N], -1 unlabelled; or 0/1 [N, C]
-    train_mask, val_mask, test_mask         bool [N]
+    train_mask, val_mask, test_mask         bool or 0/1 [N]
 
-Any other key is ignored.
+Any other key is ignored, edge_weight and edge_attr with a warning.
 """
 
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from minidist.data.graph_checks import SPLITS, take_in
+from minidist.data.graph_checks import SPLITS, UNUSED, Array, note, take_in
 from minidist.graph import Graph
 
-Array = NDArray[Any]
 CSR_KEYS = ("x_data", "x_indices", "x_indptr", "x_shape")
 
 
@@ -34,7 +30,7 @@ def load_npz(path: str | Path) -> Graph:
     or not an archive, if a key is missing, or if an array has the wrong shape, type or values.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays, others = _read(path)
     missing = [key for key in ("edge_index", "y", *SPLITS) if key not in arrays]
     if "x" not in arrays:
         csr_missing = [key for key in CSR_KEYS if key not in arrays]
@@ -45,18 +41,22 @@ def load_npz(path: str | Path) -> Graph:
             f"{', '.join(SPLITS)} and x (or {', '.join(CSR_KEYS)}); "
             f"of these the file has {', '.join(sorted(arrays)) or 'none'}"
         )
+    for key in others & {*UNUSED}:
+        note(path.stem, f"{key} is not used: every edge counts alike")
     x = arrays["x"] if "x" in arrays else _dense(path, *(arrays[key] for key in CSR_KEYS))
     masks = {split: arrays[split] for split in SPLITS}
     return take_in(path.stem, arrays["edge_index"], x, arrays["y"], masks)
 
 
-def _read(path: Path) -> dict[str, Array]:
+def _read(path: Path) -> tuple[dict[str, Array], set[str]]:
+    """The arrays of a graph, and the names of what else is in the file."""
     wanted = {"edge_index", "x", "y", *SPLITS, *CSR_KEYS}
     try:
         with zipfile.ZipFile(path):
             pass  # np.load takes a single .npy or a pickle too; only an archive is meant here
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if key in wanted}
+            arrays = {key: archive[key] for key in archive.files if key in wanted}
+            return arrays, {*archive.files} - wanted
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
@@ -70,28 +70,25 @@ def _read(path: Path) -> dict[str, Array]:
 
 
 def _dense(path: Path, data: Array, indices: Array, indptr: Array, shape: Array) -> Array:
+    """float32 [N, D] of CSR parts; values at one place add up."""
+
     def check(condition: bool, text: str) -> None:
         if not condition:
             raise ValueError(f"{path}: CSR features: {text}")
 
-    check(
-        shape.shape == (2,) and shape.dtype.kind in "iu" and int(shape.min()) >= 0,
-        f"x_shape must be two whole numbers (N, D), got {shape.dtype} {shape.tolist()}",
-    )
-    num_rows, num_columns = (int(size) for size in shape)
-    check(
-        indptr.shape == (num_rows + 1,) and indptr.dtype.kind in "iu",
-        f"x_indptr must be integers of shape ({num_rows + 1},), got {indptr.dtype} {indptr.shape}",
-    )
-    check(
-        data.ndim == 1 and data.dtype.kind in "fiub",
-        f"x_data must be numbers of shape (Z,), got {data.dtype} {data.shape}",
-    )
-    check(
-        indices.shape == data.shape and indices.dtype.kind in "iu",
-        f"x_indices must be integers of shape {data.shape} like x_data, "
-        f"got {indices.dtype} {indices.shape}",
-    )
+    def check_array(key: str, array: Array, kinds: str, expected: tuple[int, ...]) -> None:
+        check(
+            array.dtype.kind in kinds and array.shape == expected,
+            f"{key} must be {'numbers' if 'f' in kinds else 'integers'} of shape {expected}, "
+            f"got {array.dtype} {array.shape}",
+        )
+
+    check_array("x_shape", shape, "iu", (2,))
+    check(int(shape.min()) >= 0, f"x_shape must be two whole numbers (N, D), got {shape.tolist()}")
+    num_rows, num_columns = shape.tolist()
+    check_array("x_indptr", indptr, "iu", (num_rows + 1,))
+    check_array("x_data", data, "fiub", (data.size,))
+    check_array("x_indices", indices, "iu", data.shape)
     check(
         int(indptr[0]) == 0 and int(indptr[-1]) == len(data) and bool((np.diff(indptr) >= 0).all()),
         f"x_indptr must rise from 0 to {len(data)}, the length of x_data",
@@ -101,12 +98,6 @@ def _dense(path: Path, data: Array, indices: Array, indptr: Array, shape: Array)
         f"x_indices must lie between 0 and {num_columns - 1}",
     )
     x = np.zeros((num_rows, num_columns), np.float32)
-    _scatter(data.astype(np.float32), indices.astype(np.int64), indptr.astype(np.int64), x)
+    rows = np.repeat(np.arange(num_rows), np.diff(indptr).astype(np.int64))
+    np.add.at(x, (rows, indices), data.astype(np.float32))
     return x
-
-
-@njit(cache=True, nogil=True)
-def _scatter(data, indices, indptr, x):  # type: ignore[no-untyped-def]
-    for row in range(len(indptr) - 1):
-        for at in range(indptr[row], indptr[row + 1]):
-            x[row, indices[at]] += data[at]

@@ -11,13 +11,18 @@ A graph that METIS has no memory for:
 """
 
 from minidist.config import PartitionConfig
-from minidist.partition.partitioner import run
+from minidist.data.graph_source import check_name
 from rudder.cli.flags import fail, parse
 
 
 def main() -> None:
+    config = parse(PartitionConfig, __doc__ or "")
     try:
-        run(parse(PartitionConfig, __doc__ or ""))
+        check_name(config.dataset)
+        # METIS, numba and the readers of datasets take seconds to import.
+        from minidist.partition.partitioner import run
+
+        run(config)
     except ValueError as error:
         fail(error)
 

@@ -38,7 +38,7 @@ class Bounds:
         """
         totals = np.array([graph.num_nodes, graph.num_edges, graph.train_mask.sum()], np.int64)
         means = totals / num_parts
-        largest = np.array([1, np.diff(graph.indptr).max(), 1])
+        largest = np.array([1, max(1, np.diff(graph.indptr).max()), 1])
         tolerances = np.array([NODE_TOLERANCE, edge_tolerance, TRAIN_TOLERANCE])
         most = np.maximum(np.maximum(means * tolerances, np.ceil(means)), largest)
         least_train = min(np.ceil(means[2] * (2 - TRAIN_TOLERANCE)), totals[2] // num_parts)

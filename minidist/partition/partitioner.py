@@ -1,6 +1,7 @@
 """Assign nodes to parts, report what that costs, and write the partition directory."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from rudder.cli.whole_file import require_writable, write_json
 # Graphs of fewer edges are started from many METIS runs, up to this many edges in all.
 SEARCH_EDGES = 16_000_000
 MAX_STARTS = 64
+MOST_SEED = 2**31 - 1  # of METIS
 # Weight of a node: shares of the nodes, of the in-edges and of the training nodes.
 BLENDS = ((1, 2, 0), (1, 1, 0), (1, 1, 1), (2, 1, 0))
 
@@ -109,14 +111,18 @@ def _starts(
             yield _metis(wide, num_parts)
             continue
         weights = blended_weights(graph, BLENDS[i % len(BLENDS)])
-        options = pymetis.Options(seed=seed + i, ufactor=(50, 100)[i // len(BLENDS) % 2])
+        options = pymetis.Options(
+            seed=(seed + i) % MOST_SEED, ufactor=(50, 100)[i // len(BLENDS) % 2]
+        )
         # Recursive bisection gave the lower cut after correction on most real graphs.
         yield _metis(wide, num_parts, weights, options, recursive=True)
 
 
 def blended_weights(graph: Graph, blend: tuple[int, int, int]) -> Array:
     """One weight a node, METIS integers [N]: a blend of its shares of the three loads."""
-    weights = blend[0] / graph.num_nodes + blend[1] * np.diff(graph.indptr) / graph.num_edges
+    weights = blend[0] / graph.num_nodes + blend[1] * np.diff(graph.indptr) / max(
+        1, graph.num_edges
+    )
     weights += blend[2] * graph.train_mask / graph.train_mask.sum()
     # METIS adds weights up in its integers, which are 32 bits wide in some builds.
     scaled = np.maximum(1, weights * (1 << 29) / weights.sum())
@@ -171,7 +177,10 @@ def run(settings: PartitionConfig) -> None:
     except OSError as error:
         raise ValueError(f"--json {settings.json}: cannot write: {error.strerror}") from None
     seed, watched = settings.seed, shows_progress()
-    graph = load_dataset(settings.dataset, root=settings.data_root, seed=seed, progress=watched)
+    with warnings.catch_warnings(record=True, category=UserWarning, action="always") as notes:
+        graph = load_dataset(settings.dataset, root=settings.data_root, seed=seed, progress=watched)
+    for told in notes:
+        print(f"note: {told.message}")
     directed, free = not is_symmetric(graph), available_bytes()
     print(memory.describe(graph, settings.parts, settings.method, free, directed=directed))
     start = time.perf_counter()

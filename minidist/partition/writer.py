@@ -6,6 +6,7 @@ N nodes, P parts, n owned nodes, f far nodes. ``rows`` are original ids, everyth
 new ids are the original ids sorted by (part, original id).
 """
 
+import errno
 import os
 import shutil
 import zlib
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from minidist.graph import Graph
 from minidist.store.manifest import META, ArrayFile, write_manifest
+from rudder.cli.whole_file import size_text
 
 Array = NDArray[Any]
 
@@ -108,9 +110,9 @@ def write_parts(
         }
         write_manifest(temporary, meta)
         _sync(temporary)
-        _publish(temporary, out)
+        _publish(temporary, out, overwrite)
     except OSError as error:
-        raise ValueError(f"--out {out}: writing failed: {error.strerror}") from error
+        raise ValueError(f"--out {out}: writing failed: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -241,17 +243,22 @@ def _check_space(out: Path, graph: Graph) -> None:
     free = shutil.disk_usage(out.absolute().parent).free
     if needed > free:
         raise ValueError(
-            f"--out {out}: at least {needed / 2**30:.1f} GiB needed, "
-            f"but the disk has {free / 2**30:.1f} GiB free"
+            f"--out {out}: at least {size_text(needed)} needed, but the disk has "
+            f"{size_text(free)} free"
         )
 
 
-def _publish(temporary: Path, out: Path) -> None:
-    """Rename, moving away what ``check_writable`` allowed to be replaced."""
+def _publish(temporary: Path, out: Path, overwrite: bool) -> None:
+    """Rename, moving away what was to be replaced; what another job has just made is kept."""
     old = _beside(out, "old")
-    if out.is_dir() and any(out.iterdir()):
+    if overwrite and out.is_dir() and any(out.iterdir()):
         out.rename(old)
-    temporary.rename(out)
+    try:
+        temporary.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise ValueError(f"--out {out}: another job has just made it; nothing replaced") from None
     _sync(out.absolute().parent)
     shutil.rmtree(old, ignore_errors=True)
 

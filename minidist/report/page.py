@@ -11,6 +11,7 @@ from minidist.report.policies import Row, read_grid, try_policies
 from minidist.report.run_folder import Run, read_run
 from rudder.cli.whole_file import write_text
 from rudder.presets import PLAIN
+from rudder.replay.trace import read_traces
 
 
 def write_report(
@@ -27,8 +28,10 @@ def write_report(
         raise ValueError(f"--out {out}: a folder; name the file to write")
     runs = [read_run(folder) for folder in folders]
     rows = [] if grid is None else read_grid(grid)
+    if grid is None and trace is None and len(runs) == 1:
+        rows += runs[0].summary.get("policies") or []
     if trace is not None:
-        rows += try_policies(trace)
+        rows += try_policies(read_traces(trace))
     text = _render(runs, rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)

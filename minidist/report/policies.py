@@ -1,6 +1,7 @@
 """Policies: what every policy would have moved of a run's remote rows, against Belady's bound."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from rudder.config import SteerConfig
 from rudder.presets import SELF_STEERED, read_preset
 from rudder.replay.belady import belady_rows
 from rudder.replay.grid import own_setting, replay, replay_own, row_of
-from rudder.replay.trace import read_traces
+from rudder.replay.trace import Trace
 
 Row = dict[str, Any]
 _NEEDED = ("trace", "prefetch", "buffer", "rows_moved", "rows_none", "belady_rows")
@@ -31,13 +32,11 @@ def read_grid(path: Path) -> list[Row]:
     return grid
 
 
-def try_policies(folder: Path) -> list[Row]:
-    """A trace under every policy that needs no model, at the size of the run's buffer.
+def try_policies(traces: Sequence[Trace]) -> list[Row]:
+    """A run's traces under every policy that needs no model, at the size of the run's buffer.
 
-    Rows as of ``rudder.replay``'s grid, with the run's own decisions marked ``own``. Raises
-    ValueError where the trace cannot be read.
+    Rows as of ``rudder.replay``'s grid, with the run's own decisions marked ``own``.
     """
-    traces = read_traces(folder)
     own = own_setting(traces[0])
     buffered = read_preset(own).has_buffer
     if not buffered:

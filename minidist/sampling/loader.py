@@ -241,7 +241,7 @@ class Loader:
         parts: Parts | HostShards,
         *,
         fanouts: Sequence[int],
-        batch_size: int,
+        batch_size: int | None = None,
         seed: int = 0,
         ahead: int = 2,
         wire_type: str = "float32",
@@ -250,7 +250,8 @@ class Loader:
     ) -> "Loader":
         """The loader of this rank; every rank of the world must open one.
 
-        fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step.
+        fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step; None:
+        see ``SeedSchedule``.
         sample_threads: workers that sample and gather; None: see ``default_threads``.
         features: where own rows are gathered (see ``store.row_placement``).
         Raises ValueError when no rank has training nodes, or for features this device lacks.

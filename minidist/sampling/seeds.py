@@ -14,18 +14,25 @@ import numpy as np
 from minidist.moment import Moment
 from minidist.store.partition_book import Ids
 
+# Seeds of a rank in a step where the user names no number: so many on large graphs, and on small
+# ones as many as leave an epoch this many steps, or nothing is learned and nothing is to be seen.
+_USUAL_BATCH, _FEWEST_STEPS = 2000, 12
+
 
 class SeedSchedule:
     """The seeds of one rank.
 
     train_ids: int64 [T] of each rank's training nodes is known to that rank alone;
-    num_train: T of every rank, in rank order.   batch_size: the most seeds a rank takes in a step.
+    num_train: T of every rank, in rank order.   batch_size: the most seeds a rank takes in a step;
+    None: 2000, or fewer where an epoch would have less than 12 steps.
     """
 
     def __init__(
-        self, train_ids: Ids, num_train: Sequence[int], rank: int, batch_size: int, seed: int
+        self, train_ids: Ids, num_train: Sequence[int], rank: int, batch_size: int | None, seed: int
     ) -> None:
         assert num_train[rank] == len(train_ids)
+        if batch_size is None:
+            batch_size = max(1, min(_USUAL_BATCH, -(-max(num_train) // _FEWEST_STEPS)))
         self._train_ids, self._num_train = train_ids, num_train
         self._rank, self._seed, self.batch_size = rank, seed, batch_size
         self.num_steps = max(1, max(-(-count // batch_size) for count in num_train))

@@ -10,8 +10,10 @@ before it, which is compared before anything is used. A rank's file says of whic
 """
 
 import hashlib
+import io
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,9 @@ from minidist.config import TrainConfig
 from minidist.moment import Moment
 from minidist.store.partition_dir import Parts
 from minidist.training.meter import losses_sha256
-from rudder.cli.whole_file import whole
+from rudder.cli.whole_file import size_text, whole
 
-VERSION = 4
+VERSION = 5
 FILE, BEST = "checkpoint.pt", "best.pt"
 _DIGEST_BYTES = 64  # in hexadecimal
 
@@ -49,6 +51,20 @@ def best_of(scores: list[dict[str, Any]]) -> dict[str, Any]:
     return max(reversed(scores), key=lambda score: -1.0 if score["val"] is None else score["val"])
 
 
+def require_disk(folder: Path, model: torch.nn.Module) -> None:
+    """Raise ValueError where the folder's disk has no room for the checkpoints of this model.
+
+    Three at a time, each of the model, Adam's two moments and the best weights; and those alone.
+    """
+    needed = 14 * sum(p.numel() * p.element_size() for p in model.parameters())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"--out {folder}: {size_text(needed)} needed for checkpoints, but its disk has "
+            f"{size_text(free)} free"
+        )
+
+
 def folder_of(path: Path) -> Path:
     """The run's folder, of ``--resume``: that folder, or a checkpoint in it."""
     return path.parent if path.suffix == ".pt" and not path.is_dir() else path
@@ -64,19 +80,21 @@ def _keep_before(path: Path) -> None:
         os.replace(path, _before(path))
 
 
-def _seal(path: Path) -> None:
-    """Write the digest of an archive into its comment, which so far has length 0."""
-    with path.open("r+b") as file:
-        file.seek(-2, os.SEEK_END)  # the length of the comment
-        file.write(_DIGEST_BYTES.to_bytes(2, "little"))
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0, os.SEEK_END)
-        file.write(digest.encode())
+def _sealed(archive: io.BytesIO) -> bytes:
+    """An archive with the digest of its bytes as its comment, which so far has length 0."""
+    data = archive.getvalue()[:-2] + _DIGEST_BYTES.to_bytes(2, "little")
+    return data + hashlib.sha256(data).hexdigest().encode()
+
+
+def _saved(state: dict[str, Any]) -> bytes:
+    """What ``torch.save`` makes of a state, sealed; PyTorch's own errors name no file."""
+    archive = io.BytesIO()
+    torch.save({**state, "version": VERSION}, archive)
+    return _sealed(archive)
 
 
 def _check(path: Path) -> None:
-    """Raise ValueError unless every byte is as ``_seal`` left it."""
+    """Raise ValueError unless every byte is as ``_sealed`` made it."""
     try:
         data = memoryview(path.read_bytes())
     except OSError as error:
@@ -108,10 +126,10 @@ def save_rank(folder: Path, rank: int, moment: Moment, state: dict[str, Any]) ->
     """Write what one rank keeps at this moment: arrays, and text under ``totals``."""
     path = folder / f"rank{rank}.npz"
     _keep_before(path)
+    archive = io.BytesIO()
+    np.savez(archive, moment=np.array(moment), version=np.array(VERSION), **state)
     with whole(path) as partial:
-        with partial.open("wb") as file:
-            np.savez(file, moment=np.array(moment), version=np.array(VERSION), **state)
-        _seal(partial)
+        partial.write_bytes(_sealed(archive))
 
 
 def load_rank(folder: Path, rank: int, moment: Moment) -> dict[str, NDArray[Any]]:
@@ -164,7 +182,7 @@ class Checkpoint:
 
     settings: ``settings_of`` the run.   moment: the next step to take.
     losses: the global loss of every step taken.
-    scores: evaluations so far, as ``{"epoch": .., "val": .., "test": ..}``.
+    scores: evaluations so far, as ``{"epoch": .., "val": .., "test": ..}``, after so many epochs.
     best: ``model`` and ``scores`` of the best of them, None before the first.
     """
 
@@ -178,10 +196,8 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write ``folder/checkpoint.pt``, whole or not at all; the one there is kept as before."""
-        state = {**vars(self), "moment": tuple(self.moment), "version": VERSION}
         with whole(folder / FILE) as partial:
-            torch.save(state, partial)
-            _seal(partial)
+            partial.write_bytes(_saved({**vars(self), "moment": tuple(self.moment)}))
             _keep_before(folder / FILE)
 
     @classmethod
@@ -228,8 +244,7 @@ class Checkpoint:
 def save_best(folder: Path, best: dict[str, Any]) -> None:
     """Write ``folder/best.pt``: ``model``, the state dict, and the ``scores`` it was given."""
     with whole(folder / BEST) as partial:
-        torch.save({**best, "version": VERSION}, partial)
-        _seal(partial)
+        partial.write_bytes(_saved(best))
 
 
 def load_best(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -44,41 +44,50 @@ class GradientSum:
             raise ValueError("the model has no parameter to train: each has requires_grad=False")
         return trained
 
-    def backward(self, loss: Tensor | None, moment: Moment = OUTSIDE) -> Tensor:
+    def backward(
+        self, loss: Tensor | None, moment: Moment = OUTSIDE, leaving: bool = False
+    ) -> Tensor:
         """Add the gradient of the summed loss to every ``grad``; returns that loss, detached.
 
         loss: the sum over this rank's seeds divided by the seeds of all ranks; None where this
         rank has no seeds. As ``loss.backward()`` it adds to what ``grad`` holds, so call
         ``optimizer.zero_grad()`` first. A parameter that no rank's loss depends on keeps its grad.
-        Raises PeerTimeout.
+        leaving: whether this rank was asked to end; ``num_leaving`` then tells every rank how many
+        were, so that all can end after the same step. Raises PeerTimeout.
         """
         trained = self._trained()
         if self._group.size == 1:
             if loss is not None:
                 loss.backward()  # type: ignore[no-untyped-call]
+            self.num_leaving = trained[0].new_tensor(float(leaving))
             return trained[0].new_zeros(()) if loss is None else loss.detach()
         before = [parameter.grad for parameter in trained]
         for parameter in trained:
             parameter.grad = None
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
-        total = self._sum(trained, loss, moment)
+        sums = self._sum(trained, loss, leaving, moment)
+        self.num_leaving = sums[1]
         self._average_buffers(loss is not None, moment)
         for parameter, grad in zip(trained, before, strict=True):
             if parameter.grad is None:
                 parameter.grad = grad
             elif grad is not None:
                 parameter.grad = grad.add_(parameter.grad)
-        return total
+        return sums[0]
 
     @torch.no_grad()
-    def _sum(self, trained: list[nn.Parameter], loss: Tensor | None, moment: Moment) -> Tensor:
-        """Replace each fresh grad by the sum of all ranks' grads; returns the loss's sum.
+    def _sum(
+        self, trained: list[nn.Parameter], loss: Tensor | None, leaving: bool, moment: Moment
+    ) -> Tensor:
+        """Replace each fresh grad by the sum of all ranks'; returns the sums of loss and leaving.
 
         One message for each dtype and device, in the usual case one: the gradients, whether we have
-        each, and the loss.
+        each, the loss, and whether we leave.
         """
-        own = trained[0].new_zeros(()) if loss is None else loss.detach()
+        own = trained[0].new_tensor([0.0, leaving])
+        if loss is not None:
+            own[0] = loss.detach()
         totals: list[Tensor] = []
         by_kind: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
         for parameter in trained:
@@ -94,7 +103,7 @@ class GradientSum:
             touched = [True] * len(alike) if have_all else (counts > 0).tolist()
             for parameter, grad, is_touched in zip(alike, grads, touched, strict=True):
                 parameter.grad = grad.view_as(parameter) if is_touched else None
-            totals.append(total.reshape(()).clone())
+            totals.append(total.clone())
         return totals[0]
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Meter: where a rank's time and rows went, and the summary of all ranks."""
 
 import hashlib
+import math
 import resource
 import statistics
 from dataclasses import dataclass, field
@@ -125,6 +126,20 @@ def _median_of_slowest(ranks: list[list[EpochTimes]], name: str) -> float:
 def peak_memory_mb() -> float:
     """Largest resident size of this process so far, MiB; mapped pages in use are part of it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def finite(value: float) -> float | None:
+    """A number, or None for NaN and infinity, which JSON has not."""
+    return value if math.isfinite(value) else None
+
+
+def diverged_at(losses: list[float], steps_per_epoch: int) -> dict[str, int] | None:
+    """Epoch and step, counted from 1, of the first loss that is no number."""
+    first = next((i for i, loss in enumerate(losses) if finite(loss) is None), None)
+    if first is None:
+        return None
+    epoch, step = divmod(first, steps_per_epoch)
+    return {"epoch": epoch + 1, "step": step + 1}
 
 
 def losses_sha256(losses: list[float]) -> str:

@@ -20,17 +20,25 @@ def summary_table(summary: dict[str, Any]) -> str:
             "{method}, seed {seed}, {halo_hops} halo hops".format(**summary["partition"]),
         ),
         ("ranks", f"{summary['world_size']} ({summary['transport']}, {summary['device']})"),
-        ("epoch", f"{summary['epoch_time_s']:.3f} s, {summary['steps_per_epoch']} steps"),
+        (
+            "epoch",
+            f"{summary['epoch_time_s']:.3f} s, {summary['steps_per_epoch']} steps of at "
+            f"most {summary['batch_size']:,} seeds a rank",
+        ),
         ("  the loop", f"train {summary['train_s']:.3f} s, wait {summary['wait_s']:.3f} s"),
         ("  its stages", f"sample {summary['sample_s']:.3f} s, fetch {summary['fetch_s']:.3f} s"),
         ("remote rows", f"{needed}, {rows['replacements']:,} replacements; {moved:,.1f} MiB moved"),
         *_buffer_lines(summary),
+        *_policy_lines(summary),
         ("peak memory", f"{summary['peak_memory_mb']:,.0f} MiB a rank"),
     ]
     if "losses" in summary:
         metric = summary["metric"].replace("_", "-")
         lines += [
-            ("loss", f"{summary['losses'][-1]:.4f} (sha256 {summary['losses_sha256'][:12]})"),
+            (
+                "loss",
+                f"{_number(summary['losses'][-1], 4)} (sha256 {summary['losses_sha256'][:12]})",
+            ),
             (
                 metric,
                 f"test {_number(summary['test_accuracy'], 4)}, "
@@ -38,6 +46,9 @@ def summary_table(summary: dict[str, Any]) -> str:
                 f"(after epoch {summary['best_epoch']} of {summary['config']['epochs']})",
             ),
         ]
+    if summary.get("diverged"):
+        told = "the loss is no number from epoch {epoch}, step {step} on"
+        lines.append(("DIVERGED", told.format(**summary["diverged"])))
     return render(lines)
 
 
@@ -75,6 +86,22 @@ def _buffer_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
             for reason, times in decided["failure_reasons"].items()
         ]
     return lines
+
+
+def _policy_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """The run beside what other policies would have moved, where it was asked to compare."""
+    compared = sorted(summary.get("policies") or [], key=lambda row: row["rows_moved"])
+    if not compared or not compared[0]["rows_none"]:
+        return []
+    shares = [
+        f"{row['prefetch']} {100 * row['rows_moved'] / row['rows_none']:.0f}%"
+        + (" (this run)" if row.get("own") else "")
+        for row in compared
+    ]
+    return [
+        ("rows moved", f"of those without a buffer: {', '.join(shares[:4])},"),
+        ("", ", ".join([*shares[4:], "none 100%"])),
+    ]
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -35,4 +35,5 @@ def rehearse(
             ended = now
             bar.update()
     figures = meter.summarize(world, 4 * loader.shard.num_features, prefetcher)
-    return {"steps_per_epoch": len(loader), **figures}
+    sizes = {"steps_per_epoch": len(loader), "batch_size": loader.schedule.batch_size}
+    return {**sizes, **figures}

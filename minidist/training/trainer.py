@@ -2,7 +2,10 @@
 
 import copy
 import json
+import sys
+import threading
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from minidist.comm.launch import shows_progress
+from minidist.comm.signals import TERMINATED, termination_noted
 from minidist.comm.world import World
 from minidist.config import TrainConfig
 from minidist.moment import Moment
@@ -25,6 +29,7 @@ from minidist.training.checkpoint import (
     folder_of,
     go_on_in,
     load_rank,
+    require_disk,
     save_best,
     save_rank,
     settings_of,
@@ -32,7 +37,7 @@ from minidist.training.checkpoint import (
 from minidist.training.evaluate import LayerwiseInference, Scores, evaluate
 from minidist.training.event_log import EventLog
 from minidist.training.gradients import GradientSum
-from minidist.training.meter import Meter, losses_sha256
+from minidist.training.meter import Meter, diverged_at, finite, losses_sha256
 from minidist.training.models import GNN, build_model, loss_sum
 from rudder.deciders.judge import Tally
 from rudder.prefetcher import Prefetcher
@@ -98,11 +103,15 @@ class Trainer:
         self._shard = loader.shard
         self._inference = LayerwiseInference(world, self._loader.server, self._loader.shards.mapped)
         self._model = self._build_model().to(world.device)
+        if out is not None:
+            world.group.first(lambda: require_disk(out, self._model), "looking at the disk")
         self._gradients = GradientSum(self._model, world.group)
         fused = world.device.type == "cuda"
         self._adam = torch.optim.Adam(self._model.parameters(), lr=config.lr, fused=fused)
         self._progress, self._meter = Progress(), Meter()
         self._unread: list[tuple[Moment, torch.Tensor, dict[str, Any]]] = []
+        # Set where this rank was asked to end; and whether any rank was, which all of them know.
+        self._asked, self._leaving = threading.Event(), False
         self._lag = _LAG if fused else 0
 
     def _build_model(self) -> GNN:
@@ -141,9 +150,11 @@ class Trainer:
             unit="step",
             disable=self._world.rank != 0 or not shows_progress(),
         )
-        with bar:
+        # Without a folder there is nothing to save, and a signal ends the job at once.
+        with bar, nullcontext(self._asked) if self._out is None else termination_noted() as asked:
+            self._asked = asked
             self._epochs(bar)
-        if not progress.scores or progress.scores[-1]["epoch"] != config.epochs - 1:
+        if not progress.scores or progress.scores[-1]["epoch"] != config.epochs:
             self._evaluate(config.epochs - 1)
             self._checkpoint()
         summary = self._summary()
@@ -160,7 +171,8 @@ class Trainer:
             began = time.perf_counter()
             moment = batch.moment
             loss = self._step(batch)
-            self._unread.append((batch.moment, loss, self._times_of(batch, began)))
+            sums = torch.stack([loss, self._gradients.num_leaving.to(loss.dtype)])
+            self._unread.append((batch.moment, sums, self._times_of(batch, began)))
             if moment.step == last_step or len(self._unread) > self._lag:
                 self._read_losses()
             step_ended = time.perf_counter()
@@ -169,9 +181,21 @@ class Trainer:
             bar.update()
             if moment.step == last_step:
                 self._end_epoch(moment.epoch, bar)
-            elif config.checkpoint_every and self._num_steps % config.checkpoint_every == 0:
+            elif self._leaving or (
+                config.checkpoint_every and self._num_steps % config.checkpoint_every == 0
+            ):
                 self._checkpoint()
+            if self._leaving:
+                self._leave()
             ended = time.perf_counter()
+
+    def _leave(self) -> None:
+        """End as asked, once every rank has written its part of the checkpoint."""
+        self._world.group.barrier("saving before the end", self._progress.moment)
+        if self._world.rank == 0:
+            words = f"stopped by a signal before {self._progress.moment}"
+            print(f"{words}; --resume {self._out} goes on from there", file=sys.stderr, flush=True)
+        raise SystemExit(TERMINATED)
 
     @property
     def _steps_left(self) -> bool:
@@ -193,7 +217,7 @@ class Trainer:
                 logits = self._model(batch)
             loss = loss_sum(logits.float(), batch.y) / batch.num_global_seeds
         self._adam.zero_grad()
-        total = self._gradients.backward(loss, batch.moment)
+        total = self._gradients.backward(loss, batch.moment, self._asked.is_set())
         self._adam.step()
         return total
 
@@ -214,11 +238,21 @@ class Trainer:
         """
         if not self._unread:
             return
-        losses = torch.stack([loss for _, loss, _ in self._unread]).tolist()
-        for (moment, _, times), loss in zip(self._unread, losses, strict=True):
+        sums = torch.stack([pair for _, pair, _ in self._unread]).tolist()
+        for (moment, _, times), (loss, num_leaving) in zip(self._unread, sums, strict=True):
+            self._leaving |= num_leaving > 0
+            self._tell_divergence(moment, loss)
             self._progress.losses.append(loss)
-            self._events.write("step", epoch=moment.epoch, step=moment.step, loss=loss, **times)
+            known = finite(loss)
+            self._events.write("step", epoch=moment.epoch, step=moment.step, loss=known, **times)
         self._unread.clear()
+
+    def _tell_divergence(self, moment: Moment, loss: float) -> None:
+        """Say at once that the loss is no number any more; the run goes on to its end."""
+        before = self._progress.losses[-1:]
+        if self._world.rank == 0 and finite(loss) is None and before == [*map(finite, before)]:
+            told = f"the loss of epoch {moment.epoch + 1}, step {moment.step + 1} is {loss}"
+            print(f"{told}: training diverges; try a lower --lr", file=sys.stderr, flush=True)
 
     def _end_epoch(self, epoch: int, bar: "tqdm[Any]") -> None:
         config, progress = self._config, self._progress
@@ -229,7 +263,9 @@ class Trainer:
             self._evaluate(epoch)
         self._checkpoint()
         loss = progress.losses[-1]
-        self._events.write("epoch", epoch=epoch, loss=loss, **asdict(self._meter.epochs[-1]))
+        self._events.write(
+            "epoch", epoch=epoch, loss=finite(loss), **asdict(self._meter.epochs[-1])
+        )
         score = progress.scores[-1]["val"] if progress.scores else None
         val = "" if score is None else f", val {score:.4f}"
         bar.set_postfix_str(f"epoch {epoch + 1}/{config.epochs}, loss {loss:.4f}{val}")
@@ -239,14 +275,15 @@ class Trainer:
     def _evaluate(self, epoch: int) -> None:
         began = time.perf_counter()
         scores: Scores = evaluate(self._inference, self._model, self._world, self._shard)
-        record = {"epoch": epoch, **asdict(scores)}
+        record = {"epoch": epoch + 1, **asdict(scores)}
         self._progress.scores.append(record)
         keeps = self._out if self._world.rank == 0 else None
         if keeps is not None and best_of(self._progress.scores) is record:
             weights = copy.deepcopy(self._model.state_dict())
             self._progress.best = {"model": weights, "scores": record}
             save_best(keeps, self._progress.best)
-        self._events.write("evaluated", seconds=time.perf_counter() - began, **record)
+        seconds = time.perf_counter() - began
+        self._events.write("evaluated", **{**record, "epoch": epoch, "seconds": seconds})
 
     def _checkpoint(self) -> None:
         self._read_losses()
@@ -309,11 +346,13 @@ class Trainer:
             "test_accuracy": best["test"],
             "val_accuracy": best["val"],
             "train_accuracy": best["train"],
-            "best_epoch": best["epoch"] + 1,
+            "best_epoch": best["epoch"],
             "steps_per_epoch": len(self._loader),
+            "batch_size": self._loader.schedule.batch_size,
             **self._meter.summarize(world, 4 * parts.num_features, self._prefetcher),
             "scores": progress.scores,
-            "losses": progress.losses,
+            "losses": [*map(finite, progress.losses)],
+            "diverged": diverged_at(progress.losses, len(self._loader)),
             "losses_sha256": losses_sha256(progress.losses),
             "config": asdict(config),
         }

@@ -128,13 +128,19 @@ def parse(
         fail(error)
 
 
-# Set by torchrun, MPICH's and Open MPI's mpiexec, and srun, in the order in which they are trusted.
-RANK_VARIABLES = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+# Set by MPICH's and Open MPI's mpiexec, and srun, in the order in which they are trusted.
+_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID")
+
+
+def rank_of_launcher() -> int:
+    """The rank that a launcher gave this process, 0 without one."""
+    # torchrun's variable may be left over in a shell or a container, alone.
+    names = ("RANK", *_RANKS) if "MASTER_ADDR" in os.environ else _RANKS
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def fail(error: Exception) -> NoReturn:
     """Print a user's error, once per job where the launcher tells us our rank, and exit with 2."""
-    rank = next((os.environ[key] for key in RANK_VARIABLES if key in os.environ), "0")
-    if rank == "0":
+    if rank_of_launcher() == 0:
         print(f"error: {error}", file=sys.stderr, flush=True)
     raise SystemExit(2)

@@ -1,17 +1,40 @@
 """whole: files that are there whole or not at all."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+class NotWritten(OSError):
+    """A file could not be written; the message says which, why, and what its disk has left."""
+
+
+def not_written(path: Path, error: OSError) -> NotWritten:
+    """The error of this file that this error of the system is."""
+    free = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = f"; its disk has {size_text(shutil.disk_usage(path.parent).free)} free"
+    return NotWritten(f"{path} cannot be written: {error.strerror or error}{free}")
+
+
+def size_text(num_bytes: float) -> str:
+    """A number of bytes for people, in the unit that fits."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.{0 if unit == 'bytes' else 1}f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GiB"
 
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
     """Where to write what shall be ``path`` once it is written: a reader finds the old or the new.
 
-    What is there and no regular file, such as /dev/stdout, is itself the place. Raises OSError.
+    What is there and no regular file, such as /dev/stdout, is itself the place. Raises NotWritten.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -24,8 +47,13 @@ def whole(path: str | Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        # Before what we wrote goes, and with it the sight of a full disk.
+        failure = not_written(path, error) if isinstance(error, OSError) else None
+        with suppress(OSError):
+            partial.unlink()
+        if failure is not None:
+            raise failure from error
         raise
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab import slurm as cluster
+from benchmarks.lab.jobs import STARTED, shared_memory, wait_for
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run
-from tests.mpi.jobs import shared_memory, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -45,5 +45,7 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("TMPDIR", folder)
         yield
+        while STARTED:
+            STARTED.pop().kill()
         assert not list(Path(folder).glob("minidist-*"))
     wait_for(lambda: shared_memory() <= before, 20)

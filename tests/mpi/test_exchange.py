@@ -1,31 +1,32 @@
 """Every transport gives the same exact answers, on 1, 2 and 3 ranks."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.mpi.jobs import PYTHON, mpiexec, run, torchrun
+from benchmarks.lab.jobs import PYTHON, mpiexec, openmpi, run, torchrun
+from tests.mpi.needs import need
 
 PROGRAM = str(Path(__file__).parent / "programs" / "exchange.py")
+LAUNCHED: list[Any] = [(launcher, ranks) for launcher in (mpiexec, torchrun) for ranks in (1, 2, 3)]
+LAUNCHED.append(pytest.param(openmpi, 3, marks=need("openmpi")))
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-@pytest.mark.parametrize("transport", ["mpi", "collective"])
-def test_answers_are_exact(transport: str, ranks: int) -> None:
-    launcher = mpiexec(ranks) if transport == "mpi" else torchrun(ranks)
-    assert run([*launcher, PROGRAM, "auto"]).count("is content") == ranks
+@pytest.mark.parametrize(("launcher", "ranks"), LAUNCHED)
+def test_answers_are_exact(launcher: Callable[[int], list[str]], ranks: int) -> None:
+    assert run([*launcher(ranks), PROGRAM, "auto"]).count("is content") == ranks
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-@pytest.mark.parametrize("transport", ["mpi", "collective"])
+@pytest.mark.parametrize(("launcher", "ranks"), LAUNCHED)
 def test_samples_and_rows_equal_one_process(
-    transport: str, ranks: int, tiny_parts: dict[int, str]
+    launcher: Callable[[int], list[str]], ranks: int, tiny_parts: dict[int, str]
 ) -> None:
     """Exact samples and fetches, and traffic that adds up, by requests alone."""
-    launcher = mpiexec(ranks) if transport == "mpi" else torchrun(ranks)
     program = str(Path(__file__).parent / "programs" / "contracts.py")
-    assert run([*launcher, program, tiny_parts[ranks]]).count("is content") == ranks
+    assert run([*launcher(ranks), program, tiny_parts[ranks]]).count("is content") == ranks
 
 
 def test_collective_under_mpiexec() -> None:

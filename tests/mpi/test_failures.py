@@ -9,8 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.mpi.jobs import PYTHON, Job, mpiexec, ranks_of, run, start, torchrun, wait_for
+from benchmarks.lab.jobs import (
+    LAUNCHERS,
+    PYTHON,
+    Job,
+    mpiexec,
+    pid_of_rank,
+    ranks_of,
+    run,
+    start,
+    wait_for,
+)
+from tests.mpi.needs import need
 
+OPEN_MPI = pytest.param("openmpi", marks=need("openmpi"))
 PROGRAM = str(Path(__file__).parent / "programs" / "failing.py")
 pytestmark = pytest.mark.usefixtures("nothing_left")
 ENDS_WITHIN_S = 5.0
@@ -22,18 +34,13 @@ def at_work(
     """A job whose two ranks exchange or sum by now, and the file that makes rank 1 raise."""
     extra = request.getfixturevalue("slurm") if launcher == "srun" else None
     file = folder / "raise"
-    words = {
-        "mpiexec": mpiexec(2),
-        "torchrun": torchrun(2),
-        "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
-    }[launcher]
-    job = start([*words, PROGRAM, "auto", what, str(timeout), str(file)], extra)
+    job = start([*LAUNCHERS[launcher], PROGRAM, "auto", what, str(timeout), str(file)], extra)
     wait_for(lambda: all(Path(f"{file}.rank{rank}").exists() for rank in range(2)))
     return job, file
 
 
 @pytest.mark.parametrize("end", ["exception", "kill"])
-@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun", "srun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", OPEN_MPI, "torchrun", "srun"])
 def test_one_failing_rank_ends_the_job(
     launcher: str, end: str, tmp_path: Path, request: Any
 ) -> None:
@@ -69,7 +76,7 @@ def test_a_stopped_rank_is_named(
 ) -> None:
     """Rank 0 is a case of its own: its process keeps the store that the others would ask."""
     job, file = at_work(launcher, request, tmp_path, what, 3)
-    os.kill(_pid_of_rank(stopped, str(file)), signal.SIGSTOP)
+    os.kill(pid_of_rank(stopped, str(file)), signal.SIGSTOP)
     try:
         code, output = job.finish(60)
     finally:
@@ -130,37 +137,16 @@ def test_what_every_rank_rejects_is_said_once() -> None:
     assert output.count("error: --fanout 0: expected more") == 1
 
 
-def _pid_of_rank(rank: int, marker: str) -> int:
-    for pid in ranks_of(marker):
-        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
-        if f"PMI_RANK={rank}" in words or f"RANK={rank}" in words:
-            return pid
-    raise AssertionError(f"no rank {rank}")
-
-
 def test_killed_rank_ends_a_bare_training(tmp_path: Path) -> None:
     words = ["-m", "minidist.train", "--dataset", "synthetic:tiny", "--epochs", "100000"]
     job = start([PYTHON, *words, "--method", "random", "--out", str(tmp_path / "run")])
     events = tmp_path / "run" / "events-rank1.jsonl"
     wait_for(lambda: events.exists() and '"step"' in events.read_text())
     began = time.monotonic()
-    os.kill(_pid_of_rank(1, str(tmp_path)), signal.SIGKILL)
+    os.kill(pid_of_rank(1, str(tmp_path)), signal.SIGKILL)
     code, _ = job.finish(20)
     assert code != 0
     assert time.monotonic() - began < ENDS_WITHIN_S
-    wait_for(lambda: not ranks_of(str(tmp_path)), ENDS_WITHIN_S)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_ending_a_bare_training_leaves_no_ranks(tmp_path: Path, number: int) -> None:
-    words = ["-m", "minidist.train", "--dataset", "synthetic:tiny", "--epochs", "100000"]
-    job = start([PYTHON, *words, "--method", "random", "--out", str(tmp_path / "run")])
-    events = tmp_path / "run" / "events-rank1.jsonl"
-    wait_for(lambda: events.exists() and '"step"' in events.read_text())
-    os.kill(job.process.pid, number)
-    code, output = job.finish(20)
-    assert code != 0
-    assert "Traceback" not in output
     wait_for(lambda: not ranks_of(str(tmp_path)), ENDS_WITHIN_S)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab.hosts import hosts, missing
-from tests.mpi.jobs import PYTHON, ranks_of, run, start, wait_for
+from benchmarks.lab.jobs import PYTHON, ranks_of, run, start, wait_for
 
 PROGRAMS = Path(__file__).parent / "programs"
 pytestmark = [

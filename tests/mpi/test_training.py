@@ -9,11 +9,13 @@ import pytest
 
 from benchmarks.lab import slurm as cluster
 from benchmarks.lab.hosts import hosts, missing
-from tests.mpi.jobs import PYTHON, mpiexec, run, start, torchrun
+from benchmarks.lab.jobs import LAUNCHERS, PYTHON, mpiexec, run, start, torchrun
+from tests.mpi.needs import need
 
 TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
 TRAIN += ["--device", "cpu", "--sample-threads", "3"]
 # Presets that differ in when they move rows: before the start, on demand, by decision.
+OPEN_MPI = [pytest.param(name, marks=need(name)) for name in ("openmpi", "pmix")]
 BUFFERED = ("massivegnn", "lookahead", "rudder --decider random:0.5")
 IN_THREADS = """
 import json, sys
@@ -54,17 +56,12 @@ def expected(tiny_parts: dict[int, str], tmp_path_factory: pytest.TempPathFactor
     return dict(zip(tiny_parts, json.loads(file.read_text()), strict=True))
 
 
-@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun", "bare", "srun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", *OPEN_MPI, "torchrun", "bare", "srun"])
 def test_launchers_agree(
     launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path, request: Any
 ) -> None:
-    extra = request.getfixturevalue("slurm") if launcher == "srun" else None
-    words = {
-        "mpiexec": mpiexec(2),
-        "torchrun": torchrun(2),
-        "bare": [PYTHON],
-        "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
-    }[launcher]
+    extra = request.getfixturevalue("slurm") if launcher in ("srun", "pmix") else None
+    words = LAUNCHERS.get(launcher, [PYTHON])
     flags = "--ranks 2" if launcher == "bare" else ""
     summary = train(words, tiny_parts[2], tmp_path / "summary.json", extra, flags)
     assert summary["losses_sha256"] == expected[2]

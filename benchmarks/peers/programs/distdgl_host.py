@@ -21,7 +21,6 @@ _SERVER_LIMIT_S = 30.0
 
 def main() -> int:
     """Start both, and wait. Returns the exit code."""
-    """Start both, and wait. Returns the exit code."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     starter = os.getppid()
     host, hosts, samplers = int(sys.argv[2]), settings["hosts"], settings["samplers"]
@@ -37,17 +36,12 @@ def main() -> int:
         "DGL_GRAPH_FORMAT": "csc",
         "DGL_KEEP_ALIVE": "0",
     }
+    meeting = {"MASTER_ADDR": settings["master"], "MASTER_PORT": "29400", "RANK": str(host)}
+    meeting |= {"WORLD_SIZE": str(hosts), "GLOO_SOCKET_IFNAME": "eth0"}
+    threads = str(settings["threads"])
     roles = (
         {"DGL_ROLE": "server", "DGL_SERVER_ID": str(host), "OMP_NUM_THREADS": "1"},
-        {
-            "DGL_ROLE": "client",
-            "OMP_NUM_THREADS": str(settings["threads"]),
-            "MASTER_ADDR": settings["master"],
-            "MASTER_PORT": "29400",
-            "GLOO_SOCKET_IFNAME": "eth0",
-            "RANK": str(host),
-            "WORLD_SIZE": str(hosts),
-        },
+        {"DGL_ROLE": "client", "OMP_NUM_THREADS": threads, **meeting},
     )
     program = Path(__file__).parent / "distdgl_train.py"
     words = [sys.executable, str(program), sys.argv[1]]

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from minidist.comm.host import Host
+from minidist.comm.resources import one_host, require_shared_memory
 from minidist.comm.transport.base import Call, Handler, Ids, Op, PeerTimeout, Transport
 from minidist.comm.transport.failure import PeerFailed
 from minidist.comm.transport.piece import Piece, cut
@@ -43,7 +44,9 @@ _SWITCH_INTERVAL_S = 5e-4
 def load_mpi() -> Any:
     """mpi4py's MPI, initialized. Raises ValueError where it cannot serve us."""
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # we say why ourselves
-    os.environ.setdefault("MPIR_CVAR_CH4_NUM_VCIS", _NUM_CONNECTIONS)
+    if not one_host():  # where rows are mapped, connections would only take room in /dev/shm
+        os.environ.setdefault("MPIR_CVAR_CH4_NUM_VCIS", _NUM_CONNECTIONS)
+    require_shared_memory()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -96,16 +99,18 @@ class _Voyage:
 
 
 class MpiTransport(Transport):
-    """A rank's client and server. Made and closed by all ranks of ``comm`` together.
+    """A rank's client and server. Made and closed by all ranks together.
 
-    hosts: the host of each rank.   timeout: seconds without a sign of a peer we wait for.
+    mpi: ``load_mpi()``.   hosts: the host of each rank.   timeout: seconds without a sign of a peer
+    that we wait for.
     An empty reply is followed by a message that says why: the text of the handler's error, or
     nothing where the answer is just empty.
     """
 
-    def __init__(self, comm: Any, hosts: Sequence[Host], timeout: float) -> None:
+    def __init__(self, mpi: Any, hosts: Sequence[Host], timeout: float) -> None:
+        comm = mpi.COMM_WORLD
         super().__init__(comm.Get_rank(), comm.Get_size())
-        self.mpi = load_mpi()
+        self.mpi = mpi
         self._hosts, self._timeout = hosts, timeout
         self.requests, self.replies = comm.Dup(), comm.Dup()
         self._num_tags = comm.Get_attr(self.mpi.TAG_UB)

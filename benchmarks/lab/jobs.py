@@ -1,6 +1,7 @@
 """Jobs of real ranks, and what they may leave behind: nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.lab import slurm
+
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
+# mpi4py has a binding for each MPI, and finds MPICH by itself.
+OPEN_MPI = ["env", "MPI4PY_LIBMPI=libmpi.so.40"]
 # A job that hangs is a failed test, soon.
 LIMIT_S = 90.0
 
@@ -19,9 +24,34 @@ def mpiexec(ranks: int) -> list[str]:
     return [MPIEXEC, "-n", str(ranks), PYTHON]
 
 
+def openmpi(ranks: int) -> list[str]:
+    """Debian's Open MPI, beside the MPICH of this Python."""
+    words = ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", str(ranks)]
+    return [*OPEN_MPI, *words, PYTHON]
+
+
 def torchrun(ranks: int) -> list[str]:
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     return [PYTHON, *words]
+
+
+# What starts two ranks of a Python program.
+LAUNCHERS = {
+    "mpiexec": mpiexec(2),
+    "openmpi": openmpi(2),
+    "torchrun": torchrun(2),
+    "srun": ["srun", "-n", "2", "-O", "-K1", "--mpi=pmi2", PYTHON],
+    "pmix": [*OPEN_MPI, "srun", "-n", "2", "-O", "-K1", "--mpi=pmix", PYTHON],
+}
+
+
+def lacking(launcher: str) -> str | None:
+    """What this machine lacks for a launcher, or None."""
+    if launcher in ("openmpi", "pmix") and shutil.which("mpirun.openmpi") is None:
+        return "Open MPI is missing: apt-get install openmpi-bin libpmix-dev"
+    if launcher in ("srun", "pmix") and slurm.missing():
+        return f"Slurm cannot run here: {slurm.missing()} is missing"
+    return None
 
 
 @dataclass
@@ -41,7 +71,13 @@ class Job:
         return self.process.returncode, output
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Kill what is left of it; its ranks die with their launcher."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+# Those of this test; a fixture kills what a failed one leaves at work.
+STARTED: list[Job] = []
 
 
 def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
@@ -57,7 +93,8 @@ def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
         start_new_session=True,
         preexec_fn=_as_from_a_terminal,
     )
-    return Job(process)
+    STARTED.append(Job(process))
+    return STARTED[-1]
 
 
 def _as_from_a_terminal() -> None:
@@ -85,6 +122,15 @@ def ranks_of(marker: str) -> list[int]:
         if is_rank and any(marker in word for word in words):
             found.append(int(folder.name))
     return sorted(found)
+
+
+def pid_of_rank(rank: int, marker: str) -> int:
+    """The process of a rank; where it has a supervisor, which is older, not that one."""
+    for pid in reversed(ranks_of(marker)):
+        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        if f"PMI_RANK={rank}" in words or f"RANK={rank}" in words:
+            return pid
+    raise AssertionError(f"no rank {rank}")
 
 
 def shared_memory() -> set[str]:

@@ -1,4 +1,4 @@
-"""Panels: ways to draw the rows of an exhibit.
+"""Panels: ways to draw the rows that a benchmark measured.
 
 Titles and names are templates of a row, such as ``{graph}, buffer {buffer:.0%}``: rows for which
 they are the same share a panel, a line or a bar. Figures are keys of rows, with spaces between.
@@ -8,7 +8,8 @@ import math
 from statistics import median
 
 from benchmarks.charts import Bar, Line, Panel
-from benchmarks.paper.claims import HEADINGS, Row, Rows, compare, pick, values
+from benchmarks.command import Row
+from benchmarks.paper.claims import HEADINGS, Rows, compare, pick, values
 
 _BY = "{variant}"
 
@@ -21,14 +22,19 @@ def _grouped(rows: Rows, template: str) -> dict[str, list[Row]]:
 
 
 def lines(rows: Rows, title: str, x: str, keys: str, name: str = _BY) -> list[Panel]:
-    """Figures over a setting."""
+    """Figures over a setting, with the error of each that has a KEY_error."""
     found = []
     for heading, here in _grouped(pick(rows), title).items():
         for key in keys.split():
             drawn = []
             for label, own in _grouped(here, name).items():
-                known = sorted((row[x], row[key]) for row in own if row.get(key) is not None)
-                drawn.append(Line(name=label, xs=[at for at, _ in known], ys=[y for _, y in known]))
+                known = sorted(
+                    (row[x], row[key], row.get(f"{key}_error") or 0.0)
+                    for row in own
+                    if row.get(key) is not None
+                )
+                xs, ys, errors = zip(*known, strict=True) if known else ((), (), ())
+                drawn.append(Line(name=label, xs=xs, ys=ys, errors=errors if any(errors) else ()))
             found.append(Panel(title=heading, x=x, y=HEADINGS.get(key, key), lines=drawn))
     return found
 
