@@ -116,7 +116,7 @@ def step_beside(config: OverlapConfig, trace: "Trace") -> dict[str, float]:
     planner, deciding = planner_of(trace, replace(setting, decider="always"))
     assert deciding is not None
     contexts = [deciding.ledger.context() for _ in play(planner, trace)]
-    decider = make_decider(setting, read_preset(setting), planner.facts, 0, lambda exchange: None)
+    decider = make_decider(setting, read_preset(setting), planner.facts, 0)
     times, thoughts = defaultdict[str, list[float]](list), list[float]()
     for _ in tqdm(range(config.turns), unit="turn", disable=None):
         times["alone"] += steps()

@@ -24,6 +24,10 @@ class RunConfig(SteerConfig, TrainConfig):
             *("compare", True, "no --resume: a comparison begins at the first minibatch"),
         )
         require(
+            self.steer == "rows",
+            *("steer", self.steer, "rows: sizes are steered in replays, see rudder.replay"),
+        )
+        require(
             self.trace is None or self.resume is None,
             *("trace", self.trace, "no --resume: a trace begins at the first minibatch"),
         )

@@ -14,6 +14,12 @@ class PolicyConfig:
     score_decay: float = flag(0.95, "score policy: factor of a row that was not accessed")
     score_threshold: float = flag(0.95, "score policy: rows below give way")
     interval: int = flag(32, "massivegnn: minibatches between replacements")
+    steer: str = flag(
+        "rows",
+        "what a decider changes: rows, when --prefetch rudder replaces; size, how large the buffer "
+        "of --prefetch lookahead is (in replays with --link)",
+        ("rows", "size"),
+    )
     agent_model: str = flag(
         "embedded", "GGUF file, Hugging Face repo:file-glob, or a short name such as gemma3-4b"
     )

@@ -5,7 +5,7 @@ python -m rudder.distill --out small.gguf --steps 60 --families 2     a rough on
 python -m rudder.distill --out mine.gguf --traces DIR...  real runs among the training data
 python -m rudder.distill --out mine.gguf --classifiers fitted         classifiers for --decider too
 
-families -> traces -> examples (counterfactual replay) -> lessons -> transformer -> GGUF
+families -> traces -> examples (counterfactual replay) -> transformer -> GGUF
                                                                          |
      card: the file through llama.cpp, on families it never saw  <-------+
 
@@ -24,18 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from rudder.agent.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.cli.flags import fail, flag, parse, require
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
-from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE
-from rudder.fit import Predictions, fit, majority, require_ours
-from rudder.learn.dataset import lessons_of
-from rudder.learn.exam import Answers, ask, ask_transformer, score
-from rudder.learn.gguf_writer import LlamaShape, Vocabulary, write_llama_gguf
+from rudder.fit import fit, require_replaceable, scores_of
+from rudder.learn.dataset import dataset_of
+from rudder.learn.evaluation import ask, ask_transformer
+from rudder.learn.examples import Example, gather
 from rudder.learn.graph_families import HELD_OUT, TRAINED, record
-from rudder.learn.labelled_moments import Example, gather
-from rudder.learn.teaching import REASONS, make_lessons, teach, write_prompt
+from rudder.learn.score import score, scores_table
+from rudder.learn.training import REASONS, tokenize_examples, train_transformer, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import TEMPLATE, learn_vocabulary
 from rudder.presets import CLASSIFIERS
@@ -45,9 +45,9 @@ SHAPE = LlamaShape(dim=64, layers=3, heads=4, kv_heads=2, ff=192, context=512)
 BUFFERS = (0.02, 0.05, 0.1, 0.25)
 NUM_WORDS = 250
 # Classifiers that see the same moments.
-RIVALS = ("lr", "xgb")
+BASELINES = ("lr", "xgb")
 # Examples that the card's figures are of.
-EXAM = 1200
+NUM_EVALUATED = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class DistillConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
         if self.classifiers is not None:
-            require_ours("classifiers", self.classifiers)
+            require_replaceable("classifiers", self.classifiers)
         folder = Path(self.out).resolve().parent
         require(
             folder.is_dir() and os.access(folder, os.W_OK),
@@ -86,16 +86,19 @@ def distill(config: DistillConfig) -> dict[str, Any]:
     for folder in config.traces:
         traces += read_traces(Path(folder))
     examples = gather(traces, BUFFERS, seed=config.seed, every=4.0)
-    model, vocabulary, taught_s = _teach(config, examples, with_history=True)
+    model, vocabulary, trained_s = _train(config, examples, with_history=True)
     _export(config, model, vocabulary, Path(config.out))
     exam_traces = record(HELD_OUT[: config.held_out], config.seed + 1000)
-    exam = _some(gather(exam_traces, BUFFERS, seed=config.seed + 1), EXAM)
+    held_out = _some(gather(exam_traces, BUFFERS, seed=config.seed + 1), NUM_EVALUATED)
     out = Path(config.out)
-    answers, latency = ask(out, exam)
-    by_torch = ask_transformer(model, vocabulary, out, exam[:300])
-    scores = {"embedded": score(answers, exam), **_rivals(config, examples, exam)}
+    answers, latency = ask(out, held_out)
+    by_torch = ask_transformer(model, vocabulary, out, held_out[:300])
+    scores = {
+        "embedded": score(answers, dataset_of(held_out)),
+        **_baselines(config, examples, held_out),
+    }
     if config.ablate:
-        scores["embedded, no history"] = _without_history(config, examples, exam)
+        scores["embedded, no history"] = _without_history(config, examples, held_out)
     return {
         "model": out.name,
         "bytes": out.stat().st_size,
@@ -104,8 +107,8 @@ def distill(config: DistillConfig) -> dict[str, Any]:
         "vocabulary": len(vocabulary.tokens),
         "shape": asdict(SHAPE),
         "trained_on": _described(traces, examples),
-        "held_out": _described(exam_traces, exam),
-        "training_s": taught_s,
+        "held_out": _described(exam_traces, held_out),
+        "training_s": trained_s,
         "same_as_pytorch_pct": 100.0 * answers.agreement(by_torch),
         **latency,
         "exam": scores,
@@ -114,7 +117,7 @@ def distill(config: DistillConfig) -> dict[str, Any]:
     }
 
 
-def _teach(
+def _train(
     config: DistillConfig, examples: Sequence[Example], with_history: bool
 ) -> tuple[Transformer, Vocabulary, float]:
     """(model, vocabulary, seconds). Prompts are cut into tokens by llama.cpp itself."""
@@ -126,42 +129,33 @@ def _teach(
         torch.manual_seed(config.seed)
         _export(config, Transformer(SHAPE, len(vocabulary.tokens)), vocabulary, blank)
         engine = LlamaEngine(blank, context=SHAPE.context)
-        lessons = make_lessons(examples, engine.tokenize, with_history)
+        data = tokenize_examples(examples, engine.tokenize, with_history)
         engine.close()
-    model = teach(lessons, SHAPE, vocabulary.tokens, steps=config.steps, seed=config.seed)
+    model = train_transformer(data, SHAPE, vocabulary.tokens, steps=config.steps, seed=config.seed)
     return model, vocabulary, time.perf_counter() - began
 
 
 def _without_history(
-    config: DistillConfig, examples: Sequence[Example], exam: Sequence[Example]
+    config: DistillConfig, examples: Sequence[Example], held_out: Sequence[Example]
 ) -> dict[str, Any]:
-    """The exam of a model that was taught, and is asked, without past decisions."""
-    model, vocabulary, _ = _teach(config, examples, with_history=False)
+    """The score of a model trained and asked without past decisions."""
+    model, vocabulary, _ = _train(config, examples, with_history=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "no-history.gguf"
         _export(config, model, vocabulary, path)
-        return score(ask(path, exam, with_history=False)[0], exam)
+        return score(ask(path, held_out, with_history=False)[0], dataset_of(held_out))
 
 
-def _rivals(
-    config: DistillConfig, examples: Sequence[Example], exam: Sequence[Example]
+def _baselines(
+    config: DistillConfig, examples: Sequence[Example], held_out: Sequence[Example]
 ) -> dict[str, Any]:
-    """The same exam for the majority, and for classifiers fitted on the same moments."""
-    taught, asked = lessons_of(examples), lessons_of(exam)
-    names = CLASSIFIERS if config.classifiers else RIVALS
-    fitted = fit(names, taught, config.seed)
-    said = {"majority": majority(taught, asked)}
-    said |= {name: fitted.predict(name, asked.x) for name in names}
-    scores = {name: score(_answers(one), exam) for name, one in said.items()}
+    """The same score for the majority, and for classifiers fitted on the same moments."""
+    data, held = dataset_of(examples), dataset_of(held_out)
+    fitted = fit(CLASSIFIERS if config.classifiers else BASELINES, data, config.seed)
+    scores = scores_of(fitted, data, held)
     if config.classifiers:
         fitted.write(Path(config.classifiers), {"config": asdict(config), "scores": scores})
     return scores
-
-
-def _answers(said: Predictions) -> Answers:
-    """A classifier's, which says where %-Hits go after either decision."""
-    word = said[REPLACE].astype(bool)
-    return Answers(word, np.where(word, said[IF_REPLACED], said[IF_KEPT]))
 
 
 def _export(config: DistillConfig, model: Transformer, vocabulary: Vocabulary, path: Path) -> None:
@@ -215,13 +209,7 @@ def card_table(card: dict[str, Any]) -> str:
             f"{card['answered_ms_p50']:.1f} ms to the end",
         ),
     ]
-    header = ("decider", "agrees %", "balanced %", "rows lost %", "Pass@1 %", "valid %")
-    keys = ("agreement_pct", "balanced_pct", "rows_lost_pct", "pass_at_1", "valid_pct")
-    rows = [
-        (name, *("-" if found[key] is None else f"{found[key]:.1f}" for key in keys))
-        for name, found in card["exam"].items()
-    ]
-    return f"{render(facts)}\n\n{render(rows, header)}"
+    return f"{render(facts)}\n\n{scores_table(card['held_out'])}"
 
 
 def main() -> None:

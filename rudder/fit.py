@@ -6,8 +6,8 @@ python -m rudder.fit --traces traces/* --classifier lr,xgb --out fitted --json s
 python -m minidist.train --decider xgb --classifier-dir fitted              use
 
 Each classifier learns three things of a moment: whether to replace, and where %-Hits go if that is
-done, and if not. Runs are held back to score it on (see ``lessons``). --label counterfactual: both
-decisions are replayed, and replacing is right unless keeping saved rows; paper: %-Hits and
+done, and if not. Runs are held back to score it on (see ``learn.dataset``). --label counterfactual:
+both decisions are replayed, and replacing is right unless keeping saved rows; paper: %-Hits and
 communication are compared before and after (section 4.4).
 """
 
@@ -16,7 +16,6 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rudder.cli.flags import fail, flag, parse, require
-from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
-from rudder.deciders.classifier import SUFFIXES, TARGETS, VERSION
+from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE, SUFFIXES, TARGETS, VERSION
 from rudder.deciders.inputs import NAMES
 from rudder.learn.classifiers import Trained, train
-from rudder.learn.dataset import LABELS, Lessons, lessons_of, split
-from rudder.learn.labelled_moments import gather
+from rudder.learn.dataset import LABELS, Dataset, dataset_of, split
+from rudder.learn.examples import gather
+from rudder.learn.score import Answers, score, scores_table
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces
 
@@ -63,14 +62,14 @@ class FitConfig:
             not unknown,
             *("classifier", self.classifier, "all, or some of " + ", ".join(CLASSIFIERS)),
         )
-        require_ours("out", self.out)
+        require_replaceable("out", self.out)
 
     @property
     def names(self) -> tuple[str, ...]:
         return CLASSIFIERS if self.classifier == "all" else tuple(self.classifier.split(","))
 
 
-def require_ours(flag_name: str, folder: str) -> None:
+def require_replaceable(flag_name: str, folder: str) -> None:
     """Raise ValueError unless a fit may take the place of what is in a folder."""
     ours = not Path(folder).exists() or (Path(folder) / "meta.json").is_file()
     require(ours, flag_name, folder, "a new folder, or one that an earlier fit wrote")
@@ -95,9 +94,9 @@ def read_runs(folders: tuple[str, ...]) -> list[Trace]:
     return traces
 
 
-def labels_of(lessons: Lessons) -> dict[str, NDArray[np.int64]]:
+def labels_of(data: Dataset) -> dict[str, NDArray[np.int64]]:
     """What is to be learnt, int64 [n] for each of TARGETS."""
-    columns = (lessons.replace, lessons.hits[:, 1], lessons.hits[:, 0])
+    columns = (data.replace, data.hits[:, 1], data.hits[:, 0])
     return {
         target: column.astype(np.int64) for target, column in zip(TARGETS, columns, strict=True)
     }
@@ -138,16 +137,16 @@ class Fit:
             raise
 
 
-def fit(names: tuple[str, ...], lessons: Lessons, seed: int) -> Fit:
+def fit(names: tuple[str, ...], data: Dataset, seed: int) -> Fit:
     """Fit classifiers. Raises ValueError where there is nothing to learn or a library is absent."""
-    mean = lessons.x.mean(0, dtype=np.float64)
-    std = lessons.x.std(0, dtype=np.float64)
+    mean = data.x.mean(0, dtype=np.float64)
+    std = data.x.std(0, dtype=np.float64)
     std[std == 0] = 1.0
-    rows, labels = (lessons.x - mean) / std, labels_of(lessons)
+    rows, labels = (data.x - mean) / std, labels_of(data)
     for target, column in labels.items():
         if len(np.unique(column)) < 2:
             raise ValueError(
-                f"all {len(lessons)} examples say the same of {target}: there is nothing to learn; "
+                f"all {len(data)} examples say the same of {target}: there is nothing to learn; "
                 "add --traces or other --buffer capacities"
             )
     trained: dict[str, dict[str, Trained]] = {name: {} for name in names}
@@ -160,56 +159,25 @@ def fit(names: tuple[str, ...], lessons: Lessons, seed: int) -> Fit:
     return Fit(mean=mean, std=std, trained=trained)
 
 
-def accuracy(said: NDArray[Any], right: NDArray[Any]) -> float:
-    """In percent."""
-    return 100.0 * float((said == right).mean())
-
-
-def balanced(said: NDArray[Any], right: NDArray[Any]) -> float:
-    """The mean of the classes' own accuracies, in percent."""
-    return float(np.mean([accuracy(said[right == one], one) for one in np.unique(right)]))
-
-
-def score(said: Predictions, held: Lessons) -> dict[str, float]:
-    """What predictions of held-back lessons are worth, in percent.
-
-    decision, direction: accuracy; the direction's is over both endings. excess: rows moved over
-    the horizon beyond what the better decision of each moment would have moved.
-    """
-    right = labels_of(held)
-    trends = np.concatenate([said[target] for target in TARGETS[1:]])
-    went = np.concatenate([right[target] for target in TARGETS[1:]])
-    best = int(held.rows.min(1).sum())
-    moved = int(held.rows[np.arange(len(held)), said[TARGETS[0]]].sum())
-    return {
-        "decision": accuracy(said[TARGETS[0]], right[TARGETS[0]]),
-        "decision_balanced": balanced(said[TARGETS[0]], right[TARGETS[0]]),
-        "direction": accuracy(trends, went),
-        "direction_balanced": balanced(trends, went),
-        "excess": 100.0 * (moved - best) / max(best, 1),
-    }
-
-
-def majority(lessons: Lessons, held: Lessons) -> Predictions:
-    """Always what most of the lessons say."""
+def majority(data: Dataset, held: Dataset) -> Predictions:
+    """Always what most examples say."""
     return {
         target: np.full(len(held), np.bincount(column).argmax())
-        for target, column in labels_of(lessons).items()
+        for target, column in labels_of(data).items()
     }
 
 
-def scores_of(fitted: Fit, lessons: Lessons, held: Lessons) -> Iterator[dict[str, Any]]:
-    """One row for each classifier, and one for the majority."""
-    base = score(majority(lessons, held), held)
-    for name in fitted.trained:
-        yield {"classifier": name} | score(fitted.predict(name, held.x), held)
-    yield {"classifier": "majority"} | base
+def answers_of(said: Predictions) -> Answers:
+    """What a classifier decides, and where it then expects %-Hits to go."""
+    word = said[REPLACE].astype(bool)
+    return Answers(word, np.where(word, said[IF_REPLACED], said[IF_KEPT]))
 
 
-def scores_table(scores: list[dict[str, Any]]) -> str:
-    """Scores for people."""
-    header = ("", "decision %", "balanced", "direction %", "balanced", "excess rows %")
-    return render([list(row.values()) for row in scores], header)
+def scores_of(fitted: Fit, data: Dataset, held: Dataset) -> dict[str, dict[str, Any]]:
+    """The score of each classifier, and of always saying what most examples say."""
+    said = {name: fitted.predict(name, held.x) for name in fitted.trained}
+    said["majority"] = majority(data, held)
+    return {name: score(answers_of(one), held) for name, one in said.items()}
 
 
 def main() -> None:
@@ -223,13 +191,13 @@ def main() -> None:
     print(f"\n{note}\nwrote {config.out}")
 
 
-def run(config: FitConfig) -> tuple[list[dict[str, Any]], str]:
+def run(config: FitConfig) -> tuple[dict[str, dict[str, Any]], str]:
     """Gather, fit, score and write. Returns the scores and what was held back for them."""
     examples = gather(read_runs(config.traces), config.buffer, seed=config.seed)
-    lessons, held, note = split(lessons_of(examples, config.label), config.seed)
-    fitted = fit(config.names, lessons, config.seed)
-    scores = list(scores_of(fitted, lessons, held))
-    note = f"{len(lessons):,} examples to learn from, {len(held):,} to score on; {note}"
+    data, held, note = split(dataset_of(examples, config.label), config.seed)
+    fitted = fit(config.names, data, config.seed)
+    scores = scores_of(fitted, data, held)
+    note = f"{len(data):,} examples to learn from, {len(held):,} to score on; {note}"
     about = {"config": asdict(config), "scores": scores, "note": note}
     fitted.write(Path(config.out), about)
     if config.json is not None:

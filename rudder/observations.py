@@ -22,6 +22,27 @@ class Trend(enum.StrEnum):
     STAGNANT = "stagnant"
 
 
+class Action(enum.IntEnum):
+    """What a decision does to the buffer: to its rows, or (with ``--steer size``) to its size."""
+
+    KEEP = 0
+    REPLACE = 1
+    GROW = 2
+    SHRINK = 3
+
+    @property
+    def word(self) -> str:
+        """As an agent says it."""
+        return self.name.lower()
+
+    @property
+    def implied(self) -> "Trend":
+        """Where one who does this expects %-Hits to go, unless another direction is stated."""
+        if self in (Action.REPLACE, Action.GROW):
+            return Trend.INCREASE
+        return Trend.DECREASE if self == Action.SHRINK else Trend.STAGNANT
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What does not change during a run.
@@ -57,25 +78,30 @@ class Snapshot:
     ahead_remote, ahead_hits: remote rows that minibatch + 2 will need and those of them in the
     buffer as it stands; -1 where that minibatch was not sampled yet or there is none. (A decision
     taken on this snapshot is applied at minibatch + 1 at the earliest, and shows at minibatch + 2.)
+    fetch_ms, compute_ms: what fetching its rows and training on it took, and limit: the rows that
+    the buffer may have; -1 where that is not known.
     """
 
     minibatch: int
-    epoch: int
-    step: int
-    remote: int
-    hits: int
-    halo_remote: int
-    halo_hits: int
-    replaced: int
-    replacement_rows: int
-    stale: int
-    candidates: int
-    filled: int
     capacity: int
     num_minibatches: int
+    epoch: int = 0
+    step: int = 0
+    remote: int = 0
+    hits: int = 0
+    halo_remote: int = 0
+    halo_hits: int = 0
+    replaced: int = 0
+    replacement_rows: int = 0
+    stale: int = 0
+    candidates: int = 0
+    filled: int = 0
     ahead_remote: int = -1
     ahead_hits: int = -1
     proven: int = 0
+    fetch_ms: float = -1.0
+    compute_ms: float = -1.0
+    limit: int = -1
 
     @property
     def misses(self) -> int:
@@ -131,20 +157,24 @@ def moved_trend(before: Snapshot, after: Snapshot) -> Trend:
 
 @dataclass(kw_only=True, slots=True)
 class Decision:
-    """Whether to replace, and what its maker expects of that.
+    """What to do, and what its maker expects of that.
 
     minibatch: of the snapshot it was taken on. expect_hits, expect_moved: expected direction of
     %-Hits and of the communication volume; None from deciders that state nothing, which are held
     to what their decision implies (see ``Outcome.passed``).
-    valid: False where a model's answer could not be used; ``replace`` is then False.
+    valid: False where a model's answer could not be used; ``action`` is then to keep.
     """
 
-    replace: bool
+    action: Action
     minibatch: int
     expect_hits: Trend | None = None
     expect_moved: Trend | None = None
     reason: str = ""
     valid: bool = True
+
+    @property
+    def replace(self) -> bool:
+        return self.action == Action.REPLACE
 
 
 @dataclass(kw_only=True, slots=True)
@@ -157,7 +187,7 @@ class Outcome:
 
     hits_change: of %-Hits, in points.   moved_change: of the communication volume, in percent.
     passed: whether %-Hits went where the decision expected. A decider that states no expectation is
-    held to what it implies: one replaces to raise %-Hits, and keeps where they will stay.
+    held to what its action implies.
     """
 
     decision: Decision
@@ -173,7 +203,7 @@ class Outcome:
         before, after, decision = self.before, self.after, self.decision
         self.hits_change = after.hits_pct - before.hits_pct
         self.moved_change = relative_change(before.moved, after.moved)
-        expected = decision.expect_hits or (Trend.INCREASE if decision.replace else Trend.STAGNANT)
+        expected = decision.expect_hits or decision.action.implied
         self.passed = expected == _trend(self.hits_change, STAGNANT_POINTS)
 
 

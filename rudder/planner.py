@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Buffer, Found, Ids, Resize
-from rudder.observations import Facts, Snapshot
+from rudder.observations import Action, Facts, Snapshot
 from rudder.policies.base import Policy, Proposal
 from rudder.row_counts import RowCounts
 
 # A decision taken after minibatch t shows at t + 2 (see Snapshot): so far we look at least.
 _LOOK = 2
+# Growing and shrinking change the capacity by this factor.
+_SIZE_STEP = 1.5
 
 
 class Decisions(Protocol):
@@ -35,12 +37,24 @@ class Decisions(Protocol):
         """Whether snapshots should tell of minibatch + 2, which costs a look-up."""
         ...
 
-    def take(self, minibatch: int) -> bool:
-        """Whether to replace now, at this minibatch; False where no decision is ready."""
+    def take(self, minibatch: int) -> Action:
+        """What to do now, at this minibatch; to keep where no decision is ready."""
         ...
 
     def post(self, snapshot: Snapshot) -> None:
         """A minibatch was planned."""
+        ...
+
+
+class Conditions(Protocol):
+    """What a run meets: measured, or stated by ``replay.link``."""
+
+    def limit(self, minibatch: int) -> int:
+        """Rows that the buffer may have at this minibatch."""
+        ...
+
+    def times_ms(self, counts: RowCounts, minibatch: int) -> tuple[float, float]:
+        """(fetching, computing) of a minibatch that moved so many rows."""
         ...
 
 
@@ -71,6 +85,8 @@ class Planner:
         self.window = max(policy.window, _LOOK)
         self._upcoming: deque[Ids] = deque()
         self._next_capacity: int | None = None
+        self._wanted = policy.capacity
+        self.conditions: Conditions | None = None
 
     @property
     def buffer(self) -> Buffer:
@@ -99,6 +115,16 @@ class Planner:
         """The buffer has this capacity from the next minibatch on that is planned."""
         self._next_capacity = capacity
 
+    def _follow(self, action: Action, minibatch: int) -> None:
+        """Change the buffer's size as a decision says; the limit holds whatever it says."""
+        size = self.buffer.capacity
+        if action == Action.GROW:
+            self._wanted = max(round(size * _SIZE_STEP), size + 1)
+        elif action == Action.SHRINK:
+            self._wanted = round(size / _SIZE_STEP)
+        if self.conditions is not None:
+            self.resize(min(self._wanted, self.conditions.limit(minibatch)))
+
     def _resized(self) -> Resize | None:
         capacity, self._next_capacity = self._next_capacity, None
         if capacity is None or capacity == self.buffer.capacity:
@@ -107,13 +133,15 @@ class Planner:
 
     def plan(self, ids: Ids, epoch: int, step: int) -> Plan:
         """Plan the next minibatch, of these distinct remote ids."""
+        minibatch = epoch * self.facts.minibatches_per_epoch + step
+        action = Action.KEEP if self.decisions is None else self.decisions.take(minibatch)
+        self._follow(action, minibatch)
         resize = self._resized()
         if self._upcoming:
             self._upcoming.popleft()
-        minibatch = epoch * self.facts.minibatches_per_epoch + step
         found = self.buffer.look_up(ids)
         self.policy.observe(ids, found)
-        replace = self.decisions is not None and self.decisions.take(minibatch)
+        replace = action == Action.REPLACE
         swap = self.policy.propose(replace)
         if len(swap.ids):
             self.buffer.assign(swap.slots, swap.ids, swap.tallies)
@@ -136,6 +164,10 @@ class Planner:
         looks = self.decisions is not None and self.decisions.looks_ahead
         known = looks and len(self._upcoming) >= _LOOK
         ahead = self._upcoming[_LOOK - 1] if known else None
+        fetch_ms, compute_ms, limit = -1.0, -1.0, -1
+        if self.conditions is not None:
+            fetch_ms, compute_ms = self.conditions.times_ms(counts, minibatch)
+            limit = self.conditions.limit(minibatch)
         return Snapshot(
             minibatch=minibatch,
             epoch=epoch,
@@ -154,6 +186,9 @@ class Planner:
             num_minibatches=self.facts.num_minibatches,
             ahead_remote=-1 if ahead is None else len(ahead),
             ahead_hits=-1 if ahead is None else self.buffer.count_hits(ahead),
+            fetch_ms=fetch_ms,
+            compute_ms=compute_ms,
+            limit=limit,
         )
 
     def fork(self, decisions: Decisions | None) -> "Planner":

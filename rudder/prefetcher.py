@@ -17,10 +17,10 @@ from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
 from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
-from rudder.deciders.ledger import Ledger
+from rudder.deciders.ledger import Ledger, Log
 from rudder.deciders.worker import Worker
 from rudder.feature_store import BufferedStore, FeatureStore, When
-from rudder.observations import Facts, Outcome, hits_trend, moved_trend
+from rudder.observations import Facts
 from rudder.planner import Planner
 from rudder.policies.base import Prior
 from rudder.presets import make_decider, make_policy, read_preset
@@ -29,8 +29,6 @@ from rudder.replay.trace import Trace
 from rudder.row_counts import RowCounts
 from rudder.sizing.governor import Governor, Host, windows_up_to
 from rudder.sizing.watch import Watch
-
-Log = Callable[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,44 +138,23 @@ class Prefetcher:
 
     def _start_decider(self) -> Inline | Worker:
         config, context = self._config, self._context
-
-        def log_exchange(exchange: dict[str, Any]) -> None:
-            self._log(**exchange)
-
-        decider = make_decider(config, self._preset, context.facts, context.seed, log_exchange)
+        decider = make_decider(config, self._preset, context.facts, context.seed)
+        if decider.about:
+            self._log("agent", **decider.about)
         if not decider.slow:
-            return Inline(decider, self._log_outcome)
+            return Inline(decider, self._tell)
         return Worker(
             decider,
             sync=config.decider_mode == "sync",
             timeout=config.agent_timeout,
-            on_outcome=self._log_outcome,
-            warn=self._warn,
+            log=self._tell,
         )
 
-    def _log_outcome(self, outcome: Outcome) -> None:
-        before, after, decision = outcome.before, outcome.after, outcome.decision
-        self._log(
-            "decision",
-            minibatch=before.minibatch,
-            applied=outcome.applied,
-            replace=decision.replace,
-            valid=decision.valid,
-            reason=decision.reason,
-            expect_hits=decision.expect_hits,
-            expect_moved=decision.expect_moved,
-            hits_pct_before=before.hits_pct,
-            hits_pct_after=after.hits_pct,
-            moved_before=before.moved,
-            moved_after=after.moved,
-            hits=hits_trend(before, after),
-            moved=moved_trend(before, after),
-            passed=outcome.passed,
-        )
-
-    def _warn(self, text: str) -> None:
-        self._log("decider failed", error=text)
-        print(f"rank {self._context.rank}: {text}", file=sys.stderr, flush=True)
+    def _tell(self, event: str, **fields: Any) -> None:
+        """Log what a decider does; its first failure is told to people as well."""
+        self._log(event, **fields)
+        if event == "decider failed":
+            print(f"rank {self._context.rank}: {fields['error']}", file=sys.stderr, flush=True)
 
     def report(self) -> Report:
         """Our rows and decisions so far, for ``summarize``."""
@@ -241,7 +218,7 @@ class Prefetcher:
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint keeps of us, and under which settings it holds."""
-        past = {} if self._decisions is None else {"past": np.array(self._decisions.past())}
+        past = {} if self._decisions is None else {"past": np.array(self._decisions.state())}
         chosen = {} if self._governor is None else {"chosen": np.array(self._governor.state())}
         return {
             "settings": np.array(json.dumps(self._settings())),
@@ -255,7 +232,7 @@ class Prefetcher:
         if str(state.pop("settings")) != json.dumps(self._settings()):
             return False
         if self._decisions is not None:
-            self._decisions.recall(str(state.pop("past")))
+            self._decisions.load(str(state.pop("past")))
         chosen = state.pop("chosen", None)
         self.store.load_state_dict(state)
         if self._governor is not None:

@@ -1,14 +1,14 @@
 """Presets: what each ``--prefetch`` means, as a policy and the decider that goes with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rudder.buffer.index import Buffer
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciders.fixed import fixed_decider
+from rudder.deciders.rule import RuleDecider
 from rudder.observations import Facts
 from rudder.policies.base import Policy, Prior
 from rudder.policies.demand import LfuPolicy, LruPolicy
@@ -16,8 +16,6 @@ from rudder.policies.lookahead import LookaheadPolicy
 from rudder.policies.massivegnn import MassiveGNNPolicy
 from rudder.policies.score import ScorePolicy
 from rudder.policies.static import DegreePolicy, VipPolicy
-
-Log = Callable[[dict[str, Any]], None]
 
 # Without a buffer.
 PLAIN = ("none", "overlap")
@@ -28,6 +26,8 @@ STEERED = ("fixed", "massivegnn", "rudder")
 SHARED = ("overlap", *SELF_STEERED)
 PRESETS = (*PLAIN, *STEERED, *SELF_STEERED)
 CLASSIFIERS = ("mlp", "tabnet", "lr", "rf", "svm", "xgb")
+# Of --steer size; never: the size it starts with.
+SIZE_DECIDERS = ("llm", "rule", "never")
 _WINDOW = 16
 # Classifiers that ship with the package.
 SHIPPED = Path(__file__).parent / "deciders" / "fitted"
@@ -38,6 +38,7 @@ class Preset:
     """One value of ``--prefetch``, read. decider: the name of the one it takes.
 
     sizes_itself: its buffer does (see ``rudder.sizing``).   window_is_free: so does its window.
+    steer: what the decider changes.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Preset:
     decider: str = "never"
     sizes_itself: bool = False
     window_is_free: bool = False
+    steer: str = "rows"
 
     @property
     def has_buffer(self) -> bool:
@@ -57,7 +59,7 @@ class Preset:
 
     @property
     def is_steered(self) -> bool:
-        return self.name in STEERED
+        return self.name in STEERED or self.steer == "size"
 
 
 def read_preset(config: SteerConfig) -> Preset:
@@ -78,7 +80,12 @@ def read_preset(config: SteerConfig) -> Preset:
             "expected cpu"
         )
     sizes_itself = _sizes_itself(config, name)
-    if config.decider is not None and name != "rudder":
+    if config.steer == "size" and (name != "lookahead" or config.decider not in SIZE_DECIDERS):
+        raise ValueError(
+            f"--steer size --prefetch {name} --decider {config.decider}: expected --prefetch "
+            f"lookahead[:W] and --decider {', '.join(SIZE_DECIDERS)}"
+        )
+    if config.decider is not None and name != "rudder" and config.steer == "rows":
         raise ValueError(
             f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
         )
@@ -91,7 +98,13 @@ def read_preset(config: SteerConfig) -> Preset:
             window = 0
         if window < 1:
             raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
-        return Preset(name=name, window=window, sizes_itself=sizes_itself)
+        return Preset(
+            name=name,
+            window=window,
+            decider=config.decider or "never",
+            steer=config.steer,
+            sizes_itself=sizes_itself,
+        )
     if name == "rudder" and config.decider not in (None, "llm", *CLASSIFIERS):
         fixed_decider(config.decider or "")
     deciders = {
@@ -174,16 +187,18 @@ def make_policy(
     )
 
 
-def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int, log: Log) -> Decider:
+def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int) -> Decider:
     """The decider of a preset, ready to decide.
 
-    log: is told every exchange with a language model. Raises ValueError where it cannot be had.
+    Raises ValueError where it cannot be had.
     """
     name = preset.decider
     if name == "llm":
         from rudder.deciders.llm import LLMDecider
 
-        return LLMDecider(facts, config, log)
+        return LLMDecider(facts, config)
+    if name == "rule":
+        return RuleDecider()
     if name in CLASSIFIERS:
         from rudder.deciders.classifier import ClassifierDecider
 

@@ -10,7 +10,7 @@ import pytest
 
 from minidist.counter_rng import MASK, mix, mix_plain
 from minidist.data.community_model import BlockModel, draw_plain
-from minidist.data.synthetic import PRESETS, SyntheticSpec, generate
+from minidist.data.synthetic import PRESETS, SyntheticSpec, generate, read_spec
 from minidist.graph import Graph
 
 
@@ -172,3 +172,11 @@ def test_mix_equals_the_plain_twin_and_the_published_sequence() -> None:
     keys = [0, 1, MASK, *map(int, np.random.default_rng(0).integers(1 << 63, size=50))]
     assert [int(mix(np.uint64(key))) for key in keys] == [mix_plain(key) for key in keys]
     assert mix_plain(0) == 0xE220A8397B1DCDAF  # the first output of SplitMix64 seeded with 0
+
+
+def test_a_preset_with_other_values() -> None:
+    spec = read_spec("tiny,num_nodes=500,exponent=2.8,multilabel=True")
+    assert spec == replace(PRESETS["tiny"], num_nodes=500, exponent=2.8, multilabel=True)
+    for text in ("tiny,nodes=500", "tiny,num_nodes=many", "tiny,num_nodes"):
+        with pytest.raises(ValueError, match="expected a number for one of num_nodes"):
+            read_spec(text)

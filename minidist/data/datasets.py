@@ -5,7 +5,7 @@ reddit, yelp                                 PyTorch Geometric; yelp is multi-la
 com-orkut, com-friendster                    SNAP edge lists and communities
 pyg:CLASS, pyg:CLASS/NAME                    any dataset of one graph of PyTorch Geometric
 npz:PATH                                     one archive, see ``npz``
-synthetic:PRESET                             generated, see ``synthetic``; needs no file
+synthetic:PRESET[,FIELD=VALUE ..]            generated, see ``synthetic``; needs no file
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from minidist.data.npz import load_npz
 from minidist.data.ogb import SOURCES, load_ogb
 from minidist.data.pyg import from_pyg, load_pyg
 from minidist.data.snap import EMBEDDINGS, load_snap
-from minidist.data.synthetic import PRESETS, generate
+from minidist.data.synthetic import generate, read_spec
 from minidist.graph import Graph
 
 __all__ = ["from_pyg", "load_dataset"]
@@ -39,7 +39,7 @@ def load_dataset(
     if name.startswith("npz:"):
         return load_npz(archive(name))
     if name.startswith("synthetic:"):
-        return generate(PRESETS[name.removeprefix("synthetic:")], seed, name)
+        return generate(read_spec(name.removeprefix("synthetic:")), seed, name)
     if name in SOURCES:
         return load_ogb(name, Path(root), progress)
     if name in EMBEDDINGS:

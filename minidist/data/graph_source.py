@@ -36,7 +36,8 @@ def check_name(name: str) -> None:
         if not archive(name).is_file():
             raise ValueError(f"{archive(name)}: no such file")
         return
-    if name in known_names()[:-3] or (kind == "pyg" and rest):
+    named = name.partition(",")[0] if kind == "synthetic" else name
+    if named in known_names()[:-3] or (kind == "pyg" and rest):
         return
     lowered = {known.lower(): known for known in known_names()}
     close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)

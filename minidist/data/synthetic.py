@@ -4,8 +4,10 @@ N nodes, E directed edges, D features, C classes. The arrays are a function of (
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +87,28 @@ PRESETS = {
     "large": _preset(1_000_000, 31, 100, 40, 90_000, 20_000),
     "products": _preset(2_449_029, 53.5, 100, 47, 196_615, 39_323),
 }
+
+
+def read_spec(text: str) -> SyntheticSpec:
+    """``PRESET`` or ``PRESET,field=value,...``: a preset with other values of ``SyntheticSpec``.
+
+    Raises ValueError naming the preset, the field or the value that makes no sense.
+    """
+    preset, *changes = text.split(",")
+    if preset not in PRESETS:
+        raise ValueError(f"synthetic:{preset}: expected one of {', '.join(PRESETS)}")
+    kinds: dict[Any, Callable[[str], Any]] = {int: int, float: float, bool: "True".__eq__}
+    readers = {field.name: kinds[field.type] for field in fields(SyntheticSpec)}
+    changed = {}
+    for change in changes:
+        name, _, value = change.partition("=")
+        try:
+            changed[name] = readers[name](value)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"synthetic:{text}: {change!r}: expected a number for one of {', '.join(readers)}"
+            ) from None
+    return replace(PRESETS[preset], **changed)
 
 
 def generate(spec: SyntheticSpec, seed: int = 0, name: str = "synthetic") -> Graph:

@@ -1,11 +1,11 @@
 """Context builder (paper, section 4.2): past decisions, what was expected, what came of them."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rudder.observations import Context, Outcome, Trend
+from rudder.observations import Action, Context, Outcome, Trend
 
 # Past decisions that are told one by one; all those of the context count in the means.
 HISTORY = 6
@@ -21,7 +21,7 @@ class Past:
     """
 
     ago: int
-    replace: bool
+    action: Action
     expected: Trend | None
     hits_change: float
     moved_change: float
@@ -39,22 +39,22 @@ class Effect:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """past: the latest decisions, oldest first. replaced, kept: over all that are remembered."""
+    """past: the latest decisions, oldest first. effects: over all that are remembered, by what
+    they did."""
 
     past: Sequence[Past]
-    replaced: Effect | None
-    kept: Effect | None
+    effects: Mapping[Action, Effect]
 
     def latest(self, count: int) -> "History":
         """Without all but the latest ``count`` single decisions."""
         past = self.past[max(len(self.past) - count, 0) :]
-        return History(past=past, replaced=self.replaced, kept=self.kept)
+        return History(past=past, effects=self.effects)
 
 
 def _past(outcome: Outcome, now: int) -> Past:
     return Past(
         ago=now - outcome.applied,
-        replace=outcome.decision.replace,
+        action=outcome.decision.action,
         expected=outcome.decision.expect_hits,
         hits_change=outcome.hits_change,
         moved_change=outcome.moved_change,
@@ -62,9 +62,7 @@ def _past(outcome: Outcome, now: int) -> Past:
     )
 
 
-def _effect(outcomes: Sequence[Outcome]) -> Effect | None:
-    if not outcomes:
-        return None
+def _effect(outcomes: Sequence[Outcome]) -> Effect:
     return Effect(
         count=len(outcomes),
         hits_change=statistics.fmean([one.hits_change for one in outcomes]),
@@ -75,10 +73,12 @@ def _effect(outcomes: Sequence[Outcome]) -> Effect | None:
 def build_history(context: Context) -> History:
     """What the outcomes of a context teach."""
     now, outcomes = context.latest.minibatch, context.outcomes
+    by_action: dict[Action, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_action.setdefault(outcome.decision.action, []).append(outcome)
     return History(
         past=[_past(outcome, now) for outcome in outcomes[-HISTORY:]],
-        replaced=_effect([one for one in outcomes if one.decision.replace]),
-        kept=_effect([one for one in outcomes if not one.decision.replace]),
+        effects={action: _effect(those) for action, those in by_action.items()},
     )
 
 

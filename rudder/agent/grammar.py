@@ -8,18 +8,18 @@ part is bounded, so that an answer of ``ANSWER_TOKENS`` tokens is always whole.
 
 import json
 import re
+from collections.abc import Sequence
 
-from rudder.observations import Decision, Trend
+from rudder.observations import Action, Decision, Trend
 
-WORDS = {"replace": True, "keep": False}
 _TRENDS = {str(trend): trend for trend in Trend}
 REASON_CHARS = 72
 # No quote or backslash, so that a reason ends where it ends, and nothing special tokens consist of.
-GRAMMAR = (
+_GRAMMAR = (
     r'root ::= "{\"decision\":" sp word next "\"hits\":" sp trend next "\"moved\":" sp trend next '
     r'"\"reason\":" sp "\"" [a-zA-Z0-9 .,;:%()+-]{1,' + str(REASON_CHARS) + r'} "\"}"'
     r"""
-word ::= "\"replace\"" | "\"keep\""
+word ::= WORDS
 trend ::= "\"increase\"" | "\"decrease\"" | "\"stagnant\""
 next ::= "," sp
 sp ::= " "?
@@ -29,18 +29,27 @@ ANSWER_END = '"}'
 _FRAME = '{"decision": "replace", "hits": "increase", "moved": "increase", "reason": ""}'
 # A byte a token at worst.
 ANSWER_TOKENS = len(_FRAME) + REASON_CHARS
-_DECIDED = re.compile(r'\{"decision": ?"([rk])')
+_DECIDED = re.compile(r'\{"decision": ?"([a-z])')
+ROWS = (Action.REPLACE, Action.KEEP)
 
 
-def early_word(text: str) -> bool | None:
-    """Whether to replace, as soon as the grammar leaves only one word; None before that."""
+def grammar(actions: Sequence[Action] = ROWS) -> str:
+    """GBNF of the answers that choose one of these actions."""
+    return _GRAMMAR.replace("WORDS", " | ".join(rf'"\"{action.word}\""' for action in actions))
+
+
+def early_action(text: str, actions: Sequence[Action] = ROWS) -> Action | None:
+    """What to do, as soon as the grammar leaves only one word; None before that."""
     found = _DECIDED.match(text)
-    return None if found is None else found[1] == "r"
+    if found is None:
+        return None
+    return next((action for action in actions if action.word[0] == found[1]), None)
 
 
-def parse_answer(text: str, minibatch: int) -> Decision:
+def parse_answer(text: str, minibatch: int, actions: Sequence[Action] = ROWS) -> Decision:
     """Read an answer. Anything but the four keys with their words means keep, and is not valid."""
-    invalid = Decision(replace=False, minibatch=minibatch, valid=False, reason=text[:200])
+    by_word = {action.word: action for action in actions}
+    invalid = Decision(action=Action.KEEP, minibatch=minibatch, valid=False, reason=text[:200])
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
@@ -50,10 +59,10 @@ def parse_answer(text: str, minibatch: int) -> Decision:
     word, hits, moved, reason = (answer[key] for key in ("decision", "hits", "moved", "reason"))
     if not all(isinstance(part, str) for part in (word, hits, moved, reason)):
         return invalid
-    if word not in WORDS or hits not in _TRENDS or moved not in _TRENDS:
+    if word not in by_word or hits not in _TRENDS or moved not in _TRENDS:
         return invalid
     return Decision(
-        replace=WORDS[word],
+        action=by_word[word],
         minibatch=minibatch,
         expect_hits=_TRENDS[hits],
         expect_moved=_TRENDS[moved],
@@ -65,7 +74,7 @@ def write_answer(decision: Decision) -> str:
     """The answer that says this; what the embedded model is taught."""
     return json.dumps(
         {
-            "decision": "replace" if decision.replace else "keep",
+            "decision": decision.action.word,
             "hits": decision.expect_hits or Trend.STAGNANT,
             "moved": decision.expect_moved or Trend.STAGNANT,
             "reason": decision.reason,

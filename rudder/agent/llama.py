@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.agent.gguf_header import read_header
+from rudder.agent.gguf_file import read_header
 from rudder.agent.sampler import MANY_TOKENS, Sampler
-from rudder.agent.template import ChatTemplate
+from rudder.agent.template import ChatTemplate, syntax_error
 from rudder.agent.watch import Watch
 
 Tokens = NDArray[np.int32]
@@ -107,6 +107,10 @@ class LlamaEngine:
         many_tokens: int = MANY_TOKENS,
     ) -> None:
         header = read_header(path)
+        template = header.fields.get("tokenizer.chat_template", b"")
+        why = syntax_error(template.decode(errors="replace"))
+        if why is not None:
+            raise ValueError(f"{path}: its chat template does not parse ({why}): get another model")
         trained = header.fields.get(f"{header.architecture}.context_length")
         self.path = path
         self.context = min(context, trained) if isinstance(trained, int) else context

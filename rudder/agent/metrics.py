@@ -28,6 +28,8 @@ class Metrics:
     spent_pct: rows that recent replacements moved on purpose, of the remote rows of their
     minibatches; None where there was none.
     since: minibatches since rows were last replaced; None where that is not known.
+    fetch_pct: time of fetching in percent of that of computing, over the latest minibatches;
+    size_pct: capacity in percent of its limit. None where that is not known.
     """
 
     hits_pct: float
@@ -50,6 +52,8 @@ class Metrics:
     since: int | None
     done: int
     left: int
+    fetch_pct: float | None = None
+    size_pct: float | None = None
 
 
 def percent(part: float, whole: float) -> float:
@@ -70,6 +74,12 @@ def _spent(recent: Sequence[Snapshot]) -> float | None:
     if not swaps:
         return None
     return statistics.fmean([percent(swap.replacement_rows, swap.remote) for swap in swaps])
+
+
+def _fetch(latest: Sequence[Snapshot]) -> float | None:
+    if any(snapshot.fetch_ms < 0 for snapshot in latest):
+        return None
+    return percent(sum(s.fetch_ms for s in latest), sum(s.compute_ms for s in latest))
 
 
 def _jitter(recent: Sequence[Snapshot]) -> float:
@@ -104,4 +114,6 @@ def collect(context: Context) -> Metrics:
         since=_since(context),
         done=now.minibatch + 1,
         left=now.left,
+        fetch_pct=_fetch(context.recent[-_BEFORE:]),
+        size_pct=percent(now.capacity, now.limit) if now.limit >= 0 else None,
     )

@@ -32,20 +32,41 @@ most candidates are proven: the longer, the smaller reach is. Then replace while
 or when hit is low or falling and there are many stale rows and candidates. Keep when past \
 replacements did not raise hit, and near the end: a replacement needs minibatches left to pay.
 """
+SIZE_SYSTEM = """\
+You set the size of the prefetch buffer of one trainer in distributed GNN training. Each \
+minibatch samples nodes; features of nodes that other machines own (remote rows) cross the network \
+unless the buffer holds them. The buffer keeps the rows that the next minibatches need; a larger \
+one moves fewer rows and takes memory that other jobs on the machine could use. Fetching overlaps \
+with computing: only where fetching takes longer does training wait. Decide whether to grow, keep \
+or shrink the buffer, by half at a time, so that it is as small as it can be without training \
+waiting.
+
+Each number is followed by a word for its size, and where it changes by a word for its direction \
+(plunging, falling, steady, rising, soaring; steady is within 1 point or 1%).
+past: recent decisions: minibatches ago, what was decided, how hit (points) and moved (percent) \
+changed by the first minibatch after it, what was hoped for hit, and whether that was met or \
+missed; then means over what is remembered.
+done, left: minibatches so far, and still to come.
+size: rows that the buffer may have, in percent of its limit. filled: of them, those in use. \
+reach: buffer capacity in percent of the remote rows of a minibatch; hit cannot be higher.
+fetch: time of fetching in percent of that of computing: over 100, training waits.
+moved: rows that crossed the network for this minibatch, and that in percent of its remote rows.
+hit: remote rows found in the buffer, in percent of those needed (%-Hits). jitter: how much it \
+varies between minibatches. next2: hit that the minibatch after next will have in this buffer as \
+it stands, and its change from now.
+
+Advice: grow where fetch is over 100 and size is below 100. Shrink where fetch is below 65. Keep \
+in between, and for some minibatches after a change, until it shows.
+"""
 FORM = """
 Answer with one line of JSON and nothing else:
-{"decision":"replace" or "keep","hits":D,"moved":D,"reason":"a few words"}
+{"decision":WORDS,"hits":D,"moved":D,"reason":"a few words"}
 where D is your expectation, "increase", "decrease" or "stagnant": hits for hit, and moved for the \
 rows moved, at the first minibatch after your decision is carried out, compared with now.
 """
 THINK_FIRST = """
 First think step by step, in at most 100 words. Then give the answer.
 """
-
-
-def system_text(reasoning: bool) -> str:
-    """The task, the meaning of each metric, and the form of an answer."""
-    return SYSTEM + FORM + (THINK_FIRST if reasoning else "")
 
 
 def facts_text(facts: Facts) -> str:

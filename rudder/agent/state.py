@@ -20,7 +20,7 @@ it: whatever changes here makes a new embedded model necessary.
 
 from rudder.agent.context import Effect, History, Past
 from rudder.agent.metrics import Metrics
-from rudder.observations import STAGNANT_POINTS
+from rudder.observations import STAGNANT_POINTS, Action
 
 STATE_MARK = "### state\n"
 _FAST_POINTS = 5.0
@@ -71,34 +71,66 @@ def _changes(of: Past | Effect) -> str:
 
 
 def _told(past: Past) -> str:
-    word = "replace" if past.replace else "keep"
+    word = past.action.word
     hoped = f" hoped {past.expected}" if past.expected else ""
     return f"{past.ago} ago {word} {_changes(past)}{hoped} {'met' if past.passed else 'missed'}"
 
 
-def state_section(metrics: Metrics, history: History) -> str:
-    """The section, from its mark to its last line; the grammar is in the file's docstring."""
-    m = metrics
+def _past_lines(history: History) -> list[str]:
     lines = [_told(past) for past in history.past] or ["none"]
-    for word, effect in (("replace", history.replaced), ("keep", history.kept)):
+    for action in (Action.REPLACE, Action.GROW, Action.SHRINK, Action.KEEP):
+        effect = history.effects.get(action)
         if effect is not None:
-            lines.append(f"mean of {effect.count} {word} {_changes(effect)}")
-    since = "since never" if m.since is None else f"since {m.since} ({amount(m.since)})"
-    spent = "" if m.spent_pct is None else f" {_share('spent', m.spent_pct)}"
+            lines.append(f"mean of {effect.count} {action.word} {_changes(effect)}")
+    return lines
+
+
+def _moved(m: Metrics) -> str:
+    share = f"{round(m.moved_pct)} ({level(m.moved_pct)}, {motion(m.moved_change)})"
+    return f"moved {m.moved} rows {share}"
+
+
+def _hits(m: Metrics) -> str:
     ahead = "next2 unknown"
     if m.ahead_pct is not None and m.ahead_change is not None:
         shift = f"{_signed(m.ahead_change)} {motion(m.ahead_change)}"
         ahead = f"next2 {round(m.ahead_pct)} ({shift})"
+    hits = f"hit {round(m.hits_pct)} ({level(m.hits_pct)}, {motion(m.hits_change)})"
+    return f"{hits} {_share('jitter', m.jitter)} {ahead}"
+
+
+def size_section(metrics: Metrics, history: History) -> str:
+    """The section of ``--steer size``: the same past, and the figures that a size hangs on.
+
+    The embedded model is not distilled on it.
+    """
+    m = metrics
+    fetch = "fetch unknown" if m.fetch_pct is None else _share("fetch", m.fetch_pct)
+    size = "size unknown" if m.size_pct is None else _share("size", m.size_pct)
+    lines = [
+        *_past_lines(history),
+        "now",
+        f"done {m.done} ({amount(m.done)}) left {m.left} ({amount(m.left)})",
+        f"{size} {_share('filled', m.filled_pct)} {_share('reach', m.reach_pct)} {fetch}",
+        _moved(m),
+        _hits(m),
+    ]
+    return STATE_MARK + "past\n" + "\n".join(lines)
+
+
+def state_section(metrics: Metrics, history: History) -> str:
+    """The section, from its mark to its last line; the grammar is in the file's docstring."""
+    m, lines = metrics, _past_lines(history)
+    since = "since never" if m.since is None else f"since {m.since} ({amount(m.since)})"
+    spent = "" if m.spent_pct is None else f" {_share('spent', m.spent_pct)}"
     gives = f"{_share('stale', m.stale_pct)} {_share('candidates', m.candidates_pct)}"
-    moved = f"moved {m.moved} rows {round(m.moved_pct)} ({level(m.moved_pct)}, "
     lines += [
         "now",
         f"done {m.done} ({amount(m.done)}) left {m.left} ({amount(m.left)}) {since}{spent}",
         f"{_share('reach', m.reach_pct)} {_share('filled', m.filled_pct)} "
         f"{_share('replaced', m.replaced_pct)}",
         f"{gives} {_share('swap', m.swap_pct)} {_share('proven', m.proven_pct)}",
-        f"{moved}{motion(m.moved_change)}) {_share('halo', m.halo_hits_pct)}",
-        f"hit {round(m.hits_pct)} ({level(m.hits_pct)}, {motion(m.hits_change)}) "
-        f"{_share('jitter', m.jitter)} {ahead}",
+        f"{_moved(m)} {_share('halo', m.halo_hits_pct)}",
+        _hits(m),
     ]
     return STATE_MARK + "past\n" + "\n".join(lines)

@@ -1,4 +1,12 @@
-"""Chat templates: how a model wants a system text and a user's text written down."""
+"""Chat templates: how a model wants a system text and a user's text written down.
+
+A template is a program that came with a model. It runs in jinja2's sandbox, and its loops have a
+deadline: nothing that a file says makes a run wait.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jinja2
 import jinja2.ext
@@ -9,6 +17,8 @@ from rudder.agent.state import STATE_MARK
 
 _PLAIN = "{% for m in messages %}{{ m['content'] }}\n\n{% endfor %}Answer:\n"
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+# A template takes a millisecond.
+_RENDER_S = 2.0
 
 
 class _GenerationTag(jinja2.ext.Extension):
@@ -25,6 +35,29 @@ def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
+def _compile(source: str) -> jinja2.Template:
+    """A template whose loops go through ``in_time``. Raises jinja2.TemplateError."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[_GenerationTag, jinja2.ext.loopcontrols],
+    )
+    tree = environment.parse(source)
+    for loop in list(tree.find_all(jinja2.nodes.For)):
+        name = jinja2.nodes.Name("in_time", "load", lineno=loop.lineno)
+        loop.iter = jinja2.nodes.Call(name, [loop.iter], [], None, None, lineno=loop.lineno)
+    return jinja2.Template.from_code(environment, environment.compile(tree), environment.globals)
+
+
+def syntax_error(source: str) -> str | None:
+    """Why a template does not parse; None where it does."""
+    try:
+        _compile(source)
+    except jinja2.TemplateError as error:
+        return str(error.message)
+    return None
+
+
 class ChatTemplate:
     """Writes prompts for one model.
 
@@ -36,13 +69,8 @@ class ChatTemplate:
 
     def __init__(self, source: str | None, begin: str = "", end: str = "") -> None:
         self._special = {"bos_token": begin, "eos_token": end}
-        self._environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=[_GenerationTag, jinja2.ext.loopcontrols],
-        )
         self._merge, self.own = False, False
-        self._template = self._environment.from_string(_PLAIN)
+        self._template = _compile(_PLAIN)
         self.thinks = source is not None and THINK_CLOSE in source
         if source is not None:
             self._try(source)
@@ -52,13 +80,14 @@ class ChatTemplate:
         plain = self._template
         user = STATE_MARK + "probe of the state"
         try:
-            self._template = self._environment.from_string(source)
+            self._template = _compile(source)
         except jinja2.TemplateError:
+            self.thinks = False
             return
         for self._merge in (False, True):
             try:
                 text = self.render("probe of the system", user, reasoning=False)
-            except (jinja2.TemplateError, TypeError, ValueError, AttributeError):
+            except Exception:  # whatever its author left in it
                 continue
             if "probe of the state" in text and ("probe of the system" in text or self._merge):
                 self.own = True
@@ -70,8 +99,17 @@ class ChatTemplate:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         if self._merge:
             messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
+        until = time.perf_counter() + _RENDER_S
+
+        def in_time(items: Iterable[Any]) -> Iterator[Any]:
+            for item in items:
+                if time.perf_counter() > until:
+                    _raise(f"the template did not end within {_RENDER_S:g} s")
+                yield item
+
         text = self._template.render(
             messages=messages,
+            in_time=in_time,
             add_generation_prompt=True,
             enable_thinking=reasoning,
             raise_exception=_raise,

@@ -2,7 +2,7 @@
 
     DIR/meta.json                 version, names of the inputs, classes, settings and scores
         scale.npz                 mean and std of the inputs, float64 [F]
-        KIND-TARGET.npz           lr, mlp, svm, rf: the arrays of ``choosers``
+        KIND-TARGET.npz           lr, mlp, svm, rf: the arrays of ``predictors``
         KIND-TARGET.ubj, .zip     xgb: XGBoost's own format; tabnet: pytorch-tabnet's
 
 KIND is the classifier; TARGET is whether to replace, or where %-Hits go if that is done or not.
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from rudder.deciders.base import Act, Decider
-from rudder.deciders.choosers import IN_ARRAYS, Chooser, Floats, Layers
 from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
-from rudder.observations import Context, Decision, Facts, Snapshot, Trend
+from rudder.deciders.predictors import IN_ARRAYS, Floats, Layers, Predictor
+from rudder.observations import Action, Context, Decision, Facts, Snapshot, Trend
 
 VERSION = 1
 REPLACE, IF_REPLACED, IF_KEPT = TARGETS = ("replace", "hits_if_replaced", "hits_if_kept")
@@ -45,7 +45,7 @@ class Boosted:
         self._booster = booster
         booster.set_param({"nthread": 1})
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         scores = self._booster.inplace_predict(row[None], predict_type="margin")[0]
         return int(scores > 0) if np.ndim(scores) == 0 else int(scores.argmax())
 
@@ -56,7 +56,7 @@ class Network:
     def __init__(self, network: Any) -> None:
         self._network = network.eval()
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         import torch
 
         with torch.inference_mode():
@@ -68,13 +68,13 @@ class Network:
 class Fitted:
     """One classifier from a folder of ``rudder.fit``.
 
-    mean, std: float64 [F]. choosers, classes: of each target; a chooser's class k stands for
+    mean, std: float64 [F]. predictors, classes: of each target; a predictor's class k stands for
     ``classes[k]``: 0 keep and 1 replace, or a place in ``TRENDS``.
     """
 
     mean: Floats
     std: Floats
-    choosers: dict[str, Chooser]
+    predictors: dict[str, Predictor]
     classes: dict[str, list[int]]
 
     def read(self, context: Context) -> Floats:
@@ -82,8 +82,8 @@ class Fitted:
         return (inputs(context) - self.mean) / self.std
 
     def predict(self, target: str, row: Floats) -> int:
-        """What the chooser of a target says of a standardised row."""
-        return self.classes[target][self.choosers[target].choose(row)]
+        """What the predictor of a target says of a standardised row."""
+        return self.classes[target][self.predictors[target].predict(row)]
 
 
 def load(name: str, folder: Path) -> Fitted:
@@ -105,14 +105,14 @@ def load(name: str, folder: Path) -> Fitted:
             f"--classifier-dir {folder} holds {', '.join(classes)}, not {name}: "
             f"`python -m rudder.fit --classifier {name}`"
         )
-    choosers = {
-        target: _load_chooser(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
+    predictors = {
+        target: _load_predictor(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
         for target in TARGETS
     }
-    return Fitted(mean=mean, std=std, choosers=choosers, classes=classes[name])
+    return Fitted(mean=mean, std=std, predictors=predictors, classes=classes[name])
 
 
-def _load_chooser(name: str, file: Path) -> Chooser:
+def _load_predictor(name: str, file: Path) -> Predictor:
     if not file.is_file():
         raise ValueError(f"{file} is missing: fit anew")
     try:
@@ -160,19 +160,22 @@ class ClassifierDecider(Decider):
             raise ValueError(
                 f"--finetune-every {finetune_every}: {name} has no head to refit: mlp and lr have"
             )
-        self._fitted_head = self._fitted.choosers[REPLACE]
+        self._fitted_head = self._fitted.predictors[REPLACE]
         self._waiting: dict[int, Floats] = {}
         self._features: deque[Floats] = deque(maxlen=_OUTCOMES)
         self._right: deque[bool] = deque(maxlen=_OUTCOMES)
         # Compiles what is compiled, and shows at the start whether the files work at all.
-        self._judge(self._fitted.read(_start(facts)))
+        first = Snapshot(
+            minibatch=0, capacity=facts.capacity, num_minibatches=facts.num_minibatches
+        )
+        self._judge(self._fitted.read(Context(recent=(first,))))
 
     def decide(self, context: Context, act: Act) -> Decision:
         row = self._fitted.read(context)
         if self._every:
             self._learn(context, row)
         word, trend = self._judge(row)
-        return Decision(replace=word, minibatch=context.latest.minibatch, expect_hits=trend)
+        return Decision(action=Action(word), minibatch=context.latest.minibatch, expect_hits=trend)
 
     def _judge(self, row: Floats) -> tuple[bool, Trend]:
         word = bool(self._fitted.predict(REPLACE, row))
@@ -192,19 +195,6 @@ class ClassifierDecider(Decider):
         if self._decided % self._every or not self._right:
             return
         weight, bias = refit(head.weights[-1], head.biases[-1], self._features, self._right)
-        self._fitted.choosers[REPLACE] = replace(
+        self._fitted.predictors[REPLACE] = replace(
             head, weights=[*head.weights[:-1], weight], biases=[*head.biases[:-1], bias]
         )
-
-
-def _start(facts: Facts) -> Context:
-    """Before a run's first minibatch."""
-    nothing = dict.fromkeys(
-        (
-            *("minibatch", "epoch", "step", "remote", "hits", "halo_remote", "halo_hits"),
-            *("replaced", "replacement_rows", "stale", "candidates", "filled"),
-        ),
-        0,
-    )
-    snapshot = Snapshot(**nothing, capacity=facts.capacity, num_minibatches=facts.num_minibatches)
-    return Context(recent=(snapshot,))

@@ -7,7 +7,7 @@ They count from 0, so that ``once`` and ``every:n`` replace as soon as anything 
 from collections.abc import Callable, Sequence
 
 from rudder.deciders.base import Act, Decider
-from rudder.observations import Context, Decision
+from rudder.observations import Action, Context, Decision
 
 
 class Schedule(Decider):
@@ -20,7 +20,7 @@ class Schedule(Decider):
 
     def decide(self, context: Context, act: Act) -> Decision:
         minibatch = context.latest.minibatch
-        return Decision(replace=self._when(minibatch), minibatch=minibatch)
+        return Decision(action=Action(self._when(minibatch)), minibatch=minibatch)
 
 
 def _uniform(seed: int, minibatch: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rudder.deciders.choosers import Floats
+from rudder.deciders.predictors import Floats
 from rudder.observations import Outcome
 
 # Pull back to the head as it was fitted, as so many outcomes would: few outcomes change little.

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rudder.observations import Action
+
 _Z = 1.959964
 
 
@@ -19,9 +21,9 @@ _Z = 1.959964
 class Tally:
     """Counts of one decider's decisions.
 
-    count: applied; valid, replace: those of them; judged: those whose effect was seen, passed: as
-    expected. gaps: minibatches between consecutive ones. decided_ms, answered_ms: latencies until
-    the decision could be acted on and until the whole answer was there.
+    count: applied; valid, replace, grow, shrink: those of them; judged: those whose effect was
+    seen, passed: as expected. gaps: minibatches between consecutive ones. decided_ms, answered_ms:
+    latencies until the decision could be acted on and until the whole answer was there.
     """
 
     count: int = 0
@@ -32,6 +34,13 @@ class Tally:
     gaps: list[int] = field(default_factory=list)
     decided_ms: list[float] = field(default_factory=list)
     answered_ms: list[float] = field(default_factory=list)
+    grow: int = 0
+    shrink: int = 0
+
+    def did(self, action: Action) -> None:
+        """Count what a decision did."""
+        if action != Action.KEEP:
+            setattr(self, action.word, getattr(self, action.word) + 1)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         for name, value in vars(other).items():
@@ -68,6 +77,8 @@ def decisions(name: str, tally: Tally, failures: Counter[str]) -> dict[str, Any]
         "pass_at_1_ci": list(wilson(tally.passed, tally.judged)) if tally.judged else None,
         "valid_pct": _share(tally.valid, tally.count),
         "replace_pct": _share(tally.replace, tally.count),
+        "grow_pct": _share(tally.grow, tally.count),
+        "shrink_pct": _share(tally.shrink, tally.count),
         "interval": statistics.fmean(tally.gaps) if tally.gaps else None,
         "latency_ms_p50": _quantile(tally.decided_ms, 0.5),
         "latency_ms_p95": _quantile(tally.decided_ms, 0.95),

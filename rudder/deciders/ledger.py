@@ -1,14 +1,35 @@
-"""Ledger: what was seen, what was decided on it, when that was applied, and what came of it."""
+"""Ledger: what was seen, what was decided on it, when that was applied, and what came of it.
+
+The one place where a decision's latency is measured, and where decisions are logged.
+"""
 
 import json
+import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from rudder.deciders.base import Act, Decider
 from rudder.deciders.judge import Tally
-from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
+from rudder.observations import (
+    Action,
+    Context,
+    Decision,
+    Outcome,
+    Snapshot,
+    Trend,
+    hits_trend,
+    moved_trend,
+)
 
 RECENT, OUTCOMES = 16, 32
+# Told of an event and its fields, which are JSON values.
+Log = Callable[..., None]
+
+
+def unlogged(event: str, **fields: Any) -> None:
+    """For those who keep no log."""
 
 
 class _Applied(NamedTuple):
@@ -24,7 +45,7 @@ def _read_outcome(fields: dict[str, Any]) -> Outcome:
         for name in ("expect_hits", "expect_moved")
     }
     return Outcome(
-        decision=Decision(**{**decision, **trends}),
+        decision=Decision(**{**decision, **trends, "action": Action(decision["action"])}),
         before=Snapshot(**fields["before"]),
         applied=fields["applied"],
         after=Snapshot(**fields["after"]),
@@ -35,10 +56,13 @@ def _read_outcome(fields: dict[str, Any]) -> Outcome:
 class Ledger:
     """One decider's book. Not locked: the thread that owns it is whoever holds it.
 
+    log: told of each exchange with a decider (event ``exchange``), of each outcome (``decision``)
+    and of the first failure (``decider failed``).
     tally: counts for the summary.   failures: how often the decider failed, by reason.
     """
 
     name: str
+    log: Log = unlogged
     tally: Tally = field(default_factory=Tally)
     failures: Counter[str] = field(default_factory=Counter)
     _recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -46,10 +70,10 @@ class Ledger:
     _open: deque[_Applied] = field(default_factory=deque)
     _last_applied: int | None = None
 
-    def see(self, snapshot: Snapshot) -> list[Outcome]:
-        """Note a minibatch; returns the outcomes that it settles."""
+    def see(self, snapshot: Snapshot) -> None:
+        """Note a minibatch, and the outcomes that it shows."""
         self._recent.append(snapshot)
-        return self._settle()
+        self._settle()
 
     @property
     def latest(self) -> Snapshot | None:
@@ -60,10 +84,38 @@ class Ledger:
         """What a decider decides on now. At least one minibatch must have been seen."""
         return Context(recent=tuple(self._recent), outcomes=tuple(self._outcomes))
 
-    def apply(self, decision: Decision, before: Snapshot, applied: int) -> list[Outcome]:
-        """A decision was carried out at minibatch ``applied``; returns what this settles."""
+    def ask(self, decider: Decider, context: Context, act: Act) -> Decision:
+        """Have a decider decide; note how long its action and its whole answer took.
+
+        Needs no lock. Raises what the decider raises, and RuntimeError where its action was taken
+        and the rest of its answer cannot be used.
+        """
+        decided_ms: list[float] = []
+        began = time.perf_counter()
+
+        def act_early(action: Action) -> None:
+            decided_ms.append(1e3 * (time.perf_counter() - began))
+            act(action)
+
+        decision = decider.decide(context, act_early)
+        answered_ms = 1e3 * (time.perf_counter() - began)
+        early = bool(decided_ms)
+        if not early:
+            decided_ms.append(answered_ms)
+            act(decision.action)
+        self.tally.decided_ms.append(decided_ms[0])
+        self.tally.answered_ms.append(answered_ms)
+        if decider.exchange:
+            times = {"decided_ms": decided_ms[0], "answered_ms": answered_ms}
+            self.log("exchange", **decider.exchange, **times)
+        if early and not decision.valid:
+            raise RuntimeError("the answer was cut off after its decision")
+        return decision
+
+    def apply(self, decision: Decision, before: Snapshot, applied: int) -> None:
+        """A decision was carried out at minibatch ``applied``."""
         self.tally.count += 1
-        self.tally.replace += decision.replace
+        self.tally.did(decision.action)
         self.tally.valid += decision.valid
         if self._last_applied is not None:
             self.tally.gaps.append(applied - self._last_applied)
@@ -71,10 +123,16 @@ class Ledger:
         # A resumed run may apply what was decided on minibatches that it is yet to see again.
         if before.minibatch < applied:
             self._open.append(_Applied(decision, before, applied))
-        return self._settle()
+        self._settle()
 
     def fail(self, reason: str) -> None:
-        """The decider failed; the buffer was kept as it is."""
+        """The decider failed, and the buffer was kept as it is; the log is told the first time."""
+        if not self.failures:
+            self.log(
+                "decider failed",
+                error=f"the decider {self.name} failed ({reason}); training goes on and keeps the "
+                "buffer as it is; further failures are counted in the summary",
+            )
         self.failures[reason] += 1
 
     def state(self) -> str:
@@ -89,27 +147,45 @@ class Ledger:
         self._recent.extend(Snapshot(**fields) for fields in recent)
         self._outcomes.extend(_read_outcome(fields) for fields in outcomes)
 
-    def _settle(self) -> list[Outcome]:
+    def _settle(self) -> None:
         """Pair decisions with the minibatch after the one that applied them; drop those where that
         is known no more."""
-        settled: list[Outcome] = []
         latest = self.latest
         while latest is not None and self._open and self._open[0].applied < latest.minibatch:
-            entry = self._open.popleft()
-            after = self._seen(entry.applied + 1)
+            decision, before, applied = self._open.popleft()
+            after = self._seen(applied + 1)
             if after is None:
                 continue  # too long ago: a slow answer
-            outcome = Outcome(
-                decision=entry.decision, before=entry.before, applied=entry.applied, after=after
-            )
+            outcome = Outcome(decision=decision, before=before, applied=applied, after=after)
             self._outcomes.append(outcome)
             self.tally.judged += 1
             self.tally.passed += outcome.passed
-            settled.append(outcome)
-        return settled
+            self.log("decision", **_described(outcome))
 
     def _seen(self, minibatch: int) -> Snapshot | None:
         """What a minibatch showed, if it is remembered."""
         back = self._recent[-1].minibatch - minibatch
         found = self._recent[-1 - back] if back < len(self._recent) else None
         return found if found is not None and found.minibatch == minibatch else None
+
+
+def _described(outcome: Outcome) -> dict[str, Any]:
+    """The fields of the event ``decision``."""
+    before, after, decision = outcome.before, outcome.after, outcome.decision
+    return {
+        "minibatch": before.minibatch,
+        "applied": outcome.applied,
+        "replace": decision.replace,
+        "action": decision.action.word,
+        "valid": decision.valid,
+        "reason": decision.reason,
+        "expect_hits": decision.expect_hits,
+        "expect_moved": decision.expect_moved,
+        "hits_pct_before": before.hits_pct,
+        "hits_pct_after": after.hits_pct,
+        "moved_before": before.moved,
+        "moved_after": after.moved,
+        "hits": hits_trend(before, after),
+        "moved": moved_trend(before, after),
+        "passed": outcome.passed,
+    }

@@ -7,36 +7,34 @@
 
 A decision is applied once; then the next begins, on the snapshot of the minibatch that applied it
 or a later one. Nothing here ends a run: a decider that fails, is late or whose thread dies means
-``keep``, is counted with its reason, and is told of once.
+``keep``, is counted with its reason, and is logged once.
 """
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rudder.deciders.base import Decider
-from rudder.deciders.inline import Settle, no_settling
-from rudder.deciders.ledger import Ledger
-from rudder.observations import Decision, Outcome, Snapshot
+from rudder.deciders.ledger import Ledger, Log, unlogged
+from rudder.observations import Action, Decision, Snapshot
 
-# What enters a buffer first stays for long, and before the first steps there is nothing to overlap
-# with: up to this minibatch even asynchronous decisions are waited for, this long in all.
+# The first rows to enter a buffer stay for long, and before the first steps there is no training to
+# overlap with: up to this minibatch even asynchronous decisions are waited for, this long in all.
 _EARLY, _PATIENCE_S = 16, 0.3
-# How long closing waits for a thought to end by itself, and then for one that was interrupted.
+# How long closing waits for a decision to end by itself, and then for one that was interrupted.
 _FINISH_S, _JOIN_S = 0.25, 2.0
 
 
 @dataclass
-class _Thought:
-    """What the thread thinks about. word: decided; applied: at which minibatch; late: given up."""
+class _Question:
+    """What the thread decides on. action: the decision's; applied: at which minibatch; late: nobody
+    waits for it any more."""
 
     before: Snapshot
     began: float
-    word: bool | None = None
+    action: Action | None = None
     applied: int | None = None
     late: bool = False
-    decided_ms: float = 0.0
     decision: Decision | None = None
 
 
@@ -45,8 +43,7 @@ class Worker:
 
     sync: every minibatch waits for the decision on the one before, at most ``timeout`` seconds.
     timeout: an answer that takes longer is not acted on, and counts as a failure.
-    on_outcome: told of each decision and what came of it, by either thread.
-    warn: told once, at the first failure.
+    log: as ``Ledger``'s; called by either thread.
     """
 
     def __init__(
@@ -55,16 +52,14 @@ class Worker:
         *,
         sync: bool = False,
         timeout: float = 60.0,
-        on_outcome: Settle = no_settling,
-        warn: Callable[[str], None] = lambda text: None,
+        log: Log = unlogged,
     ) -> None:
         self._decider, self._sync, self._timeout = decider, sync, timeout
-        self._on_outcome, self._warn = on_outcome, warn
-        self.ledger = Ledger(decider.name)
+        self.ledger = Ledger(decider.name, log)
         self.looks_ahead = decider.looks_ahead
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
-        self._thought: _Thought | None = None
+        self._question: _Question | None = None
         self._closing, self._dead, self._patience = False, False, _PATIENCE_S
         self._thread = threading.Thread(target=self._run, name="rudder-decider", daemon=True)
         self._thread.start()
@@ -73,46 +68,42 @@ class Worker:
         """A minibatch was served; it takes the place of one that still waits to be looked at."""
         with self._changed:
             self._waiting = snapshot
-            outcomes = self.ledger.see(snapshot)
+            self.ledger.see(snapshot)
             self._changed.notify_all()
-        self._tell(outcomes)
 
-    def take(self, minibatch: int) -> bool:
-        """Whether to replace at this minibatch: the word of a decision that was not applied yet."""
-        outcomes: list[Outcome] = []
+    def take(self, minibatch: int) -> Action:
+        """What to do at this minibatch, by a decision that was not applied yet."""
         with self._changed:
             in_time = self._wait(minibatch)
-            thought = self._thought
-            if thought is None or thought.applied is not None or thought.late:
-                return False
-            if thought.word is None:
-                if not in_time or time.perf_counter() - thought.began > self._timeout:
-                    thought.late = True
-                    self._fail(f"no answer within {self._timeout:g} s")
-                return False
-            thought.applied = minibatch
-            # Posted before this word was applied: the next thought is for what comes of it.
+            question = self._question
+            if question is None or question.applied is not None or question.late:
+                return Action.KEEP
+            if question.action is None:
+                if not in_time or time.perf_counter() - question.began > self._timeout:
+                    question.late = True
+                    self.ledger.fail(f"no answer within {self._timeout:g} s")
+                return Action.KEEP
+            question.applied = minibatch
+            # Posted before this action was taken: the next decision is on what comes of it.
             self._waiting = None
-            if thought.decision is not None:
-                outcomes = self._book(thought, thought.decision)
-            self._changed.notify_all()
-        self._tell(outcomes)
-        return thought.word
+            if question.decision is not None:
+                self._book(question, question.decision)
+            return question.action
 
-    def past(self) -> str:
+    def state(self) -> str:
         """What the decider remembers, for a checkpoint."""
         with self._changed:
             return self.ledger.state()
 
-    def recall(self, past: str) -> None:
-        """Go on from ``past()``."""
+    def load(self, state: str) -> None:
+        """Go on from ``state()``."""
         with self._changed:
-            self.ledger.load(past)
+            self.ledger.load(state)
             self._waiting = self.ledger.latest
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread; a thought that takes long is interrupted, and counts for nothing."""
+        """End the thread; a decision that takes long is interrupted, and counts for nothing."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -121,7 +112,7 @@ class Worker:
         self._thread.join(_JOIN_S)
 
     def _wait(self, minibatch: int) -> bool:
-        """Wait for the newest snapshot's word as long as the mode allows; whether it is there."""
+        """Wait for the newest snapshot's action as long as the mode allows; whether it is there."""
         if self._sync:
             return self._changed.wait_for(self._settled, self._timeout)
         if minibatch <= _EARLY and self._patience > 0:
@@ -131,101 +122,74 @@ class Worker:
         return True
 
     def _is_idle(self) -> bool:
-        return self._thought is None or self._thought.decision is not None
+        return self._question is None or self._question.decision is not None
 
     def _settled(self) -> bool:
-        """Whether there is nothing to wait for, or the newest snapshot's word is there."""
-        thought = self._thought
-        if self._dead or (thought is not None and thought.late):
+        """Whether there is nothing to wait for, or the newest snapshot's action is there."""
+        question = self._question
+        if self._dead or (question is not None and question.late):
             return True
-        return self._waiting is None and (thought is None or thought.word is not None)
+        return self._waiting is None and (question is None or question.action is not None)
 
     def _run(self) -> None:
         try:
-            while (thought := self._next()) is not None:
-                self._think(thought)
+            while (question := self._next()) is not None:
+                self._answer(question)
             self._decider.close()
         except BaseException as error:
             with self._changed:
-                self._dead, self._thought = True, None
-                self._fail(f"the decider's thread died of {type(error).__name__}: {error}")
+                self._dead, self._question = True, None
+                self.ledger.fail(f"the decider's thread died of {type(error).__name__}: {error}")
                 self._changed.notify_all()
 
-    def _next(self) -> _Thought | None:
-        """The next thing to think about; None when closing."""
+    def _next(self) -> _Question | None:
+        """The next thing to decide on; None when closing."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closing or (self._waiting is not None and self._thought is None)
+                lambda: self._closing or (self._waiting is not None and self._question is None)
             )
             if self._closing or self._waiting is None:
                 return None
-            self._thought = _Thought(self._waiting, time.perf_counter())
+            self._question = _Question(self._waiting, time.perf_counter())
             self._waiting = None
-            return self._thought
+            return self._question
 
-    def _think(self, thought: _Thought) -> None:
-        def act(replace: bool) -> None:
+    def _answer(self, question: _Question) -> None:
+        def act(action: Action) -> None:
             with self._changed:
-                thought.word = replace
-                thought.decided_ms = 1e3 * (time.perf_counter() - thought.began)
+                question.action = action
                 self._changed.notify_all()
 
         with self._changed:
             context = self.ledger.context()
         try:
-            decision = self._decider.decide(context, act)
+            decision = self.ledger.ask(self._decider, context, act)
         except Exception as error:
-            self._give_up(thought, error)
+            self._give_up(question, error)
             return
-        if thought.word is None:
-            act(decision.replace)
-        outcomes: list[Outcome] = []
         with self._changed:
-            self.ledger.tally.decided_ms.append(thought.decided_ms)
-            self.ledger.tally.answered_ms.append(1e3 * (time.perf_counter() - thought.began))
-            thought.decision = decision
+            question.decision = decision
             self._changed.notify_all()
-            if thought.late:
-                self._thought = None
-            elif thought.applied is not None:
-                outcomes = self._book(thought, decision)
-        self._tell(outcomes)
+            if question.late:
+                self._question = None
+            elif question.applied is not None:
+                self._book(question, decision)
 
-    def _give_up(self, thought: _Thought, error: Exception) -> None:
+    def _give_up(self, question: _Question, error: Exception) -> None:
         """The decider raised. If its word was acted on, that was a decision without an answer."""
-        outcomes: list[Outcome] = []
         with self._changed:
-            if self._closing:
-                self._thought = None
-                return
-            if not thought.late:
-                self._fail(f"{type(error).__name__}: {error}")
-            if thought.applied is None:
-                self._thought = None
+            if not question.late and not self._closing:
+                self.ledger.fail(f"{type(error).__name__}: {error}")
+            if question.applied is None or self._closing:
+                self._question = None
+                self._changed.notify_all()
             else:
-                word, minibatch = bool(thought.word), thought.before.minibatch
-                outcomes = self._book(
-                    thought, Decision(replace=word, minibatch=minibatch, valid=False)
-                )
-            self._changed.notify_all()
-        self._tell(outcomes)
+                action, minibatch = question.action or Action.KEEP, question.before.minibatch
+                self._book(question, Decision(action=action, minibatch=minibatch, valid=False))
 
-    def _book(self, thought: _Thought, decision: Decision) -> list[Outcome]:
-        """The thought is decided and applied: the next may begin."""
-        assert thought.applied is not None
-        self._thought = None
+    def _book(self, question: _Question, decision: Decision) -> None:
+        """The question is answered and the answer applied: the next may be asked."""
+        assert question.applied is not None
+        self._question = None
         self._changed.notify_all()
-        return self.ledger.apply(decision, thought.before, thought.applied)
-
-    def _fail(self, reason: str) -> None:
-        first = not self.ledger.failures
-        self.ledger.fail(reason)
-        if first:
-            self._warn(
-                f"the decider {self._decider.name} failed ({reason}); training goes on and keeps "
-                "the buffer as it is; further failures are counted in the summary"
-            )
-
-    def _tell(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            self._on_outcome(outcome)
+        self.ledger.apply(decision, question.before, question.applied)

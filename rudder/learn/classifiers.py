@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.deciders.choosers import Floats, Forest, Kernel, Layers
+from rudder.deciders.predictors import Floats, Forest, InArrays, Kernel, Layers
 
 Ints = NDArray[np.int64]
 # The time that fitting an SVM takes grows with the square of its examples, and that of a decision
@@ -28,17 +28,17 @@ _TABNET_EPOCHS = 30
 class Trained:
     """A fitted classifier. classes: int64 [K], what its class numbers stand for, ascending.
 
-    choose: standardised rows, float64 [n, F], to class numbers [n], by the library itself.
+    classify: standardised rows, float64 [n, F], to class numbers [n], by the library itself.
     write: to a file, for ``deciders.classifier`` to read.
     """
 
     classes: Ints
-    choose: Callable[[Floats], Any]
+    classify: Callable[[Floats], Any]
     write: Callable[[Path], None]
 
     def predict(self, rows: Floats) -> Ints:
         """Labels, int64 [n], of standardised rows [n, F]."""
-        return self.classes[np.asarray(self.choose(rows), np.int64)]
+        return self.classes[np.asarray(self.classify(rows), np.int64)]
 
 
 def train(name: str, rows: Floats, labels: Ints, seed: int) -> Trained:
@@ -59,20 +59,22 @@ def train(name: str, rows: Floats, labels: Ints, seed: int) -> Trained:
         with warnings.catch_warnings():
             # Not converged within so many steps, or which device is used: scores tell.
             warnings.simplefilter("ignore")
-            choose, write = trainers[name](rows, numbers, seed)
+            classify, write = trainers[name](rows, numbers, seed)
     except ImportError as error:
         raise ValueError(
             f"--classifier {name}: {error}: pip install 'minidist[classifiers]'"
         ) from None
-    return Trained(classes=classes, choose=choose, write=write)
+    return Trained(classes=classes, classify=classify, write=write)
 
 
 _Fitted = tuple[Callable[[Floats], Any], Callable[[Path], None]]
 
 
-def _kept(choose: Callable[[Floats], Any], chooser: Layers | Kernel | Forest) -> _Fitted:
+def _kept(classify: Callable[[Floats], Any], predictor: InArrays) -> _Fitted:
     """A classifier that is written as arrays."""
-    return choose, lambda file: np.savez_compressed(file, allow_pickle=False, **chooser.arrays())
+    return classify, lambda file: np.savez_compressed(
+        file, allow_pickle=False, **predictor.arrays()
+    )
 
 
 def _lr(rows: Floats, numbers: Ints, seed: int) -> _Fitted:

@@ -1,4 +1,4 @@
-"""Lessons: examples as arrays to learn from, and which of them to hold back.
+"""Dataset: examples as arrays to learn from, and which of them to hold back.
 
 n moments; F inputs. Neighbouring moments of a run resemble each other and share the minibatches
 that their labels were counted over, so whole runs are held back, never rows at random.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rudder.deciders.classifier import TRENDS
 from rudder.deciders.inputs import inputs
-from rudder.learn.labelled_moments import Example
+from rudder.learn.examples import Example
 
 LABELS = ("counterfactual", "paper")
 # Of the runs, or of the blocks of a single run, one in so many is held back.
@@ -22,7 +22,7 @@ _BLOCKS = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lessons:
+class Dataset:
     """Moments and what either decision led to there.
 
     x: float32 [n, F]. replace: bool [n], whether replacing was right. hits: int8 [n, 2], where
@@ -41,12 +41,12 @@ class Lessons:
     def __len__(self) -> int:
         return len(self.x)
 
-    def take(self, rows: NDArray[Any]) -> "Lessons":
+    def take(self, rows: NDArray[Any]) -> "Dataset":
         """Some of the moments, by mask or number."""
-        return Lessons(**{name: array[rows] for name, array in vars(self).items()})
+        return Dataset(**{name: array[rows] for name, array in vars(self).items()})
 
 
-def lessons_of(examples: Sequence[Example], label: str = "counterfactual") -> Lessons:
+def dataset_of(examples: Sequence[Example], label: str = "counterfactual") -> Dataset:
     """Examples as arrays.
 
     label: ``counterfactual``, the example's own, or ``paper``: replacing was right where the gain
@@ -60,7 +60,7 @@ def lessons_of(examples: Sequence[Example], label: str = "counterfactual") -> Le
         for one in examples
     ]
     latest = [one.context.latest for one in examples]
-    return Lessons(
+    return Dataset(
         x=np.stack([inputs(one.context) for one in examples]),
         replace=np.array(right, bool),
         hits=np.array(
@@ -73,21 +73,21 @@ def lessons_of(examples: Sequence[Example], label: str = "counterfactual") -> Le
     )
 
 
-def split(lessons: Lessons, seed: int) -> tuple[Lessons, Lessons, str]:
+def split(data: Dataset, seed: int) -> tuple[Dataset, Dataset, str]:
     """(to learn from, held back, what was held back in words)."""
-    runs = np.unique(lessons.run)
+    runs = np.unique(data.run)
     if len(runs) > 1:
         count = max(len(runs) // _HELD_BACK, 1)
-        chosen = np.sort(np.random.default_rng(seed).permutation(runs)[:count])
-        held = np.isin(lessons.run, chosen)
-        note = f"held back {count} of {len(runs)} runs: {', '.join(chosen)}"
+        some = np.sort(np.random.default_rng(seed).permutation(runs)[:count])
+        held = np.isin(data.run, some)
+        note = f"held back {count} of {len(runs)} runs: {', '.join(some)}"
     else:
-        block = np.minimum((_BLOCKS * lessons.position).astype(int), _BLOCKS - 1)
+        block = np.minimum((_BLOCKS * data.position).astype(int), _BLOCKS - 1)
         held = block % _HELD_BACK == 1
         note = (
             f"one run only: held back {_BLOCKS // _HELD_BACK} of {_BLOCKS} blocks of its "
             "minibatches, which resemble the others; for other runs and graphs expect less"
         )
     if held.all() or not held.any():
-        raise ValueError(f"{len(lessons)} examples are too few to hold some back: add --traces")
-    return lessons.take(~held), lessons.take(held), note
+        raise ValueError(f"{len(data)} examples are too few to hold some back: add --traces")
+    return data.take(~held), data.take(held), note

@@ -1,44 +1,71 @@
-"""Families of generated graphs, and the traces of training on them.
+"""Families of generated graphs, and the traces of sampling them: what the embedded model learns on.
 
-The only file of rudder that imports minidist: it trains nothing, but needs a real sampler, real
-partitions and real halos. Held-out families are shapes that no family of the training set has.
-
-N nodes, P parts.
+``minidist.train --trace-only`` records them, as a user would; rudder itself knows no graphs.
+Held-out families are shapes that no family of the training set has.
 """
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from rudder.replay.trace import Trace, read_traces
 
 _SHARE_TRAINED = 0.3
+# Of a rank, about.
+_MINIBATCHES = 120
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """A shape of graphs, and how it is partitioned and sampled.
 
-    shape: fields of ``minidist.data.synthetic.SyntheticSpec`` besides sizes.
-    minibatches: of a rank.
+    shape: fields of ``synthetic:tiny`` that differ, besides its sizes.
     """
 
     name: str
     num_nodes: int
     mean_degree: float
-    shape: dict[str, Any]
+    shape: dict[str, float]
     parts: int
     fanout: tuple[int, ...]
     batch_size: int
     method: str = "metis"
-    minibatches: int = 120
+
+    def command(self, trace: Path, seed: int) -> list[str]:
+        """The words after ``python -m minidist.train`` that record a trace of every rank."""
+        num_train = int(_SHARE_TRAINED * self.num_nodes)
+        steps = -(-num_train // (self.parts * self.batch_size))
+        spec = {
+            "num_nodes": self.num_nodes,
+            "mean_degree": self.mean_degree,
+            "num_features": 2,
+            "num_classes": 8,
+            "num_train": num_train,
+            "num_val": 100,
+            "community_size": 400,
+            **self.shape,
+        }
+        flags = {
+            "dataset": ",".join(["synthetic:tiny", *(f"{key}={spec[key]}" for key in spec)]),
+            "method": self.method,
+            "ranks": self.parts,
+            "transport": "local",
+            "fanout": ",".join(map(str, self.fanout)),
+            "batch-size": self.batch_size,
+            "epochs": max(round(_MINIBATCHES / steps), 1),
+            "seed": seed,
+            "prefetch": "overlap",
+            "trace": trace,
+        }
+        return ["--trace-only", *(f"--{name}={value}" for name, value in flags.items())]
 
 
-def _vary(name: str, num_nodes: int, mean_degree: float, **shape: Any) -> list[Family]:
+def _vary(name: str, num_nodes: int, mean_degree: float, **shape: float) -> list[Family]:
     """A shape under three ways of partitioning and sampling."""
     base = Family(
         name=name,
@@ -80,60 +107,18 @@ HELD_OUT = (
 
 
 def record(families: Sequence[Family], seed: int = 0) -> list[Trace]:
-    """All ranks' traces of sampling each family's graph; a function of its arguments alone."""
+    """All ranks' traces of sampling each family's graph; a function of its arguments alone.
+
+    Raises ValueError where minidist cannot record one: what it said last.
+    """
     traces: list[Trace] = []
     with tempfile.TemporaryDirectory(prefix="rudder-distill-") as folder:
         for number, family in enumerate(tqdm(families, "traces", disable=None)):
             home = Path(folder) / family.name
-            _rehearse(family, home, seed + number)
+            words = [sys.executable, "-m", "minidist.train", *family.command(home, seed + number)]
+            done = subprocess.run(words, capture_output=True, text=True)
+            if done.returncode:
+                said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+                raise ValueError(f"recording the traces of {family.name} failed: {said}")
             traces += read_traces(home)
     return traces
-
-
-def _rehearse(family: Family, home: Path, seed: int) -> None:
-    """Generate, partition and sample; the trace is in ``home`` then."""
-    from minidist.data.synthetic import SyntheticSpec, generate
-    from minidist.partition.partitioner import assign
-    from minidist.partition.writer import write_parts
-    from minidist.run import train_in_threads
-    from minidist.run_config import RunConfig
-
-    num_train = int(_SHARE_TRAINED * family.num_nodes)
-    spec = SyntheticSpec(
-        num_nodes=family.num_nodes,
-        num_features=2,
-        num_classes=8,
-        num_train=num_train,
-        num_val=100,
-        mean_degree=family.mean_degree,
-        **family.shape,
-    )
-    graph = generate(spec, seed, family.name)
-    assignment = assign(graph, family.parts, family.method, seed)
-    parts = home.with_name(f"{home.name}-parts")
-    write_parts(
-        parts,
-        graph,
-        assignment.part,
-        halo_hops=0,
-        method=family.method,
-        seed=seed,
-        statistics={},
-        num_parts=family.parts,
-    )
-    steps = -(-num_train // (family.parts * family.batch_size))
-    train_in_threads(
-        RunConfig(
-            parts=str(parts),
-            ranks=family.parts,
-            transport="local",
-            fanout=family.fanout,
-            batch_size=family.batch_size,
-            epochs=max(round(family.minibatches / steps), 1),
-            seed=seed,
-            prefetch="overlap",
-            trace=str(home),
-            trace_only=True,
-        ),
-        quiet=True,
-    )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rudder.learn.gguf_writer import LlamaShape
+from rudder.agent.gguf_file import LlamaShape
 
 INIT_STD = 0.08
 

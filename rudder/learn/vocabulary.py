@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.learn.gguf_writer import CONTROL, NORMAL, USER_DEFINED, Vocabulary, byte_letters
+from rudder.agent.gguf_file import CONTROL, NORMAL, USER_DEFINED, Vocabulary, byte_letters
 
 BEGIN, END = "<|state|>", "<|answer|>"
 # The model reads one section of the user's message; whatever else there is, it does not see.

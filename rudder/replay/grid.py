@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rudder.deciders.base import Decider
 from rudder.deciders.fixed import recorded_decider
 from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
+from rudder.observations import Facts
 from rudder.planner import Planner
 from rudder.presets import (
     PRESETS,
@@ -27,6 +28,7 @@ from rudder.presets import (
 )
 from rudder.replay.belady import belady_rows
 from rudder.replay.hosts import Hosts
+from rudder.replay.link import Link, Step, costs
 from rudder.replay.play import play
 from rudder.replay.trace import Trace, read_traces
 from rudder.row_counts import RowCounts
@@ -45,9 +47,43 @@ class ReplayConfig(PolicyConfig):
     hosts: int | None = flag(
         None, "hosts to deal the ranks to, in blocks; rows between them count (default: as it ran)"
     )
-    decider: str = flag("llm", "deciders of the rudder preset, with commas between")
+    decider: str = flag(
+        "llm", "deciders of the rudder preset, or of --steer size, with commas between"
+    )
+    link: tuple[float, ...] = flag(
+        (), "also time each run: Mbit/s of the link in equal stretches of it, with commas between"
+    )
+    latency_ms: float = flag(0.5, "of a request, with --link")
+    compute_ms: float = flag(30.0, "of a step, with --link")
+    memory_limit: tuple[float, ...] = flag(
+        (1.0,), "with --link, most that a buffer may have, as --buffer, in equal stretches"
+    )
     seed: int = flag(0, "seed of random:P")
     json: str | None = flag(None, "also write the grid to this file")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("link", "memory_limit"):
+            values = getattr(self, name)
+            require(all(value > 0 for value in values), name, values, "numbers over 0")
+        for name in ("latency_ms", "compute_ms"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(
+            bool(self.link) or self.steer != "size",
+            *("steer", self.steer, "--link as well: a size is chosen by what fetching takes"),
+        )
+
+    def link_of(self, facts: Facts) -> Link | None:
+        """What a rank's rows cost, where that is stated."""
+        if not self.link:
+            return None
+        return Link(
+            rates=self.link,
+            latency_ms=self.latency_ms,
+            compute_ms=self.compute_ms,
+            limits=self.memory_limit,
+            facts=facts,
+        )
 
     def cells(self) -> list[SteerConfig]:
         """One setting for each row of the grid. Raises ValueError on what cannot be read."""
@@ -61,7 +97,9 @@ class ReplayConfig(PolicyConfig):
             for name in names
             for scope in scopes
             if scope == "rank" or self.prefetch != "all" or name in SHARED
-            for decider in (self.decider.split(",") if name == "rudder" else [None])
+            for decider in (
+                self.decider.split(",") if name == "rudder" or self.steer == "size" else [None]
+            )
         ]
         for name, scope, decider in kinds:
             kind = SteerConfig(prefetch=name, buffer_scope=scope, decider=decider, **shared)
@@ -76,6 +114,7 @@ class Replayed:
     """One rank's trace under one setting.
 
     crossed: rows that came from other hosts; of a shared buffer, all are its first rank's.
+    steps: what they cost, where a link is stated.
     """
 
     capacity: int
@@ -83,6 +122,7 @@ class Replayed:
     tally: Tally
     failures: Counter[str]
     crossed: int = 0
+    steps: list[Step] = field(default_factory=list)
 
 
 def planner_of(
@@ -98,7 +138,7 @@ def planner_of(
     policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
     inline = None
     if preset.is_steered:
-        inline = Inline(decider or make_decider(config, preset, facts, seed, lambda _: None))
+        inline = Inline(decider or make_decider(config, preset, facts, seed))
     return Planner(policy, facts, inline), inline
 
 
@@ -108,15 +148,17 @@ def replay(
     decider: Decider | None = None,
     seed: int = 0,
     hosts: Hosts | None = None,
+    link: Link | None = None,
 ) -> Replayed:
     """Play a trace under a setting; decider: in place of the setting's own.
 
     hosts: of the run, to tell what crossed between them; without, all that moved did.
     """
     planner, inline = planner_of(trace, config, decider, seed)
+    planner.conditions = link
+    steps = []
     if hosts is None:
-        for _ in play(planner, trace):
-            pass
+        steps = [Step.of(snapshot) for snapshot in play(planner, trace)]
         crossed = planner.counts.moved
     else:
         crossed = hosts.crossed(planner, trace)
@@ -132,6 +174,7 @@ def replay(
         tally=tally,
         failures=failures,
         crossed=crossed,
+        steps=steps if link else [],
     )
 
 
@@ -260,7 +303,8 @@ def row_of(
         "rows_none": counts.remote if hosts is None else hosts.num_far,
         **counts.hit_shares(),
         "replacement_rows": counts.replacements,
-        "belady_rows": belady,
+        # No bound of one size holds for a buffer that changes its own.
+        "belady_rows": None if config.steer == "size" else belady,
         "capacity_over_batch": sum(rank.capacity for rank in ranks) / remote if remote else None,
         "decisions": decisions(preset.decider, tally, failures) if preset.is_steered else None,
     }
@@ -278,13 +322,22 @@ def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
             bound = functools.cache(functools.partial(bound_of, traces, hosts))
             for cell in [own_setting(traces[0])] if own else cells:
                 bar.set_postfix_str(f"{cell.prefetch} {cell.decider or ''}")
-                ranks = replay_run(
-                    traces, None if own else [cell] * len(traces), hosts, config.seed
-                )
+                links = [link for trace in traces if (link := config.link_of(trace.facts))]
+                if links and not own:
+                    ranks = [
+                        replay(trace, cell, seed=config.seed, link=link)
+                        for trace, link in zip(traces, links, strict=True)
+                    ]
+                else:
+                    ranks = replay_run(
+                        traces, None if own else [cell] * len(traces), hosts, config.seed
+                    )
                 capacities = tuple(rank.capacity for rank in ranks)
                 best = {scope: bound(capacities, scope) for scope in ("rank", cell.buffer_scope)}
                 row = row_of(traces, cell, ranks, best[cell.buffer_scope], hosts)
-                yield {**row, "belady_rank_rows": best["rank"]}
+                steps = [rank.steps for rank in ranks]
+                row["belady_rank_rows"] = best["rank"]
+                yield row | (costs(steps, links) if links and not own else {})
                 bar.update()
 
 
@@ -298,6 +351,26 @@ def bound_of(
         belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
         for trace, capacity in zip(traces, capacities, strict=True)
     )
+
+
+def costs_table(rows: Sequence[dict[str, Any]]) -> str:
+    """What each row of a grid with a link costs, for people."""
+    header = (
+        *("trace", "decider", "buffer", "seconds", "MB held", "cost", "regret %", "rows moved"),
+        *("%-Hits", "Pass@1", "grow %", "shrink %"),
+    )
+    lines = []
+    for row in rows:
+        decided = row["decisions"] or {}
+        shares = [decided.get(name) for name in ("pass_at_1", "grow_pct", "shrink_pct")]
+        lines.append(
+            (
+                *(row["trace"], row["decider"] or row["prefetch"], row["buffer"], row["seconds"]),
+                *(row["held_mb"], row["cost"], _shown(row["regret_pct"]), row["rows_moved"]),
+                *map(_shown, (row["hits_pct"], *shares)),
+            )
+        )
+    return render(lines, header)
 
 
 def grid_table(rows: Sequence[dict[str, Any]]) -> str:

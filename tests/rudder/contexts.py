@@ -2,7 +2,7 @@
 
 import random
 
-from rudder.observations import Context, Decision, Facts, Outcome, Snapshot, Trend
+from rudder.observations import Action, Context, Decision, Facts, Outcome, Snapshot, Trend
 
 FACTS = Facts(
     num_nodes=100_000,
@@ -17,6 +17,25 @@ FACTS = Facts(
     num_minibatches=200,
     minibatches_per_epoch=20,
 )
+
+
+def snapshot(minibatch: int, hits: int = 50, **changes: int) -> Snapshot:
+    """A minibatch of 100 remote rows, with other figures where they matter."""
+    figures = {
+        "epoch": 0,
+        "step": minibatch,
+        "remote": 100,
+        "halo_remote": 80,
+        "halo_hits": min(hits, 80),
+        "replaced": 0,
+        "replacement_rows": 0,
+        "stale": 10,
+        "candidates": 10,
+        "filled": 20,
+        "capacity": 30,
+        "num_minibatches": 1000,
+    }
+    return Snapshot(minibatch=minibatch, hits=hits, **(figures | changes))
 
 
 def random_snapshot(minibatch: int, draw: random.Random) -> Snapshot:
@@ -46,7 +65,7 @@ def random_snapshot(minibatch: int, draw: random.Random) -> Snapshot:
 def random_outcome(minibatch: int, draw: random.Random) -> Outcome:
     return Outcome(
         decision=Decision(
-            replace=draw.random() < 0.5,
+            action=Action(draw.random() < 0.5),
             minibatch=minibatch,
             expect_hits=draw.choice([None, *Trend]),
         ),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rudder.learn.gguf_writer import (
+from rudder.agent.gguf_file import (
     CONTROL,
     NORMAL,
     USER_DEFINED,

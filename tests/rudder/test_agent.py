@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from rudder.agent.grammar import GRAMMAR
+from rudder.agent.grammar import grammar
 from rudder.agent.llama import LlamaEngine
+from rudder.agent.template import ChatTemplate
 from rudder.config import SteerConfig
+from rudder.deciders.ledger import Ledger
 from rudder.deciders.llm import LLMDecider
 from rudder.deciders.worker import Worker
-from rudder.observations import Decision
+from rudder.observations import Action, Decision
 from tests.rudder.contexts import FACTS, random_context
 from tests.rudder.gguf_models import (
     CHAT,
@@ -35,12 +37,13 @@ class Agent:
     def __init__(self, path: Path, **settings: Any) -> None:
         self.log: list[dict[str, Any]] = []
         config = SteerConfig(agent_model=str(path), **({"agent_context": 8192} | settings))
-        self.decider = LLMDecider(FACTS, config, self.log.append)
+        self.decider = LLMDecider(FACTS, config)
+        self._ledger = Ledger("llm", lambda event, **fields: self.log.append(fields))
 
     def decide(self, seed: int) -> Decision:
-        acted: list[bool] = []
-        decision = self.decider.decide(random_context(seed), acted.append)
-        assert acted == [decision.replace]
+        acted: list[Action] = []
+        decision = self._ledger.ask(self.decider, random_context(seed), acted.append)
+        assert acted == [decision.action]
         assert decision.valid
         assert decision.expect_hits is not None
         assert decision.expect_moved is not None
@@ -56,10 +59,10 @@ def model(folder: Path, template: str | None = CHAT, **varied: Any) -> Path:
 
 def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path, ONLY_STATE, shape=SHAPE))
-    decisions = [agent.decide(seed) for seed in range(120)]
+    decisions = [agent.decide(seed) for seed in range(40)]
     assert {decision.replace for decision in decisions} == {True, False}
-    exchanges = agent.log[1:]
-    assert len(exchanges) == 120
+    exchanges = agent.log
+    assert len(exchanges) == 40
     for decision, exchange in zip(decisions, exchanges, strict=True):
         assert exchange["minibatch"] == decision.minibatch
         assert exchange["decided_ms"] < exchange["answered_ms"]
@@ -70,29 +73,49 @@ def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
     agent.decider.close()
 
 
-def test_the_static_part_is_logged_once(tmp_path: Path) -> None:
+def test_it_can_be_asked_for_the_buffers_size(tmp_path: Path) -> None:
+    agent = Agent(model(tmp_path, ONLY_STATE, shape=SHAPE), steer="size")
+    decisions = [agent.decide(seed) for seed in range(12)]
+    assert {decision.action for decision in decisions} <= {Action.GROW, Action.KEEP, Action.SHRINK}
+    assert len({decision.action for decision in decisions}) > 1
+    assert "fetch unknown" in agent.log[0]["prompt"]
+    assert '"grow" or "keep" or "shrink"' in agent.decider.about["system"]
+    agent.decider.close()
+
+
+def test_the_static_part_is_told_once(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path))
     agent.decide(1)
-    first, exchange = agent.log
-    assert "remote rows" in first["system"]
-    assert "40000 remote neighbours" in first["facts"]
-    assert first["system"] not in str(exchange)
+    about, (exchange,) = agent.decider.about, agent.log
+    assert "remote rows" in about["system"]
+    assert "40000 remote neighbours" in about["facts"]
+    assert about["system"] not in str(exchange)
 
 
 @pytest.mark.parametrize(
     "template",
-    [CHAT, NO_SYSTEM, ONLY_STATE, THINKS, None, "{{ broken(", "{{ undefined.thing }}", "silent"],
+    [CHAT, NO_SYSTEM, ONLY_STATE, THINKS, None, "{{ undefined.thing }}", "{{ 1 / 0 }}", "silent"],
 )
 @pytest.mark.parametrize("reasoning", [False, True])
 def test_all_kinds_of_templates(tmp_path: Path, template: str | None, reasoning: bool) -> None:
-    if template == "{{ broken(":
-        with pytest.raises(ValueError, match=r"model\.gguf.*cannot load it"):
-            Agent(model(tmp_path, template))
-        return
     agent = Agent(model(tmp_path, template), agent_reasoning=reasoning)
     for seed in (1, 2):
         agent.decide(seed)
     assert ("thought" in agent.log[-1]) == reasoning
+
+
+def test_a_template_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.gguf: its chat template does not parse \(unexp"):
+        Agent(model(tmp_path, "{{ broken("))
+
+
+def test_a_template_that_never_ends_gives_way_to_a_plain_one() -> None:
+    many = "{% for n in range(99999) %}"
+    began = time.perf_counter()
+    template = ChatTemplate(many * 3 + "{% endfor %}" * 3 + CHAT)
+    assert not template.own
+    assert "the task" in template.render("the task", "### state\nnow", reasoning=False)
+    assert time.perf_counter() - began < 30
 
 
 def test_the_system_text_reaches_models_without_a_system_role(tmp_path: Path) -> None:
@@ -122,9 +145,9 @@ def test_the_prefix_is_evaluated_once(tmp_path: Path) -> None:
     agent = Agent(model(tmp_path, shape=replace(LONG, dim=128, layers=4, heads=4)))
     for seed in (1, 2, 3):
         agent.decide(seed)
-    first, *later = [exchange["decided_ms"] for exchange in agent.log[1:]]
+    first, *later = [exchange["decided_ms"] for exchange in agent.log]
     assert min(later) < first / 2
-    assert agent.log[1]["prompt_tokens"] > 3000
+    assert agent.log[0]["prompt_tokens"] > 3000
 
 
 def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
@@ -134,19 +157,19 @@ def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
     seed = next(s for s in range(99) if len(random_context(s).outcomes) > 10)
     agent.decide(seed)
     roomy.decide(seed)
-    assert roomy.log[1]["prompt"].count(" ago ") == 6
-    assert agent.log[1]["prompt"].count(" ago ") < 6
-    assert agent.log[1]["prompt_tokens"] + agent.log[1]["tokens"] <= 3300
+    assert roomy.log[0]["prompt"].count(" ago ") == 6
+    assert agent.log[0]["prompt"].count(" ago ") < 6
+    assert agent.log[0]["prompt_tokens"] + agent.log[0]["tokens"] <= 3300
 
 
-@pytest.mark.parametrize("grammar", [GRAMMAR, 'root ::= [ -~]+ "}"'])
-def test_trying_the_likeliest_token_first_changes_no_answer(tmp_path: Path, grammar: str) -> None:
+@pytest.mark.parametrize("rules", [grammar(), 'root ::= [ -~]+ "}"'])
+def test_trying_the_likeliest_token_first_changes_no_answer(tmp_path: Path, rules: str) -> None:
     path = model(tmp_path)
     asked = [LlamaEngine(path, context=512, many_tokens=many) for many in (0, 10**6)]
     for prompt in ("a", "bc", "the state", "### now"):
         until = time.perf_counter() + 60
         one, other = (
-            engine.generate(prompt, end='"}', max_tokens=60, until=until, grammar=grammar)
+            engine.generate(prompt, end='"}', max_tokens=60, until=until, grammar=rules)
             for engine in asked
         )
         assert one == other

@@ -16,7 +16,7 @@ from tests.rudder.gguf_models import SHAPE, ModelFile, write_model
 
 def decider(path: Path, context: int = 2048) -> LLMDecider:
     config = SteerConfig(agent_model=str(path), agent_context=context)
-    return LLMDecider(FACTS, config, lambda exchange: None)
+    return LLMDecider(FACTS, config)
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from rudder.agent.grammar import ANSWER_TOKENS, early_word, parse_answer, write_answer
-from rudder.observations import Decision, Trend
+from rudder.agent.grammar import ANSWER_TOKENS, early_action, parse_answer, write_answer
+from rudder.observations import Action, Decision, Trend
 
 GOOD = {"decision": "keep", "hits": "stagnant", "moved": "increase", "reason": "few stale rows"}
 
@@ -13,7 +13,7 @@ GOOD = {"decision": "keep", "hits": "stagnant", "moved": "increase", "reason": "
 def test_a_good_answer() -> None:
     decision = parse_answer(json.dumps(GOOD), 7)
     assert decision == Decision(
-        replace=False,
+        action=Action.KEEP,
         minibatch=7,
         expect_hits=Trend.STAGNANT,
         expect_moved=Trend.INCREASE,
@@ -50,7 +50,7 @@ def test_anything_else_means_keep_and_is_not_valid(text: str) -> None:
 
 
 def test_the_word_is_certain_at_its_first_letter() -> None:
-    assert early_word('{"decision":"') is None
-    assert early_word('{"decision": "r') is True
-    assert early_word('{"decision":"keep","hits"') is False
-    assert early_word('{"reason":"{"decision":"r') is None
+    assert early_action('{"decision":"') is None
+    assert early_action('{"decision": "r') == Action.REPLACE
+    assert early_action('{"decision":"keep","hits"') == Action.KEEP
+    assert early_action('{"reason":"{"decision":"r') is None

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from rudder.config import SteerConfig
-from rudder.deciders.choosers import Layers
 from rudder.deciders.classifier import (
     IF_KEPT,
     IF_REPLACED,
@@ -24,9 +23,11 @@ from rudder.deciders.classifier import (
 )
 from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
-from rudder.fit import Fit, fit, labels_of, majority, score
-from rudder.learn.dataset import Lessons, split
-from rudder.observations import Context, Decision, Outcome, Trend
+from rudder.deciders.predictors import Layers
+from rudder.fit import Fit, answers_of, fit, labels_of, majority
+from rudder.learn.dataset import Dataset, split
+from rudder.learn.score import score
+from rudder.observations import Action, Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
 from rudder.replay.grid import replay
 from tests.rudder.contexts import FACTS, random_context, random_snapshot
@@ -35,14 +36,14 @@ from tests.rudder.streams import make_test_trace
 CONTEXTS = [random_context(seed) for seed in range(360)]
 
 
-def rule_lessons(contexts: Sequence[Context]) -> Lessons:
+def rule_dataset(contexts: Sequence[Context]) -> Dataset:
     """Replace below 50 %-Hits; they then rise, and otherwise go where looking ahead says."""
     x = np.stack([inputs(context) for context in contexts])
     low = x[:, NAMES.index("hits [%]")] < 50
     ahead = x[:, NAMES.index("ahead_change [points]")]
     kept = np.where(ahead > 0, TRENDS.index(Trend.INCREASE), TRENDS.index(Trend.DECREASE))
     replaced = np.where(low, TRENDS.index(Trend.INCREASE), TRENDS.index(Trend.STAGNANT))
-    return Lessons(
+    return Dataset(
         x=x,
         replace=low,
         hits=np.stack([kept, replaced], 1).astype(np.int8),
@@ -53,13 +54,13 @@ def rule_lessons(contexts: Sequence[Context]) -> Lessons:
 
 
 @pytest.fixture(scope="module")
-def lessons() -> tuple[Lessons, Lessons]:
-    learn, held, _ = split(rule_lessons(CONTEXTS), seed=0)
+def lessons() -> tuple[Dataset, Dataset]:
+    learn, held, _ = split(rule_dataset(CONTEXTS), seed=0)
     return learn, held
 
 
 @pytest.fixture(scope="module")
-def fitted(lessons: tuple[Lessons, Lessons]) -> Fit:
+def fitted(lessons: tuple[Dataset, Dataset]) -> Fit:
     return fit(CLASSIFIERS, lessons[0], seed=0)
 
 
@@ -75,14 +76,14 @@ def decide(decider: ClassifierDecider, context: Context) -> Decision:
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_a_rule_is_learnt(name: str, fitted: Fit, lessons: tuple[Lessons, Lessons]) -> None:
+def test_a_rule_is_learnt(name: str, fitted: Fit, lessons: tuple[Dataset, Dataset]) -> None:
     learn, held = lessons
-    base = score(majority(learn, held), held)
-    got = score(fitted.predict(name, held.x), held)
-    assert got["decision"] > base["decision"] + 10
-    assert got["decision_balanced"] > 70
-    assert got["direction"] > base["direction"] + 10
-    assert got["excess"] < base["excess"]
+    base = score(answers_of(majority(learn, held)), held)
+    got = score(answers_of(fitted.predict(name, held.x)), held)
+    assert got["agreement_pct"] > base["agreement_pct"] + 10
+    assert got["balanced_pct"] > 70
+    assert got["pass_at_1"] > base["pass_at_1"] + 10
+    assert got["excess_pct"] < base["excess_pct"]
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -103,7 +104,7 @@ def test_a_run_decides_as_the_library_predicts(name: str, fitted: Fit, folder: P
 
 
 @pytest.mark.parametrize("name", ["mlp", "rf", "svm", "xgb"])
-def test_fitting_repeats(name: str, lessons: tuple[Lessons, Lessons], fitted: Fit) -> None:
+def test_fitting_repeats(name: str, lessons: tuple[Dataset, Dataset], fitted: Fit) -> None:
     learn, held = lessons
     again = fit((name,), learn, seed=0).predict(name, held.x)
     assert all(
@@ -168,7 +169,7 @@ def test_what_does_not_fit_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_absent_library_names_the_extra(
-    folder: Path, lessons: tuple[Lessons, Lessons], monkeypatch: pytest.MonkeyPatch
+    folder: Path, lessons: tuple[Dataset, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for library in ("xgboost", "pytorch_tabnet.tab_model", "sklearn.svm"):
         monkeypatch.setitem(sys.modules, library, None)
@@ -202,9 +203,9 @@ def test_fine_tuning_changes_the_head_alone(name: str, folder: Path) -> None:
 
 
 def layers(decider: ClassifierDecider, target: str) -> Layers:
-    chooser = decider._fitted.choosers[target]
-    assert isinstance(chooser, Layers)
-    return chooser
+    predictor = decider._fitted.predictors[target]
+    assert isinstance(predictor, Layers)
+    return predictor
 
 
 def test_a_refitted_head_follows_the_outcomes() -> None:
@@ -223,7 +224,7 @@ def test_the_papers_label() -> None:
     before = replace(base, remote=100, hits=50, replacement_rows=0)
     better = replace(before, hits=60)
     for replaced in (True, False):
-        decision = Decision(replace=replaced, minibatch=3)
+        decision = Decision(action=Action(replaced), minibatch=3)
         for after, right in ((better, replaced), (before, False)):
             outcome = Outcome(decision=decision, before=before, applied=4, after=after)
             assert was_replacing_right(outcome) == right
@@ -232,7 +233,7 @@ def test_the_papers_label() -> None:
 
 
 def test_labels_are_in_the_order_of_targets() -> None:
-    labels = labels_of(rule_lessons(CONTEXTS[:40]))
+    labels = labels_of(rule_dataset(CONTEXTS[:40]))
     low = labels[REPLACE].astype(bool)
     assert set(labels[IF_REPLACED][low]) == {TRENDS.index(Trend.INCREASE)}
     assert set(labels[IF_REPLACED][~low]) == {TRENDS.index(Trend.STAGNANT)}

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from rudder.agent.gguf_file import write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
-from rudder.learn.exam import Answers, ask, score
-from rudder.learn.gguf_writer import write_llama_gguf
-from rudder.learn.labelled_moments import gather
-from rudder.learn.teaching import REASONS, answer_of, write_prompt
+from rudder.learn.dataset import dataset_of
+from rudder.learn.evaluation import ask
+from rudder.learn.examples import gather
+from rudder.learn.score import Answers, score
+from rudder.learn.training import REASONS, answer_of, write_prompt
 from rudder.learn.transformer import Transformer
 from rudder.learn.vocabulary import MAX_BYTES, TEMPLATE, learn_vocabulary, render
 from rudder.observations import Trend
@@ -78,9 +80,10 @@ def test_scores_of_known_answers() -> None:
     right = np.array([example.replace for example in examples])
     endings = [one.replaced if one.replace else one.kept for one in examples]
     hits = np.array([tuple(Trend).index(ending.hits) for ending in endings])
-    perfect = score(Answers(right, hits), examples)
+    held = dataset_of(examples)
+    perfect = score(Answers(right, hits), held)
     assert (perfect["agreement_pct"], perfect["pass_at_1"], perfect["valid_pct"]) == (100, 100, 100)
-    wrong = score(Answers(~right, np.full(len(right), -1)), examples)
+    wrong = score(Answers(~right, np.full(len(right), -1)), held)
     assert (wrong["agreement_pct"], wrong["pass_at_1"], wrong["valid_pct"]) == (0, None, 0)
     assert wrong["rows_lost_pct"] > 95 > 5 > perfect["rows_lost_pct"]
 
@@ -88,7 +91,7 @@ def test_scores_of_known_answers() -> None:
 def test_the_shipped_model() -> None:
     """Small, always valid, quick, and right about where %-Hits go on graphs it never saw."""
     assert EMBEDDED.stat().st_size < 1_000_000
-    decider = LLMDecider(FACTS, SteerConfig(), lambda exchange: None)
+    decider = LLMDecider(FACTS, SteerConfig())
     for seed in range(50):  # figures as no run has them
         assert decider.decide(random_context(seed), lambda word: None).valid
     examples = gather([make_test_trace(seed=seed) for seed in range(4)], [0.1, 0.3])[:100]
@@ -96,7 +99,7 @@ def test_the_shipped_model() -> None:
     assert sum(decision.reason in REASONS for decision in decisions) >= 95
     decider.close()
     answers, _ = ask(EMBEDDED, examples)
-    assert score(answers, examples)["pass_at_1"] > 70
+    assert score(answers, dataset_of(examples))["pass_at_1"] > 70
 
 
 @pytest.mark.parametrize(

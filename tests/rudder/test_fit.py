@@ -12,8 +12,8 @@ import pytest
 from rudder.cli.flags import from_args
 from rudder.deciders.classifier import ClassifierDecider
 from rudder.fit import FitConfig, main, read_runs, run
-from rudder.learn.dataset import Lessons, lessons_of, split
-from rudder.learn.labelled_moments import gather
+from rudder.learn.dataset import Dataset, dataset_of, split
+from rudder.learn.examples import gather
 from tests.rudder.contexts import FACTS
 from tests.rudder.streams import make_test_trace
 
@@ -37,7 +37,7 @@ def config_of(folders: list[str], folder: Path, **changes: Any) -> FitConfig:
 def test_from_traces_to_a_decider(traces: list[str], tmp_path: Path) -> None:
     out, file = tmp_path / "fitted", tmp_path / "scores.json"
     scores, note = run(config_of(traces, out, json=str(file)))
-    assert [row["classifier"] for row in scores] == ["lr", "xgb", "majority"]
+    assert list(scores) == ["lr", "xgb", "majority"]
     assert "held back 1 of 3 runs" in note
     assert json.loads(file.read_text())["scores"] == scores
     assert not list(tmp_path.glob(".fitted*"))
@@ -45,14 +45,14 @@ def test_from_traces_to_a_decider(traces: list[str], tmp_path: Path) -> None:
         ClassifierDecider(name, FACTS, out, 0)
     # Again, in place of the first: the same scores, and nothing of the other classifier.
     again, _ = run(config_of(traces, out, classifier="lr"))
-    assert again[0] == scores[0]
+    assert again["lr"] == scores["lr"]
     with pytest.raises(ValueError, match="holds lr, not xgb"):
         ClassifierDecider("xgb", FACTS, out, 0)
 
 
 def test_the_papers_labels_are_others(traces: list[str]) -> None:
     examples = gather(read_runs(tuple(traces)), [0.05, 0.5])
-    ours, papers = (lessons_of(examples, label) for label in ("counterfactual", "paper"))
+    ours, papers = (dataset_of(examples, label) for label in ("counterfactual", "paper"))
     assert (ours.x == papers.x).all()
     assert 0 < (ours.replace != papers.replace).sum() < len(ours)
     better = [one.replaced.hits_change > one.replaced.moved_change for one in examples]
@@ -60,9 +60,9 @@ def test_the_papers_labels_are_others(traces: list[str]) -> None:
     assert (ours.rows[:, 0] == [one.kept.rows for one in examples]).all()
 
 
-def lessons(runs: list[str], position: list[float]) -> Lessons:
+def lessons(runs: list[str], position: list[float]) -> Dataset:
     n = len(runs)
-    return Lessons(
+    return Dataset(
         x=np.zeros((n, 1), np.float32),
         replace=np.zeros(n, bool),
         hits=np.zeros((n, 2), np.int8),

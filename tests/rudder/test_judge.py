@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from rudder.deciders.judge import Tally, decisions, wilson
-from rudder.observations import Decision, Outcome, Trend, hits_trend, moved_trend
-from tests.rudder.test_worker import snapshot
+from rudder.observations import Action, Decision, Outcome, Trend, hits_trend, moved_trend
+from tests.rudder.contexts import snapshot
 
 
 def test_wilson_interval_of_known_cases() -> None:
@@ -45,7 +45,7 @@ def test_volume_counts_replacement_rows() -> None:
 def test_passed_is_the_stated_or_the_implied_direction(
     replace: bool, stated: Trend | None, after: int, passed: bool
 ) -> None:
-    decision = Decision(replace=replace, minibatch=0, expect_hits=stated)
+    decision = Decision(action=Action(replace), minibatch=0, expect_hits=stated)
     outcome = Outcome(
         decision=decision, before=snapshot(0), applied=1, after=snapshot(2, hits=after)
     )

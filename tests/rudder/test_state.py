@@ -1,25 +1,24 @@
 """What an agent reads: metrics, history, their words, and how history gives way to a budget."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from rudder.agent.context import HISTORY, build_history, fit
 from rudder.agent.metrics import collect
-from rudder.agent.prompt import facts_text, system_text
+from rudder.agent.prompt import facts_text
+from rudder.agent.question import QUESTIONS, Question
 from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
-from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
+from rudder.observations import Action, Context, Decision, Outcome, Snapshot, Trend
+from tests.rudder import contexts
 from tests.rudder.contexts import FACTS, random_context
 
 
 def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1) -> Snapshot:
-    return Snapshot(
-        minibatch=minibatch,
-        epoch=0,
-        step=minibatch,
-        remote=100,
-        hits=hits,
-        halo_remote=80,
+    known = {"ahead_remote": 100, "ahead_hits": ahead} if ahead >= 0 else {}
+    return contexts.snapshot(
+        *(minibatch, hits),
         halo_hits=20,
         replaced=replaced,
         replacement_rows=5,
@@ -29,14 +28,13 @@ def snapshot(minibatch: int, hits: int = 50, replaced: int = 0, ahead: int = -1)
         filled=200,
         capacity=200,
         num_minibatches=50,
-        ahead_remote=-1 if ahead < 0 else 100,
-        ahead_hits=max(ahead, 0),
+        **known,
     )
 
 
 def outcome(minibatch: int, *, replace: bool, after: int) -> Outcome:
     return Outcome(
-        decision=Decision(replace=replace, minibatch=minibatch, expect_hits=Trend.INCREASE),
+        decision=Decision(action=Action(replace), minibatch=minibatch, expect_hits=Trend.INCREASE),
         before=snapshot(minibatch),
         applied=minibatch + 1,
         after=snapshot(minibatch + 2, hits=after),
@@ -63,22 +61,7 @@ def test_metrics() -> None:
 
 
 def test_metrics_of_a_first_minibatch_without_remote_rows() -> None:
-    nothing = Snapshot(
-        minibatch=0,
-        epoch=0,
-        step=0,
-        remote=0,
-        hits=0,
-        halo_remote=0,
-        halo_hits=0,
-        replaced=0,
-        replacement_rows=0,
-        stale=0,
-        candidates=0,
-        filled=0,
-        capacity=0,
-        num_minibatches=1,
-    )
+    nothing = Snapshot(minibatch=0, capacity=0, num_minibatches=1)
     m = collect(Context(recent=[nothing]))
     assert (m.hits_pct, m.hits_change, m.reach_pct, m.since, m.left) == (100.0, 0.0, 0.0, None, 0)
     assert "since never" in state_section(m, build_history(Context(recent=[nothing])))
@@ -134,8 +117,7 @@ def test_history_is_trimmed_from_its_oldest() -> None:
     )
     history = build_history(context)
     assert [past.ago for past in history.past] == [15, 14, 13, 12, 11, 10][-HISTORY:]
-    assert history.kept is not None
-    assert history.kept.count == 30  # the mean knows of all
+    assert history.effects[Action.KEEP].count == 30  # the mean knows of all
     metrics = collect(context)
     full = len(state_section(metrics, history))
     line = len(" ago keep hit +0 (steady) moved +0 (steady) hoped increase missed") + 3
@@ -149,10 +131,16 @@ def test_history_is_trimmed_from_its_oldest() -> None:
         fit(history, lambda h: state_section(metrics, h), len, 100)
 
 
-def test_prompt_explains_every_word_of_the_state() -> None:
-    names = re.findall(r"(\w+) [+-]?\d+ (?:rows \d+ )?\(", state_section(*_of(CONTEXT)))
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_prompt_explains_every_word_of_the_state(question: Question) -> None:
+    timed = replace(CONTEXT.latest, fetch_ms=30.0, compute_ms=20.0, limit=400)
+    section = question.section(*_of(Context(recent=[timed], outcomes=CONTEXT.outcomes)))
+    names = re.findall(r"(\w+) [+-]?\d+ (?:rows \d+ )?\(", section)
+    assert len(names) > 5
+    text = question.system_text(False)
     for name in set(names) - {"of"}:
-        assert re.search(rf"\b{name}\b", system_text(False)), name
+        assert re.search(rf"\b{name}\b", text), name
+    assert all(f'"{action.word}"' in text for action in question.actions)
     assert "40000 remote neighbours" in facts_text(FACTS)
 
 

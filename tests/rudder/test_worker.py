@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,28 +11,10 @@ from rudder.deciders.base import Act, Decider
 from rudder.deciders.fixed import fixed_decider
 from rudder.deciders.inline import Inline
 from rudder.deciders.worker import Worker
-from rudder.observations import Context, Decision, Outcome, Snapshot, Trend
+from rudder.observations import Action, Context, Decision, Trend
+from tests.rudder.contexts import snapshot
 
 WAIT_S = 5.0
-
-
-def snapshot(minibatch: int, hits: int = 50) -> Snapshot:
-    return Snapshot(
-        minibatch=minibatch,
-        epoch=0,
-        step=minibatch,
-        remote=100,
-        hits=hits,
-        halo_remote=80,
-        halo_hits=min(hits, 80),
-        replaced=0,
-        replacement_rows=0,
-        stale=10,
-        candidates=10,
-        filled=20,
-        capacity=30,
-        num_minibatches=1000,
-    )
 
 
 class Scripted(Decider):
@@ -52,11 +35,24 @@ class Scripted(Decider):
         if self._body is not None:
             return self._body(context, act)
         return Decision(
-            replace=True, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
+            action=Action.REPLACE, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
         )
 
     def close(self) -> None:
         self.closed = True
+
+
+class Told:
+    """A log: ``events`` with their fields."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, event: str, **fields: Any) -> None:
+        self.events.append((event, fields))
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [fields for name, fields in self.events if name == event]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -67,8 +63,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
-    decider, outcomes = Scripted(), list[Outcome]()
-    worker = Worker(decider, on_outcome=outcomes.append)
+    decider, log = Scripted(), Told()
+    worker = Worker(decider, log=log)
     try:
         assert not worker.take(0)
         worker.post(snapshot(0))
@@ -84,9 +80,9 @@ def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
         worker.post(snapshot(4, hits=60))
         until(lambda: decider.seen == [0, 4])
         worker.post(snapshot(5, hits=70))
-        assert [(outcome.before.minibatch, outcome.applied) for outcome in outcomes] == [(0, 4)]
-        assert outcomes[0].after.minibatch == 5
-        assert outcomes[0].passed
+        (told,), (outcome,) = log.of("decision"), worker.ledger.context().outcomes
+        assert (told["minibatch"], told["applied"], outcome.after.minibatch) == (0, 4, 5)
+        assert told["passed"]
         decider.gate.release()
         until(lambda: len(worker.ledger.tally.answered_ms) == 2)
         assert worker.take(6)
@@ -101,22 +97,24 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
     tail = threading.Event()
 
     def body(context: Context, act: Act) -> Decision:
-        act(True)
+        act(Action.REPLACE)
         assert tail.wait(WAIT_S)
-        return Decision(replace=True, minibatch=context.latest.minibatch, reason="late words")
+        return Decision(
+            action=Action.REPLACE, minibatch=context.latest.minibatch, reason="late words"
+        )
 
-    decider, outcomes = Scripted(body), list[Outcome]()
-    worker = Worker(decider, on_outcome=outcomes.append)
+    decider, log = Scripted(body), Told()
+    worker = Worker(decider, log=log)
     try:
         worker.post(snapshot(0))
         decider.gate.release()
-        until(lambda: worker.take(1))
+        until(lambda: bool(worker.take(1)))
         worker.post(snapshot(1))
         worker.post(snapshot(2))
-        assert not outcomes
+        assert not log.events
         tail.set()
-        until(lambda: bool(outcomes))
-        assert outcomes[0].decision.reason == "late words"
+        until(lambda: bool(log.events))
+        assert log.of("decision")[0]["reason"] == "late words"
         assert worker.ledger.tally.decided_ms[0] < worker.ledger.tally.answered_ms[0]
     finally:
         worker.close()
@@ -125,7 +123,7 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
 def test_the_first_minibatches_wait_for_decisions_but_not_for_long() -> None:
     def slow(context: Context, act: Act) -> Decision:
         time.sleep(0.04)
-        return Decision(replace=True, minibatch=context.latest.minibatch)
+        return Decision(action=Action.REPLACE, minibatch=context.latest.minibatch)
 
     decider = Scripted(slow)
     for _ in range(40):
@@ -134,7 +132,7 @@ def test_the_first_minibatches_wait_for_decisions_but_not_for_long() -> None:
     try:
         taken, began = [], time.monotonic()
         for minibatch in range(16):
-            taken.append(worker.take(minibatch))
+            taken.append(bool(worker.take(minibatch)))
             worker.post(snapshot(minibatch))
         assert taken[:4] == [False, True, True, True]
         assert not all(taken[1:]), "decisions of 0.6 s are not all waited for"
@@ -157,7 +155,7 @@ def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
     try:
         taken = []
         for minibatch in range(10):
-            taken.append(worker.take(minibatch))
+            taken.append(bool(worker.take(minibatch)))
             worker.post(snapshot(minibatch))
         assert taken == [False] + [True] * 9
         assert worker.ledger.tally.gaps == [1] * 8
@@ -167,8 +165,8 @@ def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
-    decider, warnings = Scripted(), list[str]()
-    worker = Worker(decider, sync=sync, timeout=0.05, warn=warnings.append)
+    decider, warnings = Scripted(), Told()
+    worker = Worker(decider, sync=sync, timeout=0.05, log=warnings)
     try:
         worker.post(snapshot(0))
         until(lambda: decider.seen == [0])
@@ -183,8 +181,8 @@ def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
         decider.gate.release()
         until(lambda: decider.seen == [0, 11])
         decider.gate.release()
-        until(lambda: worker.take(12))
-        assert len(warnings) == 1
+        until(lambda: bool(worker.take(12)))
+        assert len(warnings.of("decider failed")) == 1
     finally:
         worker.close()
 
@@ -193,22 +191,22 @@ def test_failures_are_counted_by_reason_and_told_of_once() -> None:
     def body(context: Context, act: Act) -> Decision:
         if context.latest.minibatch < 5:
             raise RuntimeError("no memory")
-        return Decision(replace=True, minibatch=context.latest.minibatch)
+        return Decision(action=Action.REPLACE, minibatch=context.latest.minibatch)
 
-    decider, warnings = Scripted(body), list[str]()
+    decider, warnings = Scripted(body), Told()
     for _ in range(100):
         decider.gate.release()
-    worker = Worker(decider, sync=True, warn=warnings.append)
+    worker = Worker(decider, sync=True, log=warnings)
     try:
         taken = []
         for minibatch in range(8):
-            taken.append(worker.take(minibatch))
+            taken.append(bool(worker.take(minibatch)))
             worker.post(snapshot(minibatch))
         assert taken == [False] * 6 + [True, True]
         assert dict(worker.ledger.failures) == {"RuntimeError: no memory": 5}
-        assert len(warnings) == 1
-        assert "no memory" in warnings[0]
-        assert "training goes on" in warnings[0]
+        (told,) = warnings.of("decider failed")
+        assert "no memory" in told["error"]
+        assert "training goes on" in told["error"]
     finally:
         worker.close()
 
@@ -217,7 +215,7 @@ def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
     tail = threading.Event()
 
     def body(context: Context, act: Act) -> Decision:
-        act(True)
+        act(Action.REPLACE)
         assert tail.wait(WAIT_S)
         raise RuntimeError("cut off")
 
@@ -226,7 +224,7 @@ def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
     try:
         worker.post(snapshot(0))
         decider.gate.release()
-        until(lambda: worker.take(1))
+        until(lambda: bool(worker.take(1)))
         tail.set()
         until(lambda: worker.ledger.tally.count == 1)
         assert (worker.ledger.tally.valid, worker.ledger.tally.replace) == (0, 1)
@@ -240,9 +238,9 @@ def test_a_dead_thread_means_keep_and_nobody_waits(sync: bool) -> None:
     def body(context: Context, act: Act) -> Decision:
         raise SystemExit("the thread ends")
 
-    decider, warnings = Scripted(body), list[str]()
+    decider, warnings = Scripted(body), Told()
     decider.gate.release()
-    worker = Worker(decider, sync=sync, warn=warnings.append)
+    worker = Worker(decider, sync=sync, log=warnings)
     worker.post(snapshot(0))
     until(lambda: bool(worker.ledger.failures))
     began = time.monotonic()
@@ -251,7 +249,7 @@ def test_a_dead_thread_means_keep_and_nobody_waits(sync: bool) -> None:
         worker.post(snapshot(minibatch))
     worker.close()
     assert time.monotonic() - began < 1.0
-    assert "died of SystemExit" in warnings[0]
+    assert "died of SystemExit" in warnings.of("decider failed")[0]["error"]
 
 
 def test_closing_does_not_wait_for_a_thought() -> None:
@@ -269,12 +267,12 @@ def test_inline_decides_on_the_minibatch_before() -> None:
         def decide(self, context: Context, act: Act) -> Decision:
             if context.latest.minibatch == 1:
                 raise KeyError("gone")
-            return Decision(replace=context.latest.minibatch % 2 == 0, minibatch=0)
+            return Decision(action=Action(context.latest.minibatch % 2 == 0), minibatch=0)
 
     inline = Inline(Failing())
     taken = []
     for minibatch in range(6):
-        taken.append(inline.take(minibatch))
+        taken.append(bool(inline.take(minibatch)))
         inline.post(snapshot(minibatch))
     assert taken == [False, True, False, True, False, True]
     assert inline.ledger.tally.count == 4
@@ -289,11 +287,11 @@ def test_a_ledger_remembers_through_a_checkpoint() -> None:
     for minibatch in range(8):
         worker.take(minibatch)
         worker.post(snapshot(minibatch, hits=40 + minibatch))
-    past, context = worker.past(), worker.ledger.context()
+    past, context = worker.state(), worker.ledger.context()
     worker.close()
     again_decider = Scripted()
     again = Worker(again_decider)
-    again.recall(past)
+    again.load(past)
     assert again.ledger.context() == context
     until(lambda: again_decider.seen == [7])
     assert len(context.outcomes) == 6

@@ -1,7 +1,7 @@
 """Teaching: examples as prompts with answers, and the training of a transformer on them.
 
 The answer is the better decision with what then really happened. In a part of the draws it is the
-other decision with what that would have led to: its word is not taught, its consequences are.
+other decision with what that would have led to: the loss then leaves out the decision itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rudder.agent.context import build_history
+from rudder.agent.gguf_file import LlamaShape
 from rudder.agent.grammar import write_answer
 from rudder.agent.metrics import Metrics, collect
 from rudder.agent.state import STATE_MARK, state_section
-from rudder.learn.gguf_writer import LlamaShape
-from rudder.learn.labelled_moments import Example
+from rudder.learn.examples import Example
 from rudder.learn.transformer import INIT_STD, Transformer
 from rudder.learn.vocabulary import place_on_scale, render
-from rudder.observations import Context, Decision
+from rudder.observations import Action, Context, Decision
 
 Tokenize = Callable[[str], list[int]]
 
@@ -61,21 +61,21 @@ def write_prompt(context: Context, with_history: bool = True) -> str:
 
 def answer_of(example: Example, word: bool) -> str:
     """The answer for this decision, right in what it expects."""
-    ending = example.replaced if word else example.kept
+    rollout = example.replaced if word else example.kept
     return write_answer(
         Decision(
-            replace=word,
+            action=Action(word),
             minibatch=0,
-            expect_hits=ending.hits,
-            expect_moved=ending.moved,
+            expect_hits=rollout.hits,
+            expect_moved=rollout.moved,
             reason=reason_for(collect(example.context), word),
         )
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Lesson:
-    """A prompt and both its answers, in tokens. right: which of them is taught as the decision.
+class TokenizedExample:
+    """A prompt and both its answers, in tokens. right: whether to replace is the label.
 
     stake: how much the decision's word weighs, from 0 to 1.
     """
@@ -87,16 +87,16 @@ class Lesson:
     stake: float
 
 
-def make_lessons(
+def tokenize_examples(
     examples: Sequence[Example], tokenize: Tokenize, with_history: bool = True
-) -> list[Lesson]:
+) -> list[TokenizedExample]:
     """Tokenize examples as llama.cpp will."""
-    lessons = []
-    for example in tqdm(examples, "lessons", disable=None):
+    tokenized = []
+    for example in tqdm(examples, "tokens", disable=None):
         prompt = tokenize(render(write_prompt(example.context, with_history)))
         answers = [tokenize(answer_of(example, word)) for word in (True, False)]
-        lessons.append(
-            Lesson(
+        tokenized.append(
+            TokenizedExample(
                 prompt=np.array(prompt),
                 replace=np.array(answers[0]),
                 keep=np.array(answers[1]),
@@ -104,23 +104,25 @@ def make_lessons(
                 stake=min(0.15 + 10.0 * example.stake, 1.0),
             )
         )
-    return lessons
+    return tokenized
 
 
-def _batch(lessons: Sequence[Lesson], others: NDArray[np.bool_]) -> tuple[Tensor, Tensor, Tensor]:
+def _batch(
+    examples: Sequence[TokenizedExample], others: NDArray[np.bool_]
+) -> tuple[Tensor, Tensor, Tensor]:
     """(tokens [B, T], targets [B, T], weights [B, T]) of prompts with their answers."""
-    width = max(len(lesson.prompt) + len(lesson.replace) for lesson in lessons)
-    tokens = np.zeros((len(lessons), width), np.int64)
-    targets, weights = tokens.copy(), np.zeros((len(lessons), width), np.float32)
-    for row, (lesson, other) in enumerate(zip(lessons, others, strict=True)):
-        word = lesson.right != bool(other)
-        answer = lesson.replace if word else lesson.keep
-        text = np.concatenate([lesson.prompt, answer])
+    width = max(len(example.prompt) + len(example.replace) for example in examples)
+    tokens = np.zeros((len(examples), width), np.int64)
+    targets, weights = tokens.copy(), np.zeros((len(examples), width), np.float32)
+    for row, (example, other) in enumerate(zip(examples, others, strict=True)):
+        word = example.right != bool(other)
+        answer = example.replace if word else example.keep
+        text = np.concatenate([example.prompt, answer])
         tokens[row, : len(text)] = text
-        first = len(lesson.prompt) - 1
+        first = len(example.prompt) - 1
         targets[row, first : first + len(answer)] = answer
         weights[row, first : first + len(answer)] = _OTHER
-        weights[row, first + _WORD_AT] = 0.0 if other else _WORD * lesson.stake
+        weights[row, first + _WORD_AT] = 0.0 if other else _WORD * example.stake
         weights[row, first + _HITS_AT] = _HITS
     return torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(weights)
 
@@ -140,8 +142,8 @@ def _order_numbers(model: Transformer, tokens: Sequence[str], rng: np.random.Gen
         weight[rows] = 0.3 * weight[rows] + torch.from_numpy(mixed).float()
 
 
-def teach(
-    lessons: Sequence[Lesson],
+def train_transformer(
+    examples: Sequence[TokenizedExample],
     shape: LlamaShape,
     tokens: Sequence[str],
     *,
@@ -150,7 +152,7 @@ def teach(
     lr: float = 4e-3,
     seed: int = 0,
 ) -> Transformer:
-    """Train a transformer; on one thread, so that the same lessons make the same weights."""
+    """Train a transformer; on one thread, so that the same examples make the same weights."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -164,12 +166,12 @@ def teach(
         for step in bar:
             warm, left = min(1.0, (step + 1) / 50), 1.0 - step / steps
             adam.param_groups[0]["lr"] = lr * warm * left
-            chosen = [lessons[place] for place in rng.integers(len(lessons), size=batch_size)]
+            chosen = [examples[place] for place in rng.integers(len(examples), size=batch_size)]
             texts, targets, weights = _batch(chosen, rng.random(batch_size) < _SHARE_OTHER)
-            taught = weights > 0
-            logits = model.logits(model(texts)[taught])
-            losses = F.cross_entropy(logits, targets[taught], reduction="none")
-            loss = (losses * weights[taught]).sum() / weights.sum()
+            counted = weights > 0
+            logits = model.logits(model(texts)[counted])
+            losses = F.cross_entropy(logits, targets[counted], reduction="none")
+            loss = (losses * weights[counted]).sum() / weights.sum()
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -7,9 +7,9 @@ replaces at every minibatch. Keeping was right where the best of those moved few
 horizon, by more than ``MARGIN``. The copies also show which way %-Hits and the communication volume
 really went at t + 2.
 
-A rule would teach only itself; a counterfactual is the honest teacher. That the copies go on
-replacing, rather than keep, makes a decider that follows the labels improve on ``always`` step by
-step, and shows what a first filling costs for long: rows that enter early stay.
+Labels by a rule would teach the rule alone. Because the copies go on replacing, rather than keep, a
+decider that follows the labels improves on ``always`` decision by decision, and the lasting cost of
+rows that enter an empty buffer too early shows within the horizon.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ from tqdm import tqdm
 from rudder.config import SteerConfig
 from rudder.deciders.ledger import Ledger
 from rudder.observations import (
+    Action,
     Context,
     Decision,
     Facts,
-    Outcome,
     Snapshot,
     Trend,
     hits_trend,
@@ -57,7 +57,7 @@ _BEHAVIOURS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class Rollout:
     """What a decision led to.
 
     hits, moved: the trends at t + 2; hits_change in points, moved_change in percent.
@@ -73,7 +73,7 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A moment and both its endings.
+    """A moment and what either decision led to.
 
     context: what a decider sees.   remote: rows of a minibatch, for scale.   run: the trace's
     folder, by which examples are split.
@@ -81,8 +81,8 @@ class Example:
 
     context: Context
     facts: Facts
-    replaced: Ending
-    kept: Ending
+    replaced: Rollout
+    kept: Rollout
     remote: int
     run: str
 
@@ -93,21 +93,8 @@ class Example:
 
     @property
     def stake(self) -> float:
-        """How much hangs on it: rows between the endings, of a minibatch's remote rows."""
+        """How much hangs on it: rows between the two, of a minibatch's remote rows."""
         return abs(self.replaced.rows - self.kept.rows) / max(self.remote, 1)
-
-    @property
-    def outcome(self) -> Outcome:
-        """The better decision as an outcome would tell of it (applied at t + 1)."""
-        ending = self.replaced if self.replace else self.kept
-        latest = self.context.latest
-        decision = Decision(
-            replace=self.replace,
-            minibatch=latest.minibatch,
-            expect_hits=ending.hits,
-            expect_moved=ending.moved,
-        )
-        return Outcome(decision=decision, before=latest, applied=latest.minibatch + 1, after=latest)
 
 
 class _Behaviour:
@@ -120,17 +107,17 @@ class _Behaviour:
         self._latest: Snapshot | None = None
         self.ledger = Ledger("behaviour")
 
-    def take(self, minibatch: int) -> bool:
+    def take(self, minibatch: int) -> Action:
         before, self._latest = self._latest, None
         if before is None or self._rng.random() < self._silent:
             self._latest = before
-            return False
-        word = bool(self._rng.random() < self._share) and minibatch > self._first
+            return Action.KEEP
+        replaces = bool(self._rng.random() < self._share) and minibatch > self._first
         decision = Decision(
-            replace=word, minibatch=before.minibatch, expect_hits=self._guess(before)
+            action=Action(replaces), minibatch=before.minibatch, expect_hits=self._guess(before)
         )
         self.ledger.apply(decision, before, minibatch)
-        return word
+        return decision.action
 
     def _guess(self, before: Snapshot) -> Trend:
         if self._rng.random() < 0.15 or before.ahead_hits_pct is None:
@@ -151,25 +138,25 @@ class _From:
     def __init__(self, first: int) -> None:
         self._first = first
 
-    def take(self, minibatch: int) -> bool:
-        return minibatch >= self._first
+    def take(self, minibatch: int) -> Action:
+        return Action(minibatch >= self._first)
 
     def post(self, snapshot: Snapshot) -> None:
         return
 
 
-def _kept(planner: Planner, trace: Trace, latest: Snapshot) -> Ending:
-    endings = [_ending(planner, trace, latest, delay) for delay in DELAYS]
-    return replace(endings[-1], rows=min(ending.rows for ending in endings))
+def _kept(planner: Planner, trace: Trace, latest: Snapshot) -> Rollout:
+    rollouts = [_rollout(planner, trace, latest, delay) for delay in DELAYS]
+    return replace(rollouts[-1], rows=min(rollout.rows for rollout in rollouts))
 
 
-def _ending(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Ending:
+def _rollout(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Rollout:
     first = latest.minibatch + 1
     fork = planner.fork(_From(first + delay))
     before = fork.counts.moved
     snapshots = list(play(fork, trace, first, first + HORIZON))
     after = snapshots[1]
-    return Ending(
+    return Rollout(
         hits=hits_trend(latest, after),
         moved=moved_trend(latest, after),
         hits_change=after.hits_pct - latest.hits_pct,
@@ -194,7 +181,7 @@ def _moments(
         yield Example(
             context=behaviour.ledger.context(),
             facts=facts,
-            replaced=_ending(planner, trace, snapshot, 0),
+            replaced=_rollout(planner, trace, snapshot, 0),
             kept=_kept(planner, trace, snapshot),
             remote=snapshot.remote,
             run=trace.name.split("/")[0],

@@ -1,13 +1,13 @@
-"""Choosers: fitted classifiers in plain arrays, which choose the class of one row at a time.
+"""Predictors: fitted classifiers in plain arrays, which classify one row at a time.
 
 The libraries that fit them take up to a millisecond for a single row; these take microseconds, and
-choose the same class. F inputs, K classes, H inputs of a head, S support vectors, M nodes of all
+find the same class. F inputs, K classes, H inputs of a head, S support vectors, M nodes of all
 trees together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numba import njit
@@ -17,16 +17,28 @@ Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
 
 
-class Chooser(Protocol):
+class Predictor(Protocol):
     """Something that tells to which of its classes a row belongs."""
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         """row: float64 [F], standardised. Returns the number of a class, from 0."""
         ...
 
 
+class InArrays(Predictor):
+    """A predictor whose fields are arrays, as a file holds them."""
+
+    def arrays(self) -> Arrays:
+        """What ``from_arrays`` reads."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        return cls(**arrays)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Layers:
+class Layers(InArrays):
     """Logistic regression (one layer) and the MLP (several, with ReLU between).
 
     weights: float64 [in, out] each, biases: float64 [out]. The last layer is the head; with two
@@ -42,17 +54,16 @@ class Layers:
             row = np.maximum(row @ weight + bias, 0.0)
         return row
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         scores = self.features(row) @ self.weights[-1] + self.biases[-1]
         return int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
 
     def arrays(self) -> Arrays:
-        """What ``from_arrays`` reads."""
         weights = {f"weight{layer}": weight for layer, weight in enumerate(self.weights)}
         return weights | {f"bias{layer}": bias for layer, bias in enumerate(self.biases)}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Layers":
+    def from_arrays(cls, arrays: Arrays) -> Self:
         layers = range(len(arrays) // 2)
         return cls(
             weights=[arrays[f"weight{layer}"] for layer in layers],
@@ -61,7 +72,7 @@ class Layers:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Kernel:
+class Kernel(InArrays):
     """A support vector machine with a Gaussian kernel, one vote for each pair of classes.
 
     vectors: float64 [S, F]. pairs: int64 [P, 2], P = K(K-1)/2; coefficients float64 [P, S] and
@@ -74,24 +85,16 @@ class Kernel:
     intercepts: Floats
     gamma: Floats
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         apart = self.vectors - row
         near = np.exp(-self.gamma * np.einsum("sf,sf->s", apart, apart))
         for_first = self.coefficients @ near + self.intercepts > 0
         votes = np.where(for_first, self.pairs[:, 0], self.pairs[:, 1])
         return int(np.bincount(votes).argmax())
 
-    def arrays(self) -> Arrays:
-        """What ``from_arrays`` reads."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Kernel":
-        return cls(**arrays)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Forest:
+class Forest(InArrays):
     """A random forest: trees in one array, each node before its children.
 
     roots: int64, one a tree. column int64 [M]: input that is compared, -1 at a leaf; threshold
@@ -106,19 +109,11 @@ class Forest:
     right: NDArray[np.int64]
     shares: Floats
 
-    def choose(self, row: Floats) -> int:
+    def predict(self, row: Floats) -> int:
         # scikit-learn's trees compare inputs as float32.
         narrow = row.astype(np.float32)
         trees = (self.column, self.threshold, self.left, self.right, self.shares)
         return int(_mean_shares(narrow, self.roots, *trees).argmax())
-
-    def arrays(self) -> Arrays:
-        """What ``from_arrays`` reads."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "Forest":
-        return cls(**arrays)
 
 
 @njit(cache=True, nogil=True)
@@ -141,7 +136,7 @@ def _mean_shares(
 
 
 # The classifiers that are kept as arrays, by the name given to ``--decider``.
-IN_ARRAYS: dict[str, type[Layers] | type[Kernel] | type[Forest]] = {
+IN_ARRAYS: dict[str, type[InArrays]] = {
     "lr": Layers,
     "mlp": Layers,
     "svm": Kernel,
