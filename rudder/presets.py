@@ -70,37 +70,15 @@ def read_preset(config: SteerConfig) -> Preset:
             f"--prefetch {config.prefetch}: expected one of {', '.join(PRESETS)}, lookahead:W or "
             "auto"
         )
-    if config.buffer_scope == "host" and name not in SHARED:
-        raise ValueError(
-            f"--buffer-scope host: --prefetch {name} is a rank's own; expected {', '.join(SHARED)}"
-        )
-    if config.buffer_scope == "host" and config.buffer_device != "cpu":
-        raise ValueError(
-            f"--buffer-scope host: --buffer-device {config.buffer_device} is a rank's own memory; "
-            "expected cpu"
-        )
+    _check_scope(config, name)
+    _check_decider(config, name)
     sizes_itself = _sizes_itself(config, name)
-    if config.steer == "size" and (name != "lookahead" or config.decider not in SIZE_DECIDERS):
-        raise ValueError(
-            f"--steer size --prefetch {name} --decider {config.decider}: expected --prefetch "
-            f"lookahead[:W] and --decider {', '.join(SIZE_DECIDERS)}"
-        )
-    if config.decider is not None and name != "rudder" and config.steer == "rows":
-        raise ValueError(
-            f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
-        )
     if name == "auto":
         return Preset(name="lookahead", window=_WINDOW, sizes_itself=True, window_is_free=True)
     if name == "lookahead":
-        try:
-            window = int(argument or _WINDOW)
-        except ValueError:
-            window = 0
-        if window < 1:
-            raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
         return Preset(
             name=name,
-            window=window,
+            window=_window(config, argument),
             decider=config.decider or "never",
             steer=config.steer,
             sizes_itself=sizes_itself,
@@ -113,6 +91,39 @@ def read_preset(config: SteerConfig) -> Preset:
         "rudder": config.decider or "llm",
     }
     return Preset(name=name, decider=deciders.get(name, "never"))
+
+
+def _check_scope(config: SteerConfig, name: str) -> None:
+    if config.buffer_scope != "host":
+        return
+    if name not in SHARED:
+        raise ValueError(
+            f"--buffer-scope host: --prefetch {name} is a rank's own; expected {', '.join(SHARED)}"
+        )
+    if config.buffer_device != "cpu":
+        raise ValueError(
+            f"--buffer-scope host: --buffer-device {config.buffer_device} is a rank's own memory; "
+            "expected cpu"
+        )
+
+
+def _check_decider(config: SteerConfig, name: str) -> None:
+    if config.steer == "size" and (name != "lookahead" or config.decider not in SIZE_DECIDERS):
+        raise ValueError(
+            f"--steer size --prefetch {name} --decider {config.decider}: expected --prefetch "
+            f"lookahead[:W] and --decider {', '.join(SIZE_DECIDERS)}"
+        )
+    if config.decider is not None and name != "rudder" and config.steer == "rows":
+        raise ValueError(
+            f"--decider {config.decider}: only --prefetch rudder asks a decider, not {name}"
+        )
+
+
+def _window(config: SteerConfig, argument: str) -> int:
+    """Minibatches that ``lookahead:W`` looks ahead."""
+    if argument and not (argument.isdecimal() and int(argument) >= 1):
+        raise ValueError(f"--prefetch {config.prefetch}: expected lookahead:W, W at least 1")
+    return int(argument or _WINDOW)
 
 
 def scope_of(config: SteerConfig, hosts: Sequence[int]) -> str:

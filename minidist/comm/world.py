@@ -154,9 +154,7 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, shar
             return replace(alone, device=_device(device, 0, 1))
         ranks = meet_over_mpi(mpi.COMM_WORLD, timeout)
     local_rank, local_size = ranks.local
-    # torchrun sets this variable itself, to 1, whatever the cores; elsewhere it is the user's word.
-    asked = "" if kind == "torchrun" else os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads((int(asked) if asked.isdigit() else 0) or ranks.num_threads)
+    torch.set_num_threads(_threads_asked(kind) or ranks.num_threads)
     heartbeats = Heartbeats(ranks.rank, len(ranks.cards), ranks.connect())
     where = _device(device, local_rank, local_size, share)
     # NCCL refuses two ranks on one GPU.
@@ -183,6 +181,12 @@ def _join(kind: str, mpi: Any, transport: str, device: str, timeout: float, shar
         local_pids=ranks.local_pids,
         timeout=timeout,
     )
+
+
+def _threads_asked(kind: str) -> int:
+    """OMP_NUM_THREADS where it is the user's word; torchrun sets it itself, to 1. 0: not asked."""
+    asked = "" if kind == "torchrun" else os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() else 0
 
 
 def _check_size(size: int) -> None:

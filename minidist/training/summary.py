@@ -32,25 +32,29 @@ def summary_table(summary: dict[str, Any]) -> str:
         *_buffer_lines(summary),
         *_policy_lines(summary),
         ("peak memory", f"{summary['peak_memory_mb']:,.0f} MiB a rank"),
+        *_learning_lines(summary),
     ]
-    if "losses" in summary:
-        metric = summary["metric"].replace("_", "-")
-        lines += [
-            (
-                "loss",
-                f"{_number(summary['losses'][-1], 4)} (sha256 {summary['losses_sha256'][:12]})",
-            ),
-            (
-                metric,
-                f"test {_number(summary['test_accuracy'], 4)}, "
-                f"val {_number(summary['val_accuracy'], 4)} "
-                f"(after epoch {summary['best_epoch']} of {summary['config']['epochs']})",
-            ),
-        ]
+    return render(lines)
+
+
+def _learning_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Loss and accuracy, where there was training."""
+    if "losses" not in summary:
+        return []
+    metric = summary["metric"].replace("_", "-")
+    lines = [
+        ("loss", f"{_number(summary['losses'][-1], 4)} (sha256 {summary['losses_sha256'][:12]})"),
+        (
+            metric,
+            f"test {_number(summary['test_accuracy'], 4)}, "
+            f"val {_number(summary['val_accuracy'], 4)} "
+            f"(after epoch {summary['best_epoch']} of {summary['config']['epochs']})",
+        ),
+    ]
     if summary.get("diverged"):
         told = "the loss is no number from epoch {epoch}, step {step} on"
         lines.append(("DIVERGED", told.format(**summary["diverged"])))
-    return render(lines)
+    return lines
 
 
 def _buffer_lines(summary: dict[str, Any]) -> list[tuple[str, str]]:

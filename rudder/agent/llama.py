@@ -134,13 +134,15 @@ class LlamaEngine:
         self._tokenized: tuple[str | None, list[int]] = None, []
         self._watch = Watch(self._api, self._llama.ctx)
         self._begin = self._llama.token_bos()
-        self.template = ChatTemplate(
-            self._llama.metadata.get("tokenizer.chat_template"),
-            *(
-                self._text(token).decode(errors="replace") if token >= 0 else ""
-                for token in (self._begin, self._llama.token_eos())
-            ),
+        self.template = self._template()
+
+    def _template(self) -> ChatTemplate:
+        """The model's own, with the texts of its first and last token."""
+        ends = (
+            self._text(token).decode(errors="replace") if token >= 0 else ""
+            for token in (self._begin, self._llama.token_eos())
         )
+        return ChatTemplate(self._llama.metadata.get("tokenizer.chat_template"), *ends)
 
     def count(self, prompt: str) -> int:
         """Tokens of a prompt."""

@@ -77,54 +77,52 @@ def from_args(config_class: type[ConfigT], argv: list[str], description: str = "
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    hints = typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        if field.metadata.get("positional"):
-            parser.add_argument(field.name, nargs="+", help=field.metadata["help"])
-            continue
-        name = "--" + field.name.replace("_", "-")
-        kind = _value_type(hints[field.name])
-        shown = (
-            ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        )
-        text = field.metadata["help"] + ("" if shown in (None, "") else f" (default: {shown})")
-        if kind == _WORDS:
-            parser.add_argument(
-                name, nargs="+", default=None, help=text.replace("%", "%%"), metavar="WORD"
-            )
-        elif kind is bool:
-            parser.add_argument(
-                name, action=argparse.BooleanOptionalAction, default=None, help=text
-            )
-        else:
-            metavar = "|".join(field.metadata["choices"]) or field.name.upper()
-            parser.add_argument(name, default=None, help=text.replace("%", "%%"), metavar=metavar)
+    kinds = {name: _value_type(hint) for name, hint in typing.get_type_hints(config_class).items()}
+    named = {field.name: field for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    for field in named.values():
+        _add_argument(parser, field, kinds[field.name])
     given = {
         key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None
     }
-    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        if field.metadata.get("positional"):
-            given[field.name] = tuple(given[field.name])
-            continue
-        if field.name not in given or isinstance(given[field.name], bool):
-            continue
-        kind, text = _value_type(hints[field.name]), given[field.name]
-        if kind == _WORDS:
-            given[field.name] = tuple(text)
-            continue
-        words = field.metadata["words"]
-        if text in words:
-            continue
-        choices = field.metadata["choices"]
-        require(not choices or text in choices, field.name, text, "one of " + ", ".join(choices))
-        expected = " or ".join([_EXPECTED.get(kind, "numbers with commas between"), *words])
-        try:
-            given[field.name] = _read(kind, text)
-        except ValueError:
-            raise ValueError(
-                f"--{field.name.replace('_', '-')} {text}: expected {expected}"
-            ) from None
-    return config_class(**given)
+    return config_class(
+        **{
+            name: value if isinstance(value, bool) else _value(named[name], kinds[name], value)
+            for name, value in given.items()
+        }
+    )
+
+
+def _add_argument(parser: argparse.ArgumentParser, field: Any, kind: Any) -> None:
+    if field.metadata.get("positional"):
+        parser.add_argument(field.name, nargs="+", help=field.metadata["help"])
+        return
+    name = "--" + field.name.replace("_", "-")
+    default = field.default
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    text = field.metadata["help"] + ("" if shown in (None, "") else f" (default: {shown})")
+    text = text.replace("%", "%%")
+    if kind == _WORDS:
+        parser.add_argument(name, nargs="+", default=None, help=text, metavar="WORD")
+    elif kind is bool:
+        parser.add_argument(name, action=argparse.BooleanOptionalAction, default=None, help=text)
+    else:
+        metavar = "|".join(field.metadata["choices"]) or field.name.upper()
+        parser.add_argument(name, default=None, help=text, metavar=metavar)
+
+
+def _value(field: Any, kind: Any, text: Any) -> Any:
+    """A flag's text, or its words, as the field's type. Raises ValueError naming the flag."""
+    if kind == _WORDS or field.metadata.get("positional"):
+        return tuple(text)
+    words, choices = field.metadata["words"], field.metadata["choices"]
+    if text in words:
+        return text
+    require(not choices or text in choices, field.name, text, "one of " + ", ".join(choices))
+    expected = " or ".join([_EXPECTED.get(kind, "numbers with commas between"), *words])
+    try:
+        return _read(kind, text)
+    except ValueError:
+        raise ValueError(f"--{field.name.replace('_', '-')} {text}: expected {expected}") from None
 
 
 def parse(
