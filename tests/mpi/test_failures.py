@@ -116,9 +116,9 @@ def test_a_job_ends_also_where_nobody_reads_why() -> None:
     names = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     program = (
-        "from minidist.comm.world import open_world\n"
+        "from minidist import Parts, open_world\n"
         "with open_world(device='cpu'):\n"
-        "    raise ValueError('nobody hears this')\n"
+        "    Parts.open('/nowhere')\n"  # an error of ours, which nobody hears
     )
     job = start([PYTHON, "-c", program], names)
     assert job.process.stdout is not None
@@ -128,13 +128,13 @@ def test_a_job_ends_also_where_nobody_reads_why() -> None:
 
 def test_what_every_rank_rejects_is_said_once() -> None:
     program = (
-        "from minidist.comm.world import open_world\n"
+        "from minidist import Parts, open_world\n"
         "with open_world(device='cpu', fetch_timeout=2) as world:\n"
-        "    raise ValueError('--fanout 0: expected more')"
+        "    Parts.open('/nowhere')"
     )
     code, output = start([*mpiexec(3), "-c", program]).finish()
     assert code == 2
-    assert output.count("error: --fanout 0: expected more") == 1
+    assert output.count("error: /nowhere") == 1
 
 
 def test_killed_rank_ends_a_bare_training(tmp_path: Path) -> None:
