@@ -13,7 +13,7 @@ from minidist.comm.world import World
 from minidist.data.synthetic import PRESETS, generate
 from minidist.graph import Graph
 from minidist.store.row_server import RowServer
-from minidist.training.evaluate import LayerwiseInference, evaluate
+from minidist.training.evaluate import LayerwiseInference, evaluate, split_edges
 from minidist.training.models import GNN, build_model
 from tests.parts import at_hand, split_graph
 
@@ -64,6 +64,26 @@ def test_equals_full_forward(
         assert torch.allclose(logits, expected, atol=1e-5, rtol=1e-5)
 
     run_in_threads(infer, size, hosts=None if share_hosts else range(size))
+
+
+@pytest.mark.parametrize("most", [50, 1000])
+def test_chunks_stay_bounded_at_a_hub(power_law_graph: MakeGraph, most: int) -> None:
+    graph = power_law_graph(150, 1500)
+    hub = np.random.default_rng(0).integers(150, size=20_000).astype(np.int32)
+    indices = np.concatenate([graph.indices, hub, graph.indices])
+    indptr = np.concatenate([graph.indptr, len(graph.indices) + len(hub) + graph.indptr])
+    pieces = split_edges(indptr, indices, 0, 75, 4, 12, 8, most, True)
+    for start, stop, begin, end in pieces:
+        own = np.count_nonzero(indices[begin:end] < 75)
+        assert 8 * (stop - start) + 4 * own + 12 * (end - begin - own) <= most
+        whole = (begin, end) == (indptr[start], indptr[stop])
+        assert whole or stop == start + 1
+    # One after the other they are all edges, and a node's come under one node.
+    assert [piece[2] for piece in pieces] == [0, *(piece[3] for piece in pieces[:-1])]
+    assert pieces[-1][3] == len(indices)
+    assert sorted({v for piece in pieces for v in range(*piece[:2])}) == [*range(301)]
+    whole_nodes = split_edges(indptr, indices, 0, 75, 4, 12, 8, most, False)
+    assert all((indptr[piece[0]], indptr[piece[1]]) == piece[2:] for piece in whole_nodes)
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-multilabel"])

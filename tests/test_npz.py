@@ -185,17 +185,6 @@ def test_bad_csr_features_are_named(tmp_path: Path, key: str, value: Any, messag
         load_dataset(save(tmp_path, x=None, **{**CSR, key: value}))
 
 
-def test_loops_and_duplicates_are_dropped_with_a_count(tmp_path: Path) -> None:
-    edges = np.concatenate([arrays()["edge_index"], [[0, 0, 3], [1, 1, 3]]], axis=1)
-    with pytest.warns(UserWarning, match="graph 'ring'") as caught:
-        graph = load_dataset(save(tmp_path, edge_index=edges))
-    assert graph.num_edges == 12
-    assert [str(warning.message) for warning in caught] == [
-        "graph 'ring': 1 self loops dropped",
-        "graph 'ring': 2 duplicate edges dropped",
-    ]
-
-
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"gone\.npz: no such file"):
         load_dataset(f"npz:{tmp_path / 'gone.npz'}")

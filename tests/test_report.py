@@ -233,6 +233,41 @@ def test_bad_input_leaves_the_old_page(tmp_path: Path, words: list[str], error: 
     assert not list(tmp_path.glob(".*.partial"))
 
 
+@pytest.mark.parametrize(
+    "summary",
+    [
+        {"world_size": "2"},
+        {"num_edges": [3]},
+        {"dataset": 7},
+        {"rows": {"remote": "x"}},
+        {"buffer": [1]},
+        {"buffer": {"capacity": ["x"]}},
+        {"decisions": "llm"},
+        {"decisions": {"decider": "llm", "pass_at_1_ci": [1.0]}},
+        {"config": {"epochs": "4", "prefetch": "none"}},
+        {"steps_per_epoch": 10**30},
+        {"policies": 3},
+    ],
+)
+def test_a_summary_of_wrong_types_is_refused(tmp_path: Path, summary: dict[str, Any]) -> None:
+    folder = RunFolder(shape=(1, 1, 4)).write(tmp_path / "run")
+    told = json.loads((folder / "summary.json").read_text()) | summary
+    (folder / "summary.json").write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=r"summary\.json: .*expected [a-z0-9]+") as raised:
+        read_run(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_events_of_wrong_types_are_counted(tmp_path: Path) -> None:
+    folder = RunFolder(shape=(1, 1, 4)).write(tmp_path / "run")
+    step: dict[str, Any] = {"event": "step", "epoch": 10**30, "step": 0, "loss": 1.0}
+    lines = [[1], None, {"event": "started", "config": {"epochs": "x"}}, {**step, "rows": {}}]
+    with (folder / "events-rank0.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.write("[" * 100_000 + "\n")
+    assert "could not be read: 5." in text_of(report(tmp_path, folder))
+
+
 def test_help_waits_for_no_library() -> None:
     program = "import sys, minidist.report.__main__, rudder.report; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

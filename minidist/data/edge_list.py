@@ -5,19 +5,21 @@ array is written next to it and memory-mapped: memory is bounded by the ids, not
 """
 
 import gzip
-import os
+import tempfile
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 CHUNK_BYTES = 1 << 24
-CHUNK_ROWS = 1 << 22
+CHUNK_IDS = 1 << 23
 MAX_ID = 2**31 - 2
 
 
@@ -29,122 +31,78 @@ class EdgeList:
     ids: NDArray[np.int32]
 
 
-def open_text(path: Path) -> IO[bytes]:
-    """Open a file, gunzipping it where its name says so."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[bytes]]:
+    """A file, gunzipped where its name says so. Raises ValueError where that fails in the body."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as text:
+            yield text  # type: ignore[misc]
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: cut short or damaged ({error})") from error
 
 
 def read_edge_list(path: Path, progress: bool = False, chunk_bytes: int = CHUNK_BYTES) -> EdgeList:
-    """Parse once into ``edges.npy`` and ``ids.npy`` beside the text; later calls map those.
+    """Parse once into ``edges.bin`` and ``ids.npy`` beside the text; later calls map those.
 
     Lines that start with # are comments; ids keep their order and lose their gaps.
     Raises ValueError naming the line that is not two ids, or the file if it is cut short or empty.
     """
-    edges_path, ids_path = path.parent / "edges.npy", path.parent / "ids.npy"
+    edges_path, ids_path = path.parent / "edges.bin", path.parent / "ids.npy"
     if not edges_path.exists() or edges_path.stat().st_mtime < path.stat().st_mtime:
-        _convert(path, edges_path, ids_path, progress, chunk_bytes)
-    return EdgeList(edges=np.load(edges_path, mmap_mode="r"), ids=np.load(ids_path))
-
-
-def _convert(
-    path: Path, edges_path: Path, ids_path: Path, progress: bool, chunk_bytes: int
-) -> None:
-    """Raw ids to a scratch file first: only when all are known can they be renumbered."""
-    scratch = edges_path.with_suffix(f".{os.getpid()}.tmp")
-    half_done = edges_path.with_suffix(f".{os.getpid()}.half")
-    ids_half_done = ids_path.with_suffix(f".{os.getpid()}.half")
-    try:
-        with scratch.open("wb") as out:
-            seen = _parse_into(out, path, progress, chunk_bytes)
-        if not len(seen):
-            raise ValueError(f"{path}: holds no edges")
-        ids = np.flatnonzero(seen).astype(np.int32)
-        new_ids = np.cumsum(seen, dtype=np.int32) - 1
-        raw = np.memmap(scratch, np.int32, "r").reshape(-1, 2)
-        edges = np.lib.format.open_memmap(half_done, "w+", np.int32, raw.shape)
-        for start in range(0, len(raw), CHUNK_ROWS):
-            edges[start : start + CHUNK_ROWS] = new_ids[raw[start : start + CHUNK_ROWS]]
-        edges.flush()
-        with ids_half_done.open("wb") as out:
-            np.save(out, ids)
-        ids_half_done.replace(ids_path)
-        half_done.replace(edges_path)  # last: its presence says that both are complete
-    finally:
-        for path_left in (scratch, half_done, ids_half_done):
-            path_left.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            half_done, ids_half_done = Path(scratch) / "edges.bin", Path(scratch) / "ids.npy"
+            with half_done.open("wb") as out:
+                seen = _parse_into(out, path, progress, chunk_bytes)
+            np.save(ids_half_done, np.flatnonzero(seen).astype(np.int32))
+            _renumber(half_done, seen)
+            ids_half_done.replace(ids_path)
+            half_done.replace(edges_path)  # last: its presence says that both are complete
+    edges = np.memmap(edges_path, np.int32, "r").reshape(-1, 2)
+    return EdgeList(edges=edges, ids=np.load(ids_path))
 
 
 def _parse_into(out: IO[bytes], path: Path, progress: bool, chunk_bytes: int) -> NDArray[np.bool_]:
     """Write int32 pairs to ``out``; returns which ids occur, bool [largest id + 1]."""
     seen = np.zeros(0, np.bool_)
-    rows = np.empty((0, 2), np.int32)
-    rest, line = b"", 0
+    num_lines = 0
     with open_text(path) as text, tqdm(desc=path.name, unit=" edges", disable=not progress) as bar:
-        while True:
-            try:
-                chunk = text.read(chunk_bytes)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ValueError(f"{path}: cut short or damaged ({error})") from error
-            data = rest + (chunk or b"\n")
-            if len(rows) < len(data) // 4 + 1:
-                rows = np.empty((len(data) // 4 + 1, 2), np.int32)  # "1 2\n" is the shortest line
-            num_rows, used, num_lines, good = parse(np.frombuffer(data, np.uint8), rows)
-            line += num_lines
-            if not good:
-                raise ValueError(
-                    f"{path}, line {line + 1}: expected two node ids from 0 to {MAX_ID}, "
-                    f"got {data[used : used + 60].splitlines()[0]!r}"
-                )
-            rest = data[used:]
-            if num_rows:
-                pairs = rows[:num_rows]
-                top = int(pairs.max())
-                if top >= len(seen):
-                    seen = np.concatenate((seen, np.zeros(top + 1 - len(seen), np.bool_)))
-                seen[pairs.ravel()] = True
-                out.write(pairs.tobytes())
-                bar.update(num_rows)
-            if not chunk:
-                return seen
+        while lines := text.readlines(chunk_bytes):
+            pairs = _pairs(path, lines, num_lines)
+            top = int(pairs.max(initial=-1))
+            seen = np.pad(seen, (0, max(0, top + 1 - len(seen))))
+            seen[pairs.ravel()] = True
+            out.write(pairs.astype(np.int32).tobytes())
+            bar.update(len(pairs))
+            num_lines += len(lines)
+    if not len(seen):
+        raise ValueError(f"{path}: holds no edges")
+    return seen
 
 
-def parse_plain(data: bytes) -> list[tuple[int, int]]:
-    """Plain twin of ``parse`` for well-formed text."""
-    lines = (line.split() for line in data.splitlines() if not line.startswith(b"#"))
-    return [(int(words[0]), int(words[1])) for words in lines if words]
+def _pairs(path: Path, lines: list[bytes], num_before: int) -> NDArray[np.int64]:
+    """The ids of each line, int64 [at most lines, 2]. Raises ValueError naming a bad line."""
+    with suppress(ValueError, Warning), warnings.catch_warnings(action="error"):
+        pairs = np.loadtxt(lines, np.int64, ndmin=2)
+        if pairs.shape[1] == 2 and pairs.min() >= 0 and pairs.max() <= MAX_ID:
+            return pairs
+    # Slow, for what loadtxt does not take: a bad line, or lines of which none has an id.
+    found = []
+    for number, line in enumerate(lines, num_before + 1):
+        words = line.partition(b"#")[0].split()
+        ids = [int(word) if word.isdigit() else -1 for word in words]
+        if len(ids) not in (0, 2) or not all(0 <= each <= MAX_ID for each in ids):
+            raise ValueError(
+                f"{path}, line {number}: expected two node ids from 0 to {MAX_ID}, "
+                f"got {line[:60].rstrip()!r}"
+            )
+        found.append(ids)
+    return np.array([ids for ids in found if ids], np.int64).reshape(-1, 2)
 
 
-@njit(cache=True, nogil=True)
-def parse(data, rows):  # type: ignore[no-untyped-def]
-    """Ids of each whole line of ``data`` (uint8) into ``rows`` (int32 [at least lines, 2]).
-
-    Returns the number of rows, the bytes used, the lines used, and False where the next line is
-    not a comment, blank, or two ids.
-    """
-    num_rows = num_lines = start = 0
-    while True:
-        at, num_ids, value, comment = start, 0, -1, False
-        while at < len(data) and data[at] != 10:
-            byte = data[at]
-            if 48 <= byte <= 57 and not comment:
-                if value < 0:
-                    value = 0
-                    num_ids += 1
-                value = value * 10 + (byte - 48)
-                if value > MAX_ID or num_ids > 2:
-                    return num_rows, start, num_lines, False
-                rows[num_rows, num_ids - 1] = value
-            elif byte == 9 or byte == 32 or byte == 13:
-                value = -1
-            elif byte == 35 and num_ids == 0:
-                comment = True
-            elif not comment:
-                return num_rows, start, num_lines, False
-            at += 1
-        if at == len(data):
-            return num_rows, start, num_lines, True
-        if num_ids == 1:
-            return num_rows, start, num_lines, False
-        num_rows += num_ids // 2
-        num_lines += 1
-        start = at + 1
+def _renumber(path: Path, seen: NDArray[np.bool_]) -> None:
+    """Give the ids of a file of int32, in place, their ranks among those that occur."""
+    new_ids = np.cumsum(seen, dtype=np.int32) - 1
+    ids = np.memmap(path, np.int32, "r+")
+    for start in range(0, len(ids), CHUNK_IDS):
+        ids[start : start + CHUNK_IDS] = new_ids[ids[start : start + CHUNK_IDS]]
+    ids.flush()

@@ -6,14 +6,12 @@ N nodes, E directed edges, D features, C classes.
 import warnings
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minidist.graph import Graph, check_finite, in_edges
+from minidist.graph import Array, Graph, check_finite, in_edges
 
-Array = NDArray[Any]
 SPLITS = ("train_mask", "val_mask", "test_mask")
 # What else a source may hold of edges; a mean over neighbours counts each of them alike.
 UNUSED = ("edge_weight", "edge_attr")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minidist.data.graph_checks import SPLITS, UNUSED, Array, note, take_in
-from minidist.graph import Graph
+from minidist.data.graph_checks import SPLITS, UNUSED, note, take_in
+from minidist.graph import Array, Graph
 
 CSR_KEYS = ("x_data", "x_indices", "x_indptr", "x_shape")
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidist.data.graph_checks import SPLITS, UNUSED, Array, note, random_splits, take_in
-from minidist.graph import Graph
+from minidist.data.graph_checks import SPLITS, UNUSED, note, random_splits, take_in
+from minidist.graph import Array, Graph
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

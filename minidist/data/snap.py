@@ -2,7 +2,7 @@
 
 SNAP gives edges and communities, no features and no labels. As in Rudder's evaluation, a node's
 label is the index of its top-5000 community, and its features are node2vec embeddings. Files in
-``root/<name>`` (each gzipped or not; edges.npy, ids.npy and node2vec-*.npy are made there once,
+``root/<name>`` (each gzipped or not; edges.bin, ids.npy and node2vec-*.npy are made there once,
 from these):
 
     com-orkut.ungraph.txt.gz        "u <tab> v" lines, each undirected edge once
@@ -13,16 +13,14 @@ with the most nodes to learn from; nodes in none are unlabelled (-1). Labelled n
 60/20/20 by seed. Source: Yang and Leskovec, "Defining and evaluating network communities", 2012.
 """
 
-import gzip
-import os
-import zlib
-from itertools import pairwise
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minidist.data.edge_list import open_text, read_edge_list
+from minidist.data.graph_checks import random_splits
 from minidist.data.node2vec import Node2vec, Vectors
 from minidist.graph import Array, Graph, in_edges
 
@@ -46,17 +44,14 @@ def load_snap(name: str, root: Path, seed: int = 0, progress: bool = False) -> G
         name, listed.edges[:, 0], listed.edges[:, 1], num_nodes, undirected=True
     )
     y, num_classes = read_communities(communities_text, listed.ids)
-    masks = _split(y, seed)
     return Graph(
         name=name,
         indptr=indptr,
         indices=indices,
         x=_features(name, folder, indptr, indices, seed, progress),
         y=y,
-        train_mask=masks[0],
-        val_mask=masks[1],
-        test_mask=masks[2],
         num_classes=num_classes,
+        **random_splits(y, seed),
     )
 
 
@@ -65,11 +60,8 @@ def read_communities(path: Path, ids: NDArray[np.int32]) -> tuple[NDArray[np.int
 
     ids: int32 [N] ascending, SNAP's id of each node. Raises ValueError naming the bad line.
     """
-    try:
-        with open_text(path) as text:
-            lines = [line for line in text if line.strip() and not line.startswith(b"#")]
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: cut short or damaged ({error})") from error
+    with open_text(path) as text:
+        lines = [line for line in text if line.strip() and not line.startswith(b"#")]
     if not lines:
         raise ValueError(f"{path}: holds no communities")
     members = []
@@ -103,29 +95,16 @@ def _find(name: str, folder: Path, stem: str) -> Path:
     )
 
 
-def _split(y: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
-    """bool [3, N]: 60% of the labelled nodes to train (at least one), 20% val, 20% test."""
-    labelled = np.random.default_rng(seed).permutation(np.flatnonzero(y >= 0))
-    ends = [0, -(-len(labelled) * 3 // 5), -(-len(labelled) * 4 // 5), len(labelled)]
-    masks = np.zeros((3, len(y)), np.bool_)
-    for mask, (first, last) in zip(masks, pairwise(ends), strict=True):
-        mask[labelled[first:last]] = True
-    return masks
-
-
 def _features(
     name: str, folder: Path, indptr: NDArray[np.int64], indices: Array, seed: int, progress: bool
 ) -> Vectors:
     """Cached embeddings, memory-mapped; made anew where the edges are newer than they."""
     node2vec = EMBEDDINGS[name]
     path = folder / f"node2vec-{node2vec.dimensions}-seed{seed}.npy"
-    if not path.exists() or path.stat().st_mtime < (folder / "edges.npy").stat().st_mtime:
-        half_done = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with half_done.open("wb") as out:
-                np.save(out, node2vec.embed(indptr, indices, seed, progress))
+    if not path.exists() or path.stat().st_mtime < (folder / "edges.bin").stat().st_mtime:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            half_done = Path(scratch) / path.name
+            np.save(half_done, node2vec.embed(indptr, indices, seed, progress))
             half_done.replace(path)
-        finally:
-            half_done.unlink(missing_ok=True)
     x: Vectors = np.load(path, mmap_mode="r")
     return x

@@ -4,15 +4,12 @@ N nodes, E directed edges.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from minidist.graph import Graph
-
-Array = NDArray[Any]
+from minidist.graph import Array, Graph, in_edges
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +24,10 @@ class Adjacency:
         """The graph's own arrays where every edge has its reverse; else the union of both."""
         if is_symmetric(graph):
             return cls(graph.indptr, graph.indices)
-        return cls(*_symmetrized(graph.indptr, graph.indices))
+        num_nodes, degrees = graph.num_nodes, np.diff(graph.indptr)
+        ends = np.repeat(np.arange(num_nodes, dtype=graph.indices.dtype), degrees)
+        sources = graph.indices
+        return cls(*in_edges(graph.name, sources, ends, num_nodes, undirected=True, warn=False))
 
 
 def is_symmetric(graph: Graph) -> bool:
@@ -51,38 +51,6 @@ def _is_symmetric(indptr, indices):  # type: ignore[no-untyped-def]
                 return False
             cursor[u] += 1
     return True
-
-
-@njit(cache=True, nogil=True)
-def _symmetrized(indptr, indices):  # type: ignore[no-untyped-def]
-    num_nodes = len(indptr) - 1
-    starts = np.zeros(num_nodes + 1, np.int64)
-    for v in range(num_nodes):
-        starts[v + 1] += indptr[v + 1] - indptr[v]
-        for i in range(indptr[v], indptr[v + 1]):
-            starts[indices[i] + 1] += 1
-    for v in range(num_nodes):
-        starts[v + 1] += starts[v]
-    both = np.empty(starts[-1], indices.dtype)
-    cursor = starts[:-1].copy()
-    for v in range(num_nodes):
-        for i in range(indptr[v], indptr[v + 1]):
-            u = indices[i]
-            both[cursor[v]] = u
-            cursor[v] += 1
-            both[cursor[u]] = v
-            cursor[u] += 1
-    end = 0
-    for v in range(num_nodes):
-        first, last = starts[v], starts[v + 1]
-        both[first:last].sort()
-        starts[v] = end
-        for i in range(first, last):
-            if i == first or both[i] != both[end - 1]:
-                both[end] = both[i]
-                end += 1
-    starts[num_nodes] = end
-    return starts, both[:end].copy()
 
 
 @njit(cache=True, nogil=True)

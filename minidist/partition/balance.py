@@ -14,8 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from minidist.graph import Array
 from minidist.partition.adjacency import Adjacency
-from minidist.partition.balance_limits import Array, Bounds
+from minidist.partition.balance_limits import Bounds
 
 MAX_PASSES = 8
 NOWHERE = -(1 << 60)  # the gain of a node that no part can take

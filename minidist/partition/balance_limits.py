@@ -4,14 +4,11 @@ N nodes, P parts, K = 3 loads: nodes, in-edges of owned nodes, training nodes.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minidist.graph import Graph
-
-Array = NDArray[Any]
+from minidist.graph import Array, Graph
 
 LOADS = ("nodes", "edges", "training nodes")
 # Largest part over the mean.

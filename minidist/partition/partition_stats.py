@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from minidist.graph import Graph
+from minidist.graph import Array, Graph
 from minidist.partition.adjacency import count_cut
-from minidist.partition.balance_limits import LOADS, Array, part_loads
+from minidist.partition.balance_limits import LOADS, part_loads
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ from minidist.comm.launch import shows_progress
 from minidist.config import PartitionConfig
 from minidist.data.datasets import load_dataset
 from minidist.data.graph_source import source_of
-from minidist.graph import Graph
+from minidist.graph import Array, Graph
 from minidist.partition import memory_estimate as memory
 from minidist.partition.adjacency import Adjacency, is_symmetric
 from minidist.partition.balance_limits import (
@@ -26,7 +26,6 @@ from minidist.partition.balance_limits import (
     LOADS,
     NODE_TOLERANCE,
     TRAIN_TOLERANCE,
-    Array,
     Bounds,
 )
 from minidist.partition.cut_search import tighten

@@ -12,8 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from minidist.graph import Graph
-from minidist.partition.balance_limits import Array, Bounds, part_loads
+from minidist.graph import Array, Graph
+from minidist.partition.balance_limits import Bounds, part_loads
 
 NUM_PASSES = 5  # the cut falls by 20 to 60% over these, and hardly after them
 

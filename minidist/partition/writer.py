@@ -16,14 +16,11 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from minidist.graph import Graph
+from minidist.graph import Array, Graph
 from minidist.store.manifest import META, ArrayFile, write_manifest
 from rudder.cli.whole_file import size_text
-
-Array = NDArray[Any]
 
 CHUNK_BYTES = 1 << 24
 

@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,24 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 RecordT = TypeVar("RecordT")
 _COUNTS = ("remote", "hits", "misses", "replacements")
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+# What a page computes with, of what kind it is.
+_CONFIG: dict[type, tuple[str, ...]] = {
+    int: ("epochs", "ranks"),
+    list: ("fanout",),
+    str: ("prefetch", "dataset", "parts"),
+}
+_SUMMARY: dict[type, tuple[str, ...]] = {
+    int: ("num_nodes", "num_edges", "world_size", "steps_per_epoch", "batch_size"),
+    str: ("dataset", "transport", "device", "metric"),
+    dict: ("rows", "buffer", "decisions", "config"),
+    list: ("policies",),
+}
+_ASKED: dict[type, tuple[str, ...]] = {
+    list: ("pass_at_1_ci",),
+    dict: ("failure_reasons",),
+    str: ("decider",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +115,21 @@ class Exchange:
 
 
 def _real(value: Any) -> float:
-    """JSON has null for NaN."""
-    return math.nan if value is None else float(value)
+    """JSON has null for NaN. Raises ValueError for what is infinite."""
+    number = math.nan if value is None else float(value)
+    if math.isinf(number):
+        raise ValueError(f"{value}: expected a number or null")
+    return number
 
 
-_READ: dict[Any, Callable[[Any], Any]] = {bool: bool, int: int, str: str, float: _real}
+def _whole(value: Any) -> int:
+    """Raises ValueError for what no run counts."""
+    if not 0 <= int(value) < 1 << 31:
+        raise ValueError(f"{value}: expected 0 to 2^31 - 1")
+    return int(value)
+
+
+_READ: dict[Any, Callable[[Any], Any]] = {bool: bool, int: _whole, str: str, float: _real}
 _READ[str | None] = lambda value: None if value is None else str(value)
 
 
@@ -142,7 +170,7 @@ class RankLog:
                 for line in lines:
                     try:
                         log._add(json.loads(line))
-                    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                    except _UNREADABLE:
                         log.broken += 1
         except OSError as error:
             raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
@@ -152,17 +180,19 @@ class RankLog:
         match event["event"]:
             case "started":
                 config = dict(event["config"])
+                _check("started", config, _CONFIG)
                 if config.get("resume") is None:
                     # The folder's earlier run was another one.
                     self.__init__(rank=self.rank, broken=self.broken)  # type: ignore[misc]
                 self.config, self.finished, self.error = config, False, None
             case "step":
-                counts = [int(event["rows"][name]) for name in _COUNTS]
-                self.steps[int(event["epoch"]), int(event["step"])] = _real(event["loss"]), counts
+                counts = [_whole(event["rows"][name]) for name in _COUNTS]
+                moment = _whole(event["epoch"]), _whole(event["step"])
+                self.steps[moment] = _real(event["loss"]), counts
             case "epoch":
-                self.epochs[int(event["epoch"])] = _record(Times, event)
+                self.epochs[_whole(event["epoch"])] = _record(Times, event)
             case "evaluated":
-                self.scores[int(event["epoch"])] = _record(Score, event)
+                self.scores[_whole(event["epoch"])] = _record(Score, event)
             case "decision":
                 made = _record(Decided, {**event, "rank": self.rank})
                 self.decisions[made.minibatch] = made
@@ -251,7 +281,7 @@ class Run:
     @property
     def rows(self) -> dict[str, int]:
         """remote, hits, misses, replacements over the run."""
-        return {key: int(self.summary["rows"].get(key, 0)) for key in _COUNTS}
+        return {key: int(self.summary["rows"].get(key) or 0) for key in _COUNTS}
 
     @property
     def moved(self) -> int:
@@ -330,11 +360,38 @@ def _read_summary(path: Path) -> dict[str, Any] | None:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as a run's summary: {error}") from None
     if not isinstance(summary, dict) or not isinstance(summary.get("rows"), dict):
         raise ValueError(f"{path}: not the summary of a minidist.train run")
-    return summary
+    _check(path, summary, _SUMMARY)
+    _check(path, summary["rows"], {int: _COUNTS})
+    _check(path, summary.get("config") or {}, _CONFIG)
+    _check(path, summary.get("decisions") or {}, _ASKED)
+    buffer, asked = summary.get("buffer") or {}, summary.get("decisions") or {}
+    _check(path, buffer, {list: ("capacity",), float: ("halo_hits_pct",)})
+    capacity = dict(enumerate(buffer.get("capacity") or []))
+    _check(path, capacity, {int: capacity})
+    ends = asked.get("pass_at_1_ci") or [0.0, 0.0]
+    if len(ends) != 2:
+        raise ValueError(f"{path}: pass_at_1_ci has {len(ends)} ends, expected 2")
+    _check(path, dict(enumerate(ends)), {float: range(2)})
+    return {key: value for key, value in summary.items() if value is not None}
+
+
+def _check(where: object, values: Mapping[Any, Any], kinds: Mapping[type, Iterable[Any]]) -> None:
+    """Raise ValueError where a value that is not null is of another kind."""
+    for kind, names in kinds.items():
+        for name in values.keys() & {*names}:
+            value = values[name]
+            good = isinstance(value, int | float if kind is float else kind)
+            if good and kind in (int, float):
+                good = not isinstance(value, bool) and 0 <= value < 2**53
+            if value is not None and not good:
+                raise ValueError(
+                    f"{where}: {name} is {str(value)[:40]!r}, expected {kind.__name__}; "
+                    "the file is not as minidist.train left it"
+                )
 
 
 def _summary_so_far(logs: list[RankLog], config: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ _CHUNK_ITEMS = {"cpu": 1 << 26, "cuda": 1 << 28}
 # Own rows stay on the GPU where a layer's two tables take at most this share of what is free there.
 _DEVICE_SHARE = 0.5
 SPLITS = ("train", "val", "test")
+Piece = tuple[int, int, int, int]  # first and last node, first and last edge
 # Features are mapped read-only, and so they are only read here.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
@@ -65,14 +66,39 @@ def _mean_rows(indptr, sources, own, others, first, end, out):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def _remote_edges(indptr, indices, first, last):  # type: ignore[no-untyped-def]
-    """int64 [n]: in-edges from other parts of the nodes up to each."""
-    ends, count = np.empty(len(indptr) - 1, np.int64), 0
-    for i in range(len(ends)):
-        for k in range(indptr[i], indptr[i + 1]):
-            count += indices[k] < first or indices[k] >= last
-        ends[i] = count
-    return ends
+def split_edges(  # type: ignore[no-untyped-def]
+    indptr, indices, first, last, own_cost, other_cost, node_cost, most, split_nodes
+):
+    """Pieces of a part's nodes and in-edges that cost ``most`` at most.
+
+    own_cost, other_cost: of an edge from nodes ``first`` to ``last - 1``, and from others.
+    split_nodes: a node that costs more by itself becomes several pieces; else it is one too large.
+    Returns (first node, last node, first edge, last edge) of each, the lasts excluded, in order.
+    """
+    pieces = [(0, 0, 0, 0) for _ in range(0)]
+    start, total = 0, 0
+    for v in range(len(indptr) - 1):
+        cost = node_cost
+        for k in range(indptr[v], indptr[v + 1]):
+            cost += own_cost if first <= indices[k] < last else other_cost
+        if total + cost > most and v > start:
+            pieces.append((start, v, indptr[start], indptr[v]))
+            start, total = v, 0
+        total += cost
+        if not split_nodes or cost <= most:
+            continue
+        begin, held = indptr[v], node_cost
+        for k in range(indptr[v], indptr[v + 1]):
+            cost = own_cost if first <= indices[k] < last else other_cost
+            if held + cost > most and k > begin:
+                pieces.append((v, v + 1, begin, k))
+                begin, held = k, node_cost
+            held += cost
+        pieces.append((v, v + 1, begin, indptr[v + 1]))
+        start, total = v + 1, 0
+    if start < len(indptr) - 1:
+        pieces.append((start, len(indptr) - 1, indptr[start], indptr[-1]))
+    return pieces
 
 
 @njit(cache=True, nogil=True)
@@ -99,12 +125,15 @@ def _localized(indices, first, last, places, sources, other_ids):  # type: ignor
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Own nodes ``span``, the edges into them, and others' rows that these read, under way.
+    """Own nodes ``span``, edges into them, and others' rows that these read, under way.
 
+    share: 1, or the share of its one node's edges that are here. last: no more of them follow.
     sources: int32 or int64 [e], own rows by local id, others' from n on.   others: float32 [r, W].
     """
 
     span: slice
+    share: float
+    last: bool
     indptr: NDArray[np.int64]
     sources: NDArray[Any]
     others: NDArray[np.float32]
@@ -115,7 +144,8 @@ class LayerwiseInference:
     """Full-neighbourhood inference over all nodes of a partitioned graph.
 
     server: of our part's rows.   shards: for each part the Shard that this host has mapped, or
-    None. Memory: the part's own rows of two layers, and two chunks.
+    None. Memory: the part's own rows of two layers, and two chunks; a node with more neighbours
+    than a chunk holds has several, unless its conv is no mean and needs them all at once.
     """
 
     def __init__(
@@ -174,10 +204,16 @@ class LayerwiseInference:
         table = rows @ conv.lin_l.weight.T.to(rows.device) if narrows else rows
         width = max(table.shape[1], model.widths[number + 1])
         store = self._open_table(number + 1 if number or narrows else 0, table, moment)
+        partial: Any = 0.0  # of the mean of a node that has several chunks
         for chunk in self._chunks(store, table.shape[1], width, is_mean_sage(conv), moment):
             chunk.fetch.wait()
             if is_mean_sage(conv):
                 mean = self._mean(table, chunk, pool).to(device)
+                if chunk.share < 1:
+                    partial = partial + chunk.share * mean
+                    if not chunk.last:
+                        continue
+                    mean, partial = partial, 0.0
                 mean = mean if narrows else conv.lin_l(mean)
                 if narrows and conv.lin_l.bias is not None:
                     mean += conv.lin_l.bias
@@ -206,47 +242,49 @@ class LayerwiseInference:
     ) -> Iterator[_Chunk]:
         """The chunks of a layer, the rows of each asked for while the one before is computed.
 
-        A chunk costs its nodes, and of its edges those whose rows are gathered: all of them, but
-        for a mean on the CPU, which reads own rows where they lie.
+        A mean's neighbours may be split over chunks; other convs need all of a node's at once.
         """
-        spans = self._spans(widest, mean and self._world.device.type == "cpu")
-        counts = self._world.group.all_gather(len(spans), "agreeing on the chunks", moment)
+        pieces = self._pieces(width, widest, mean)
+        counts = self._world.group.all_gather(len(pieces), "agreeing on the chunks", moment)
         under_way: deque[_Chunk] = deque()
         for number in range(max(counts)):
             # Those who are done before others still make the same number of exchanges.
-            span = spans[number] if number < len(spans) else slice(0, 0)
-            under_way.append(self._request(span, store, width, moment))
+            piece = pieces[number] if number < len(pieces) else (0, 0, 0, 0)
+            under_way.append(self._request(piece, store, width, moment))
             if len(under_way) > 1:
                 yield under_way.popleft()
         yield from under_way
 
-    def _spans(self, width: int, only_remote: bool) -> list[slice]:
-        """Spans of local nodes, each of one node at least, whose rows fit a chunk."""
-        budget = max(1, self._chunk_items // width)
-        ends = self._indptr[1:]
-        if only_remote:
-            ends = _remote_edges(self._indptr, self._indices, self._first, self._last)
-        ends = ends + np.arange(1, self._shard.num_nodes + 1)
-        spans, first, done = [], 0, 0
-        while first < self._shard.num_nodes:
-            last = int(np.searchsorted(ends, done + budget, side="right"))
-            last = max(last, first + 1)
-            spans.append(slice(first, last))
-            first, done = last, int(ends[last - 1])
-        return spans
+    def _pieces(self, width: int, widest: int, mean: bool) -> list[Piece]:
+        """What ``split_edges`` makes, at the cost in numbers that a chunk holds.
 
-    def _request(self, span: slice, store: PeerStore, width: int, moment: Moment) -> _Chunk:
-        indptr = self._indptr[span.start : span.stop + 1]
-        indices = self._indices[indptr[0] : indptr[-1]]
+        An edge's row is gathered, but for a mean on the CPU, which reads own rows where they lie.
+        Beside rows there are two int64 an edge, unless all edges are taken as they are.
+        """
+        ids = 4 if self._world.size > 1 else 0
+        own = ids if mean and self._world.device.type == "cpu" else ids + width
+        bounds = self._indptr, self._indices, self._first, self._last
+        pieces: list[Piece] = split_edges(
+            *bounds, own, ids + width, widest, self._chunk_items, mean
+        )
+        return pieces
+
+    def _request(self, piece: Piece, store: PeerStore, width: int, moment: Moment) -> _Chunk:
+        start, stop, begin, end = piece
+        indices = self._indices[begin:end]
+        indptr = np.clip(self._indptr[start : stop + 1], begin, end) - begin
+        num_edges = int(self._indptr[stop] - self._indptr[start])
+        share = (end - begin) / num_edges if num_edges else 1.0
+        span, last = slice(start, stop), bool(end == self._indptr[stop])
         if self._world.size == 1:  # every source is ours, by its local id
             none = np.empty((0, width), np.float32)
-            return _Chunk(span, indptr - indptr[0], indices, none, Fetch(RowCounts()))
+            return _Chunk(span, share, last, indptr, indices, none, Fetch(RowCounts()))
         sources, other_ids = np.empty((2, len(indices)), np.int64)
         num_others = _localized(indices, self._first, self._last, self._places, sources, other_ids)
         others = np.empty((num_others, width), np.float32)
         ids = other_ids[:num_others].copy()
         fetch = store.request(ids, lambda _: (others, np.arange(num_others)), moment)
-        return _Chunk(span, indptr - indptr[0], sources, others, fetch)
+        return _Chunk(span, share, last, indptr, sources, others, fetch)
 
     def _mean(self, table: Tensor, chunk: _Chunk, pool: WorkerPool) -> Tensor:
         """Means over the in-edges of a chunk's nodes: [nodes, W], where the table is."""
