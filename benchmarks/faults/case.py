@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.catalogue import Fault
+from benchmarks.faults.catalogue import CTRL_C, TERMINATED, Fault
 from benchmarks.lab.jobs import LAUNCHERS, PYTHON, Job, ranks_of, shared_memory, start, wait_for
 
 # A silent rank is given up after so long; everything must have ended 5 s later.
@@ -126,6 +126,8 @@ def judge(fault: Fault, launcher: str, code: int | None, output: str, left: str)
     expected = fault.code
     if launcher == "torchrun" and expected:
         expected = 1  # its agent's, whatever its ranks end with
+    if launcher == "openmpi" and expected in (CTRL_C, TERMINATED):
+        expected = 1  # mpirun's, which passes both on as SIGTERM
     if code != expected if expected is not None else code == 0:
         return f"exit code {code}, expected {'any other' if expected is None else expected}"
     if fault.says not in output:

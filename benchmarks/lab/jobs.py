@@ -128,7 +128,7 @@ def pid_of_rank(rank: int, marker: str) -> int:
     """The process of a rank; where it has a supervisor, which is older, not that one."""
     for pid in reversed(ranks_of(marker)):
         words = Path(f"/proc/{pid}/environ").read_text().split("\0")
-        if f"PMI_RANK={rank}" in words or f"RANK={rank}" in words:
+        if any(f"{name}={rank}" in words for name in ("PMI_RANK", "RANK", "OMPI_COMM_WORLD_RANK")):
             return pid
     raise AssertionError(f"no rank {rank}")
 
