@@ -83,7 +83,7 @@ def test_every_benchmark_helps_without_heavy_libraries() -> None:
         for file in files
         if file != folder / "command.py"
     ]
-    assert len(names) == 14
+    assert len(names) == 16
     program = f"import sys, {', '.join(names)}\n"
     program += "print(*{'torch', 'numba', 'matplotlib'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
