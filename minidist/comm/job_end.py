@@ -12,7 +12,7 @@ from typing import Any
 
 from minidist.comm.launch import wait_for_readers
 from minidist.comm.resources import local_ranks
-from minidist.comm.signals import INTERRUPTED, TERMINATED
+from minidist.comm.signals import INTERRUPTED, TERMINATED, was_interrupted
 from minidist.comm.transport.base import PeerTimeout
 from minidist.comm.transport.mpi import unlink_segments
 from rudder.cli.whole_file import NotWritten
@@ -29,6 +29,8 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
 
     mpi: mpi4py's MPI, or None where MPI did not start us.   local_pids: of this host's ranks.
     """
+    if was_interrupted():
+        error = KeyboardInterrupt()
     code = _code_of(error)
     with suppress(ValueError):  # in a thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)

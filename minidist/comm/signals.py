@@ -20,7 +20,7 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 TERMINATIONS = (signal.SIGTERM, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
 _TOGETHER_S = 0.5
-_asked = threading.Event()
+_asked, _interrupted = threading.Event(), threading.Event()
 
 
 @contextmanager
@@ -54,11 +54,17 @@ def interrupt_once() -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal latest
+        _interrupted.set()
         if time.monotonic() - latest > _TOGETHER_S:
             latest = time.monotonic()
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C has come: what fails after it is its doing."""
+    return _interrupted.is_set()
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:

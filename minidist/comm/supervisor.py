@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from types import FrameType
 
 from minidist.comm.launch import under_launcher, wait_for_readers
@@ -29,6 +30,9 @@ from rudder.cli.flags import rank_of_launcher
 # comes while it deletes an object: it is said again, and then no more is asked for.
 _AGAIN_S, _INTERRUPTS = 1.0, 4
 _READ_S = 1.0
+# At the first rank's end mpiexec kills the others, and where rank 0 is among these it ends with 9
+# and not with 130: the others wait to be killed.
+_AFTER_RANK_0_S = 4.0
 
 
 def supervise() -> None:
@@ -64,6 +68,8 @@ def _watch(child: int, kills: int) -> int:
         signal.signal(number, forward)
     _, status = os.waitpid(child, 0)
     if interrupts:
+        if under_launcher() and rank_of_launcher() != 0:
+            time.sleep(_AFTER_RANK_0_S)
         return INTERRUPTED
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
