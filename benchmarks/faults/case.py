@@ -9,17 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.catalogue import CTRL_C, TERMINATED, Fault
+from benchmarks.faults.catalogue import CTRL_C, DEADLINE_S, TERMINATED, TRAIN, Fault
 from benchmarks.lab.jobs import LAUNCHERS, PYTHON, Job, ranks_of, shared_memory, start, wait_for
 
-# A silent rank is given up after so long; everything must have ended 5 s later.
-DEADLINE_S, GRACE_S = 5, 5.0
+# When the deadline for a silent rank is over, everything must have ended so much later.
+GRACE_S = 5.0
 # Starting: imports, the meeting of the ranks, compiled kernels; under load.
 _START_S = 120.0
 # Processes and shared memory that go by themselves have this long.
 _GONE_S = 5.0
-TRAIN = ["-m", "minidist.train", "--hidden", "16", "--batch-size", "60", "--eval-every", "0"]
-TRAIN += ["--device", "cpu", "--fetch-timeout", str(DEADLINE_S)]
 WAYS = {**LAUNCHERS, "bare": [PYTHON], "local": [PYTHON]}
 
 
@@ -83,7 +81,7 @@ def _start(fault: Fault, launcher: str, folder: Path, slurm: Mapping[str, str]) 
         words = [str(folder / "program.py")]
     else:
         epochs = "100000" if fault.strikes else "2"
-        words = [*TRAIN, "--prefetch", "none", "--epochs", epochs]
+        words = [*TRAIN, "--epochs", epochs]
         words += [] if "--parts" in fault.flags else ["--parts", str(folder / "parts")]
         words += ["--transport", "local", "--ranks", "2"] if launcher == "local" else []
         words += ["--out", str(folder / "run")] if fault.strikes else []
