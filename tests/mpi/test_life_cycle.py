@@ -102,7 +102,7 @@ def test_ctrl_c_at_a_terminal_is_130(flags: str, tmp_path: Path) -> None:
     wait_for(lambda: not ranks_of(str(tmp_path)), ENDS_WITHIN_S)
 
 
-@pytest.mark.parametrize("way", ["bare", *SLOW])
+@pytest.mark.parametrize("way", ["bare", *SLOW[2:]])
 def test_death_by_a_signal_is_explained(way: str, tmp_path: Path, request: Any) -> None:
     job = at_work(way, tmp_path, request)
     os.kill(pid_of_rank(1, str(tmp_path)), signal.SIGKILL)
@@ -123,7 +123,7 @@ def test_a_truncated_part_is_named_as_the_cause(tmp_path: Path, request: Any) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["torchrun", "mpiexec", "bare"])
+@pytest.mark.parametrize("way", ["torchrun", "bare"])
 def test_ranks_end_with_their_launcher(way: str, tmp_path: Path, request: Any) -> None:
     job = at_work(way, tmp_path, request)
     os.kill(job.process.pid, signal.SIGKILL)
