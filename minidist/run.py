@@ -23,7 +23,7 @@ from minidist.store.manifest import META
 from minidist.store.partition_dir import Parts
 from minidist.training.checkpoint import Checkpoint, folder_of, settings_of
 from minidist.training.event_log import EventLog
-from minidist.training.output_folder import OutputFolder, clear, goes_on
+from minidist.training.output_folder import clear, goes_on, output_folder
 from minidist.training.summary import summary_table
 from minidist.training.trace_only import rehearse
 from minidist.training.trainer import Trainer, describe
@@ -185,7 +185,7 @@ def _claim(config: RunConfig, out: Path | None, held: ExitStack) -> None:
         raise ValueError(f"--json {config.json}: cannot be written: {error.strerror}") from None
     if out is not None:
         resume = None if config.resume is None else Path(config.resume)
-        held.enter_context(OutputFolder(out, resume, config.overwrite))
+        held.enter_context(output_folder(out, resume, config.overwrite))
 
 
 def _parts_path(config: RunConfig, home: Path | None) -> Path:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from minidist.run import train_in_threads
-from minidist.training.output_folder import OutputFolder
+from minidist.training.output_folder import output_folder
 from tests.test_checkpoint import CONFIG, files_of
 
 TINY = replace(CONFIG, prefetch="none", decider=None, epochs=1, eval_every=0)
 HOLD = """
 import sys, time
 from pathlib import Path
-from minidist.training.output_folder import OutputFolder
-with OutputFolder(Path(sys.argv[1]), None, False):
+from minidist.training.output_folder import output_folder
+with output_folder(Path(sys.argv[1]), None, False):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -63,7 +63,7 @@ def test_another_folder_may_go_on(tmp_path: Path) -> None:
     longer = replace(TINY, epochs=2, resume=one, parts=f"{one}/parts")
     with pytest.raises(ValueError, match="there is a run in it"):
         train_in_threads(replace(longer, out=two))
-    with OutputFolder(Path(one), None, True):
+    with output_folder(Path(one), None, True):
         train_in_threads(replace(longer, out=two, overwrite=True))
 
 

@@ -1,4 +1,4 @@
-"""OutputFolder: one job at a time writes into ``--out``, and no run in it is lost unasked.
+"""Output folder: one job at a time writes into ``--out``, and no run in it is lost unasked.
 
 The lock is the operating system's: it goes with the process that holds it, whatever that died of,
 and holds between hosts where they share the folder over NFS.
@@ -9,8 +9,9 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from minidist.training.checkpoint import folder_of
 
@@ -35,58 +36,46 @@ def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [file for pattern in patterns for file in path.glob(pattern)]
 
 
-class OutputFolder:
-    """The folder of one run, held by rank 0 until it is left.
+@contextmanager
+def output_folder(path: Path, resume: Path | None, overwrite: bool) -> Iterator[None]:
+    """Hold the folder of one run, on rank 0, until it is left.
 
     resume: the checkpoint or folder to go on from; of another folder's run, all the same.
     Raises ValueError where the folder cannot be written, another job holds it, or it holds a run
     that neither ``resume`` nor ``overwrite`` is about.
     """
-
-    def __init__(self, path: Path, resume: Path | None, overwrite: bool) -> None:
-        self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path).close()
-            self._file = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise ValueError(f"--out {path}: cannot be written: {error.strerror}") from None
-        try:
-            self._lock()
-            if not (goes_on(path, resume) or overwrite) and _files(path, _KEPT):
-                raise ValueError(
-                    f"--out {path}: there is a run in it: --resume {path} goes on with it, "
-                    "--overwrite replaces it; or give another --out"
-                )
-        except ValueError:
-            os.close(self._file)
-            raise
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._file, 1000).decode(errors="replace")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+        file = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ValueError(f"--out {path}: cannot be written: {error.strerror}") from None
+    try:
+        _lock(file, path)
+        if not (goes_on(path, resume) or overwrite) and _files(path, _KEPT):
             raise ValueError(
-                f"--out {self.path}: another job is at work in it ({holder}): wait for its end, or "
-                "give another --out"
-            ) from None
-        except OSError as error:
-            print(
-                f"--out {self.path}: its file system has no locks ({error.strerror}): see to it "
-                "that no other job uses it",
-                file=sys.stderr,
+                f"--out {path}: there is a run in it: --resume {path} goes on with it, "
+                "--overwrite replaces it; or give another --out"
             )
-        os.truncate(self._file, 0)
-        os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        os.close(file)
 
-    def __enter__(self) -> "OutputFolder":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._file)
+def _lock(file: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(file, 1000).decode(errors="replace")
+        raise ValueError(
+            f"--out {path}: another job is at work in it ({holder}): wait for its end, or "
+            "give another --out"
+        ) from None
+    except OSError as error:
+        print(
+            f"--out {path}: its file system has no locks ({error.strerror}): see to it "
+            "that no other job uses it",
+            file=sys.stderr,
+        )
+    os.truncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -73,6 +73,12 @@ class ReplayConfig(PolicyConfig):
             *("steer", self.steer, "--link as well: a size is chosen by what fetching takes"),
         )
 
+        alone = self.hosts is None and self.buffer_scope == "rank" and self.prefetch != "own"
+        require(
+            alone or not self.link,
+            *("link", self.link, "no --hosts, no --buffer-scope host and no --prefetch own"),
+        )
+
     def link_of(self, facts: Facts) -> Link | None:
         """What a rank's rows cost, where that is stated."""
         if not self.link:
@@ -158,7 +164,7 @@ def replay(
     planner.conditions = link
     steps = []
     if hosts is None:
-        steps = [Step.of(snapshot) for snapshot in play(planner, trace)]
+        steps = [Step.of(snapshot) for snapshot in play(planner, trace) if link]
         crossed = planner.counts.moved
     else:
         crossed = hosts.crossed(planner, trace)
@@ -174,7 +180,7 @@ def replay(
         tally=tally,
         failures=failures,
         crossed=crossed,
-        steps=steps if link else [],
+        steps=steps,
     )
 
 
@@ -318,12 +324,13 @@ def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
     bar = tqdm(total=len(runs) * (1 if own else len(cells)), unit="cell", disable=None)
     with bar:
         for traces in runs:
-            hosts = hosts_of_run(traces, config.hosts)
+            links = [link for trace in traces if (link := config.link_of(trace.facts))]
+            # The stated link is each rank's own, whatever hosts the run had.
+            hosts = None if links else hosts_of_run(traces, config.hosts)
             bound = functools.cache(functools.partial(bound_of, traces, hosts))
             for cell in [own_setting(traces[0])] if own else cells:
                 bar.set_postfix_str(f"{cell.prefetch} {cell.decider or ''}")
-                links = [link for trace in traces if (link := config.link_of(trace.facts))]
-                if links and not own:
+                if links:
                     ranks = [
                         replay(trace, cell, seed=config.seed, link=link)
                         for trace, link in zip(traces, links, strict=True)
@@ -337,7 +344,7 @@ def grid(config: ReplayConfig) -> Iterator[dict[str, Any]]:
                 row = row_of(traces, cell, ranks, best[cell.buffer_scope], hosts)
                 steps = [rank.steps for rank in ranks]
                 row["belady_rank_rows"] = best["rank"]
-                yield row | (costs(steps, links) if links and not own else {})
+                yield row | (costs(steps, links) if links else {})
                 bar.update()
 
 

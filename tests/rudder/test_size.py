@@ -100,3 +100,6 @@ def test_what_cannot_be_steered_so(fields: dict[str, Any], message: str) -> None
         read_preset(SteerConfig(steer="size", **fields))
     with pytest.raises(ValueError, match="--steer size: expected --link as well"):
         ReplayConfig(traces=("a",), steer="size")
+    for other in ({"hosts": 2}, {"buffer_scope": "host"}, {"prefetch": "own"}):
+        with pytest.raises(ValueError, match=r"--link \(200\.0,\): expected no --hosts, no"):
+            ReplayConfig(traces=("a",), link=(200.0,), **other)
