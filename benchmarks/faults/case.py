@@ -50,11 +50,11 @@ def run_case(fault: Fault, launcher: str, template: Path, slurm: Mapping[str, st
         job = _start(fault, launcher, folder, slurm)
         began = time.monotonic()
         try:
-            if fault.strikes:
+            if fault.strike is not None:
                 wait_for(lambda: _at_work(folder), _START_S)
                 began = time.monotonic()
                 fault.strike(job, folder)
-            code, output = job.finish(DEADLINE_S + GRACE_S if fault.strikes else _START_S)
+            code, output = job.finish(DEADLINE_S + GRACE_S if fault.strike else _START_S)
         except AssertionError as error:  # of wait_for and finish: it took too long
             job.kill()
             code, output = None, str(error)
@@ -80,11 +80,11 @@ def _start(fault: Fault, launcher: str, folder: Path, slurm: Mapping[str, str]) 
         (folder / "program.py").write_text(fault.program)
         words = [str(folder / "program.py")]
     else:
-        epochs = "100000" if fault.strikes else "2"
+        epochs = "100000" if fault.strike else "2"
         words = [*TRAIN, "--epochs", epochs]
         words += [] if "--parts" in fault.flags else ["--parts", str(folder / "parts")]
         words += ["--transport", "local", "--ranks", "2"] if launcher == "local" else []
-        words += ["--out", str(folder / "run")] if fault.strikes else []
+        words += ["--out", str(folder / "run")] if fault.strike else []
         words += fault.flags.format(folder=folder).split()
     command = shlex.join([*WAYS[launcher], *words])
     shell = fault.shell.replace("{folder}", str(folder)).replace("{}", command)

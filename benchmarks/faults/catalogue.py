@@ -21,19 +21,16 @@ TRAIN += ["--device", "cpu", "--fetch-timeout", str(DEADLINE_S), "--prefetch", "
 INPUT, FAILED, CTRL_C, TERMINATED = 2, 1, 130, 143
 
 
-def _nothing(job: Job, folder: Path) -> None:
-    """The fault is there from the start."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One fault.
 
     name: of what is wrong.   code: the exit code it must end with; None: any but 0.
-    says: what the output must hold; ``{folder}`` is the case's.   flags: of training, beside those
-    of every case.   prepare: what is done to the case's folder before.   shell: ``{}`` is the
-    command.   variables: of the environment.   program: in place of training, for user's code.
-    strike: what is done once steps are taken.   launchers: under which it can occur.
+    says: what the output must hold.   flags: of training, beside those of every case; ``{folder}``
+    is the case's.   prepare: what is done to that folder before.   shell: ``{}`` is the command.
+    variables: of the environment.   program: in place of training, for a user's code.
+    strike: what is done once steps are taken; None: the fault is there from the start.
+    launchers: under which it can occur.
     leaves: files may stay, since nobody is left who knows of them.
     """
 
@@ -45,14 +42,9 @@ class Fault:
     shell: str = "exec {}"
     variables: Mapping[str, str] = field(default_factory=dict)
     program: str = ""
-    strike: Acts = _nothing
+    strike: Acts | None = None
     launchers: tuple[str, ...] = EVERY
     leaves: bool = False
-
-    @property
-    def strikes(self) -> bool:
-        """Whether it comes while the job is at work."""
-        return self.strike is not _nothing
 
 
 def _flip(name: str) -> Callable[[Path], None]:
