@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
@@ -42,37 +43,44 @@ def run_case(fault: Fault, launcher: str, template: Path, slurm: Mapping[str, st
     """Bring the fault about in a copy of the template's folder, and see what comes of it."""
     before = shared_memory()
     # Unix sockets have short names.
-    folder = Path(tempfile.mkdtemp(prefix="fault-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="fault-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         shutil.copytree(template, folder, dirs_exist_ok=True)
         (folder / "tmp").mkdir()
         fault.prepare(folder)
         job = _start(fault, launcher, folder, slurm)
-        began = time.monotonic()
         try:
-            if fault.strike is not None:
-                wait_for(lambda: _at_work(folder), _START_S)
-                began = time.monotonic()
-                fault.strike(job, folder)
-            code, output = job.finish(DEADLINE_S + GRACE_S if fault.strike else _START_S)
-        except AssertionError as error:  # of wait_for and finish: it took too long
+            code, output, seconds = _end(fault, job, folder)
+            left = _left(folder, before)
+        finally:  # also when we are told to end
             job.kill()
-            code, output = None, str(error)
-        seconds = time.monotonic() - began
-        left = _left(folder, before)
-        said = next((line for line in output.splitlines() if _explains(line, fault)), "")
-        bad = judge(fault, launcher, code, output, left)
-        return Ending(
-            fault=fault.name,
-            launcher=launcher,
-            code=code,
-            seconds=round(seconds, 1),
-            said=said.strip()[:300],
-            left=left,
-            bad=bad,
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            for pid in ranks_of(name):
+                os.kill(pid, signal.SIGKILL)
+    said = next((line for line in output.splitlines() if _explains(line, fault)), "")
+    return Ending(
+        fault=fault.name,
+        launcher=launcher,
+        code=code,
+        seconds=round(seconds, 1),
+        said=said.strip()[:300],
+        left=left,
+        bad=judge(fault, launcher, code, output, left),
+    )
+
+
+def _end(fault: Fault, job: Job, folder: Path) -> tuple[int | None, str, float]:
+    """(exit code, None where it did not end in time, output, seconds) of a job with the fault."""
+    began = time.monotonic()
+    code: int | None = None
+    try:
+        if fault.strike is not None:
+            wait_for(lambda: _at_work(folder), _START_S)
+            began = time.monotonic()
+            fault.strike(job, folder)
+        code, output = job.finish(DEADLINE_S + GRACE_S if fault.strike else _START_S)
+    except AssertionError as error:  # of wait_for and finish
+        output = str(error)
+    return code, output, time.monotonic() - began
 
 
 def _start(fault: Fault, launcher: str, folder: Path, slurm: Mapping[str, str]) -> Job:
@@ -112,8 +120,6 @@ def _left(folder: Path, before: set[str]) -> str:
 
     while (there := found()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for pid in ranks_of(str(folder)):
-        os.kill(pid, 9)
     return ", ".join(there)
 
 
