@@ -90,7 +90,8 @@ def live(
 
 def beside(config: AgentsConfig, traces: "Sequence[Trace]", buffer: float) -> dict[str, Row]:
     """Rows and decisions of the other deciders on the same minibatches."""
-    from rudder.replay.grid import replay, row_of
+    from rudder.replay.grid import row_of
+    from rudder.replay.runs import replay
 
     found = {}
     for kind in KINDS:

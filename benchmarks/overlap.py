@@ -99,8 +99,8 @@ def step_beside(config: OverlapConfig, trace: "Trace") -> dict[str, float]:
 
     from minidist.training.models import loss_sum
     from rudder.presets import make_decider, read_preset
-    from rudder.replay.grid import planner_of
     from rudder.replay.play import play
+    from rudder.replay.runs import planner_of
 
     torch.set_num_threads(1)
     batch, model = benchmark_step()
@@ -181,7 +181,7 @@ def _clocked_planner(
 ) -> tuple[Any, Any, dict[str, float]]:
     """A planner, the rows of its buffer, and the seconds that each part of their work takes."""
     from rudder.buffer.rows import HostRows
-    from rudder.replay.grid import planner_of
+    from rudder.replay.runs import planner_of
 
     planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
     rows, spent = HostRows(planner.facts.capacity, width), dict[str, float]()

@@ -23,7 +23,7 @@ from rudder.cli.flags import flag, parse
 from rudder.config import SteerConfig
 
 if TYPE_CHECKING:
-    from rudder.replay.grid import Replayed
+    from rudder.replay.runs import Replayed
     from rudder.replay.trace import Trace
 
 BUFFERED = ("fixed", "massivegnn", "degree", "vip", "lru", "lfu", "lookahead")
@@ -64,7 +64,7 @@ def best_schedule(
     traces: "Sequence[Trace]", buffer: float, kind: str = "every"
 ) -> "tuple[SteerConfig, list[Replayed], dict[int, int]]":
     """The ``every:n``, or ``after:n``, that moves fewest rows, its replays, and each n's rows."""
-    from rudder.replay.grid import replay
+    from rudder.replay.runs import replay
 
     found = {}
     for number in NUMBERS:
@@ -77,7 +77,8 @@ def best_schedule(
 def measure(config: PoliciesConfig) -> Row:
     """The rows of the grid."""
     from rudder.replay.belady import belady_rows
-    from rudder.replay.grid import replay, row_of
+    from rudder.replay.grid import row_of
+    from rudder.replay.runs import replay
 
     names, rows = graphs_of(config.graphs), list[Row]()
     for name, buffer in tqdm([*product(names, config.buffer)], unit="cell", disable=None):

@@ -19,7 +19,7 @@ from minidist.run_config import RunConfig
 from minidist.sampling.loader import Loader
 from rudder.config import SteerConfig
 from rudder.presets import SHARED, scope_of
-from rudder.replay.grid import bound_of, hosts_of_run, replay_run
+from rudder.replay.runs import bound_of, hosts_of_run, replay_run
 from rudder.replay.trace import read_traces
 from tests.parts import split_graph
 from tests.test_prefetch import TINY, reconcile

@@ -25,7 +25,7 @@ from rudder.buffer.index import Ids
 from rudder.cli.flags import from_args
 from rudder.config import SteerConfig
 from rudder.feature_store import FeatureStore, Fetch, Place, When
-from rudder.replay.grid import replay_own
+from rudder.replay.runs import replay_own
 from rudder.replay.trace import read_traces
 from rudder.row_counts import RowCounts
 from tests.parts import split_graph

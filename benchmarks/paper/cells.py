@@ -27,8 +27,9 @@ from minidist.run_config import RunConfig
 from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.observations import Snapshot
-from rudder.replay.grid import planner_of, replay, row_of
+from rudder.replay.grid import row_of
 from rudder.replay.play import play
+from rudder.replay.runs import planner_of, replay
 from rudder.replay.trace import Trace
 
 Measure = Callable[[PaperConfig, "Cell"], Row]

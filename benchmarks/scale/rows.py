@@ -18,8 +18,8 @@ from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig
 from rudder.presets import read_preset
 from rudder.replay.belady import belady_rows
-from rudder.replay.grid import planner_of
 from rudder.replay.play import play
+from rudder.replay.runs import planner_of
 from rudder.replay.trace import Trace
 
 NEEDS = ("nodes", "edges", "request_bytes", "reply_bytes")

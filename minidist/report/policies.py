@@ -9,7 +9,8 @@ from typing import Any
 
 from rudder.config import SteerConfig
 from rudder.presets import SELF_STEERED, read_preset
-from rudder.replay.grid import bound_of, hosts_of_run, own_setting, replay_run, row_of, sized_itself
+from rudder.replay.grid import row_of
+from rudder.replay.runs import bound_of, hosts_of_run, own_setting, replay_run, sized_itself
 from rudder.replay.trace import Trace
 
 Row = dict[str, Any]

@@ -18,7 +18,7 @@ from rudder.config import SteerConfig
 from rudder.feature_store import BufferedStore, FeatureStore, Fetch, Place, When
 from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset
-from rudder.replay.grid import replay, replay_own
+from rudder.replay.runs import replay, replay_own
 from rudder.replay.trace import Trace, read_traces
 from rudder.row_counts import RowCounts
 from tests.rudder.streams import BUFFERED, make_test_trace

@@ -29,7 +29,7 @@ from rudder.learn.dataset import Dataset, split
 from rudder.learn.score import score
 from rudder.observations import Action, Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
-from rudder.replay.grid import replay
+from rudder.replay.runs import replay
 from tests.rudder.contexts import FACTS, random_context, random_snapshot
 from tests.rudder.streams import make_test_trace
 

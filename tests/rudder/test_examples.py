@@ -6,7 +6,7 @@ from rudder.config import SteerConfig
 from rudder.deciders.fixed import fixed_decider
 from rudder.learn.examples import DELAYS, HORIZON, gather
 from rudder.observations import Trend
-from rudder.replay.grid import replay
+from rudder.replay.runs import replay
 from rudder.replay.trace import Trace
 from tests.rudder.streams import make_test_trace
 

@@ -12,14 +12,8 @@ from rudder.cli.flags import from_args
 from rudder.presets import PRESETS
 from rudder.replay.__main__ import main
 from rudder.replay.belady import belady_rows
-from rudder.replay.grid import (
-    ReplayConfig,
-    grid,
-    grid_table,
-    hosts_of_run,
-    own_setting,
-    replay_own,
-)
+from rudder.replay.grid import ReplayConfig, grid, grid_table
+from rudder.replay.runs import hosts_of_run, own_setting, replay_own
 from rudder.replay.trace import Trace, read_traces
 from tests.rudder.streams import make_test_trace
 

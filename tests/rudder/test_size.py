@@ -9,9 +9,10 @@ from rudder.config import SteerConfig
 from rudder.deciders.rule import RuleDecider
 from rudder.observations import Action, Context, Trend
 from rudder.presets import read_preset
-from rudder.replay.grid import ReplayConfig, grid, planner_of
+from rudder.replay.grid import ReplayConfig, grid
 from rudder.replay.link import Link, add_regret
 from rudder.replay.play import play
+from rudder.replay.runs import planner_of
 from rudder.row_counts import RowCounts
 from tests.rudder.contexts import snapshot
 from tests.rudder.streams import make_test_trace

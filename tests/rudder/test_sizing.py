@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rudder.config import SteerConfig
-from rudder.replay.grid import replay
+from rudder.replay.runs import replay
 from rudder.sizing.choice import (
     MARGIN,
     SHARES,
