@@ -147,7 +147,7 @@ def touch_cost(trace: "Trace", table: "np.ndarray") -> dict[str, Any]:
             counts[np.uint64(ids[i])] += np.float32(1)
 
     entries, counts = np.zeros(trace.num_ids, np.int32), np.zeros(trace.num_ids, np.float32)
-    turns = itertools.cycle([trace.minibatch(number) for number in range(trace.num_minibatches)])
+    turns = itertools.cycle(trace.minibatches)
 
     def gathering() -> Any:
         ids = next(turns)

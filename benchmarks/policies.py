@@ -85,7 +85,7 @@ def measure(config: PoliciesConfig) -> Row:
         traces = record(name, Path(config.folder))
         searched = [best_schedule(traces, buffer, kind) for kind in KINDS]
         belady = sum(
-            belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], rank.capacity)
+            belady_rows(trace.minibatches, rank.capacity)
             for trace, rank in zip(traces, searched[0][1], strict=True)
         )
         for best, replayed, moved in searched:

@@ -63,7 +63,7 @@ def test_what_must_cross_is_what_a_run_needs(num: int, folder: Path, tmp_path: P
     steps = traces[0].facts.minibatches_per_epoch
     into, out, best = np.zeros(num), np.zeros(num), np.zeros(num)
     for rank, trace in enumerate(traces):
-        every = [trace.minibatch(number) for number in range(trace.num_minibatches)]
+        every = trace.minibatches
         owners = played.parts.book.owner(np.concatenate(every[steps:]))
         into[rank] = len(owners)
         out += np.bincount(owners, minlength=num)

@@ -136,7 +136,7 @@ def _busiest(moved: Amounts, row_bytes: int, rest: tuple[Amounts, Amounts] | Non
 def _belady(trace: Trace, buffer: float, first: int) -> int:
     """Rows that the best buffer of the size moves for all minibatches from ``first`` on."""
     capacity = round(buffer * trace.facts.halo_rows)
-    minibatches = [trace.minibatch(number) for number in range(trace.num_minibatches)]
+    minibatches = trace.minibatches
     return belady_rows(minibatches, capacity) - belady_rows(minibatches[:first], capacity)
 
 

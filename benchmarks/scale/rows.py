@@ -98,6 +98,6 @@ def _cell(trace: Trace, setting: SteerConfig, seed: int) -> Row:
     capacity, num = planner.facts.capacity, trace.num_minibatches
     by_step[0] += planner.counts.moved - sum(by_step)
     known: Row = {"moved": sum(by_step), "by_step": by_step, "capacity": capacity}
-    known["belady"] = belady_rows([trace.minibatch(t) for t in range(num)], capacity)
+    known["belady"] = belady_rows(trace.minibatches, capacity)
     known["epochs"] = num / trace.facts.minibatches_per_epoch
     return {**asdict(planner.counts), **known, "batch": trace.mean_remote}

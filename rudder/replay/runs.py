@@ -196,6 +196,6 @@ def bound_of(
     if hosts is not None:
         return hosts.bound(capacities, scope or "rank")
     return sum(
-        belady_rows([trace.minibatch(t) for t in range(trace.num_minibatches)], capacity)
+        belady_rows(trace.minibatches, capacity)
         for trace, capacity in zip(traces, capacities, strict=True)
     )

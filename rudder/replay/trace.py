@@ -58,6 +58,11 @@ class Trace:
         return self.ids[self.offsets[number] : self.offsets[number + 1]]
 
     @property
+    def minibatches(self) -> list[Ids]:
+        """The distinct remote ids of every minibatch."""
+        return [self.minibatch(number) for number in range(self.num_minibatches)]
+
+    @property
     def mean_remote(self) -> float:
         """b: remote rows of a minibatch, on average."""
         return len(self.ids) / max(self.num_minibatches, 1)

@@ -36,10 +36,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def minibatches(trace: Trace) -> list[Ids]:
-    return [trace.minibatch(number) for number in range(trace.num_minibatches)]
-
-
 def test_a_grid_of_everything(run: Path) -> None:
     config = from_args(ReplayConfig, [str(run), "--buffer", "0.1,0.5", "--decider", "always,never"])
     rows = list(grid(config))
@@ -57,7 +53,7 @@ def test_a_grid_of_everything(run: Path) -> None:
         if row["buffer"]:
             capacities = [round(row["buffer"] * trace.facts.halo_rows) for trace in traces]
             bounds = zip(traces, capacities, strict=True)
-            best = sum(belady_rows(minibatches(trace), capacity) for trace, capacity in bounds)
+            best = sum(belady_rows(trace.minibatches, capacity) for trace, capacity in bounds)
             assert row["belady_rows"] == best
             ratio = sum(capacities) / sum(trace.mean_remote for trace in traces)
             assert row["capacity_over_batch"] == pytest.approx(ratio)
@@ -96,7 +92,7 @@ def test_one_buffer_a_host(tmp_path: Path) -> None:
     once = 0
     for group in ([0, 1], [2, 3]):
         far = [
-            [ids[hosts.far(rank, ids)] for ids in minibatches(hosts.traces[rank])] for rank in group
+            [ids[hosts.far(rank, ids)] for ids in hosts.traces[rank].minibatches] for rank in group
         ]
         once += sum(len(np.unique(np.concatenate(step))) for step in zip(*far, strict=True))
     assert overlap["rows_moved"] == overlap["belady_rows"] == once
