@@ -124,6 +124,7 @@ from pathlib import Path
 from pyg_train import SAGEConv, named
 from sage_loop import GraphSAGE, train
 settings = json.loads(Path(sys.argv[1]).read_text())
+torch.manual_seed(settings["seed"])
 meet = f"file://{settings['out']}/meet"
 torch.distributed.init_process_group("gloo", init_method=meet, rank=0, world_size=1)
 a, b, c = settings["widths"]
@@ -253,7 +254,7 @@ def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Pa
 
 def test_memory_is_that_of_all_processes_of_the_job(tmp_path: Path) -> None:
     """A page that two processes share counts twice in the one figure and once in the other."""
-    program = "import os, time; held = b'x' * (64 << 20); os.fork(); time.sleep(1.5)"
+    program = "import os, time; held = b'x' * (64 << 20); os.fork(); time.sleep(3)"
     with MemoryWatch() as watch:
         run_together([[sys.executable, "-c", program]], watch.mark, tmp_path / "log", 30)
     assert watch.peak.rss_mb > 128
