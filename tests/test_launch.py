@@ -63,3 +63,25 @@ def test_files_and_lost_readers_are_not_waited_for(tmp_path: Path) -> None:
         os.close(writer)
         process.wait(30)
     assert float((tmp_path / "lost").read_text()) < 10
+
+
+SIGNALLED = """
+import os, signal, sys
+from minidist.comm.signals import termination_noted
+left = 50
+def again(*_):
+    global left
+    if left:
+        left -= 1
+        signal.raise_signal(signal.SIGTERM)
+with termination_noted() as asked:
+    sys.setprofile(again)
+    signal.raise_signal(signal.SIGTERM)
+    sys.setprofile(None)
+    os._exit(0 if asked.is_set and left < 50 else 1)
+"""
+
+
+def test_sigterm_may_come_while_one_is_noted() -> None:
+    """As from a launcher and a supervisor at once; the handler itself must not wait."""
+    assert subprocess.run([sys.executable, "-c", SIGNALLED], timeout=20).returncode == 0

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -20,22 +21,35 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 TERMINATIONS = (signal.SIGTERM, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
 _TOGETHER_S = 0.5
-_asked, _interrupted = threading.Event(), threading.Event()
+
+
+@dataclass
+class Flag:
+    """What a signal handler sets.
+
+    An Event's ``set`` takes a lock: where the same signal comes twice at once, as from a launcher
+    and a supervisor, the second handler would wait for ever inside the first.
+    """
+
+    is_set: bool = False
+
+
+_asked, _interrupted = Flag(), Flag()
 
 
 @contextmanager
-def termination_noted() -> Iterator[threading.Event]:
-    """Meanwhile SIGTERM and SIGUSR1 end nothing: they set the event that is yielded.
+def termination_noted() -> Iterator[Flag]:
+    """Meanwhile SIGTERM and SIGUSR1 end nothing: they set the flag that is yielded.
 
     Python lets only the main thread decide on signals: in others, that must have been done before.
     """
     if threading.current_thread() is not threading.main_thread():
         yield _asked
         return
-    _asked.clear()
+    _asked.is_set = False
 
     def note(number: int, frame: FrameType | None) -> None:
-        _asked.set()
+        _asked.is_set = True
 
     before = {number: signal.signal(number, note) for number in TERMINATIONS}
     try:
@@ -54,7 +68,7 @@ def interrupt_once() -> None:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal latest
-        _interrupted.set()
+        _interrupted.is_set = True
         if time.monotonic() - latest > _TOGETHER_S:
             latest = time.monotonic()
             raise KeyboardInterrupt
@@ -64,7 +78,7 @@ def interrupt_once() -> None:
 
 def was_interrupted() -> bool:
     """Whether Ctrl-C has come: what fails after it is its doing."""
-    return _interrupted.is_set()
+    return _interrupted.is_set
 
 
 def die_with_parent(number: int = signal.SIGKILL) -> None:

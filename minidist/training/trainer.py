@@ -3,7 +3,6 @@
 import copy
 import json
 import sys
-import threading
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from minidist.comm.launch import shows_progress
-from minidist.comm.signals import TERMINATED, termination_noted
+from minidist.comm.signals import TERMINATED, Flag, termination_noted
 from minidist.comm.world import World
 from minidist.config import TrainConfig
 from minidist.moment import Moment
@@ -111,7 +110,7 @@ class Trainer:
         self._progress, self._meter = Progress(), Meter()
         self._unread: list[tuple[Moment, torch.Tensor, dict[str, Any]]] = []
         # Set where this rank was asked to end; and whether any rank was, which all of them know.
-        self._asked, self._leaving = threading.Event(), False
+        self._asked, self._leaving = Flag(), False
         self._lag = _LAG if fused else 0
 
     def _build_model(self) -> GNN:
@@ -219,7 +218,7 @@ class Trainer:
                 logits = self._model(batch)
             loss = loss_sum(logits.float(), batch.y) / batch.num_global_seeds
         self._adam.zero_grad()
-        total = self._gradients.backward(loss, batch.moment, self._asked.is_set())
+        total = self._gradients.backward(loss, batch.moment, self._asked.is_set)
         self._adam.step()
         return total
 
