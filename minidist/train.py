@@ -12,12 +12,12 @@ python -m minidist.train --trace-only --trace DIR               record remote id
                                              |
      +---------------------------------------+----- each rank maps its part
      v
-SeedSchedule -> NeighborSampler -> DistFeatures -> GNN -> GradientSum -> Adam
-     (seeds)      hop by hop         rows          |       over all ranks
-                     |                 |           +-> every --eval-every epochs:
-                     |            BufferedRows         LayerwiseInference over all nodes
-                     |      policy: what   decider: when
-                     +--- Transport ---+
+SeedSchedule -> NeighborSampler -> DistributedStore -> GNN -> GradientSum -> Adam
+     (seeds)      hop by hop             rows            |       over all ranks
+                     |                     |             +-> every --eval-every epochs:
+                     |                CachedStore            LayerwiseInference over all nodes
+                     |        policy: what   decider: when
+                     +----- Transport -----+
                           to owners
 """
 

@@ -132,6 +132,8 @@ def judge(fault: Fault, launcher: str, code: int | None, output: str, left: str)
         expected = 1  # its agent's, whatever its ranks end with
     if launcher == "openmpi" and expected in (CTRL_C, TERMINATED):
         expected = 1  # mpirun's, which passes both on as SIGTERM
+    if launcher == "srun" and expected and code in (137, 143):
+        expected = code  # the highest of its tasks', and -K1 killed those that met no error
     if code != expected if expected is not None else code == 0:
         return f"exit code {code}, expected {'any other' if expected is None else expected}"
     if fault.says not in output:

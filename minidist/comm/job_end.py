@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from minidist.comm.launch import wait_for_readers
+from minidist.comm.group import everybodys
+from minidist.comm.launch import by_srun, wait_for_readers
 from minidist.comm.resources import local_ranks
 from minidist.comm.signals import INTERRUPTED, TERMINATED, was_interrupted
 from minidist.comm.transport.base import PeerTimeout
@@ -34,10 +35,13 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
     code = _code_of(error)
     with suppress(ValueError):  # in a thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    together = time.monotonic() + _HEAD_START_S
     if code == 2 and rank > 0:
         time.sleep(_HEAD_START_S)
-    # What is wrong before ranks have met, each of a host finds: its first one says so.
+    # What is wrong before ranks have met, each of a host finds: its first one says so. What rank 0
+    # found for all of them, it says.
     told = not local_pids and mpi is None and is_about_input(error) and local_ranks()[0] > 0
+    told |= rank > 0 and everybodys(error)
     # Whoever read what we print may be gone, and files may be out: the job must end all the same.
     with suppress(OSError):
         if not told:
@@ -47,8 +51,12 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
         unlink_segments()
     with suppress(OSError):
         _kill_stopped(local_pids)
-    # A signal that ends the job has reached every rank; srun would call an abort another code.
-    if mpi is not None and code not in (INTERRUPTED, TERMINATED):
+    # Of an abort srun makes 137, or 0 where it then waits in vain for a task. So our code counts,
+    # and -K1 ends the others. It kills: ranks that end by one error do so together.
+    if by_srun() and everybodys(error):
+        time.sleep(max(0.0, together - time.monotonic()))
+    # A signal that ends the job has reached every rank.
+    if mpi is not None and not by_srun() and code not in (INTERRUPTED, TERMINATED):
         # All is said: of its own MPICH would add a line about an abort, with nothing in it.
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)

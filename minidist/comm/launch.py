@@ -33,14 +33,17 @@ def launcher() -> str | None:
     """``torchrun``, ``mpi`` (mpiexec or srun), or None where no launcher started us."""
     if _in_interactive_shell():
         return None
-    # The shell of salloc is a step of one task too; only more than one are ranks.
-    by_srun = "SLURM_STEP_ID" in os.environ and expected_size() > 1
-    by_mpi = by_srun or any(name in os.environ for name in _MPI_RANKS)
+    by_mpi = by_srun() or any(name in os.environ for name in _MPI_RANKS)
     # A notebook or container may have set torchrun's variables: mpiexec's are of this process.
     by_torch = all(name in os.environ for name in _TORCH_RANKS)
     if by_torch and ("TORCHELASTIC_RUN_ID" in os.environ or not by_mpi):
         return "torchrun"
     return "mpi" if by_mpi else None
+
+
+def by_srun() -> bool:
+    """Whether this is one of several tasks of Slurm; the shell of salloc is a single one."""
+    return "SLURM_STEP_ID" in os.environ and expected_size() > 1
 
 
 def _in_interactive_shell() -> bool:

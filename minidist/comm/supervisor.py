@@ -14,7 +14,7 @@ import sys
 import time
 from types import FrameType
 
-from minidist.comm.launch import under_launcher, wait_for_readers
+from minidist.comm.launch import by_srun, under_launcher, wait_for_readers
 from minidist.comm.signals import (
     INTERRUPTED,
     TERMINATED,
@@ -68,7 +68,7 @@ def _watch(child: int, kills: int) -> int:
         signal.signal(number, forward)
     _, status = os.waitpid(child, 0)
     if interrupts:
-        if under_launcher() and rank_of_launcher() != 0:
+        if under_launcher() and not by_srun() and rank_of_launcher() != 0:
             time.sleep(_AFTER_RANK_0_S)
         return INTERRUPTED
     if os.WIFEXITED(status):

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from minidist.comm.group import Group
+from minidist.comm.group import Group, mark_everybodys
 from minidist.comm.heartbeat import Heartbeats
 from minidist.comm.transport.base import PeerTimeout
 from minidist.moment import OUTSIDE, Moment
@@ -144,7 +144,7 @@ class TorchGroup(Group):
             try:
                 outcome = (work(), None)
             except Exception as error:
-                outcome = (None, error)
+                outcome = (None, mark_everybodys(error))
         self._guard(lambda: self._await_first(operation), operation)
         box = [outcome]
         self._guard(lambda: dist.broadcast_object_list(box, 0, self._objects), operation)
