@@ -17,6 +17,7 @@ from minidist.run_config import RunConfig
 from rudder.cli.flags import from_args
 
 PROGRAMS = Path(__file__).parent / "programs"
+EXCHANGE = ["-m", "tests.mpi.programs.exchange"]
 pytestmark = [
     pytest.mark.usefixtures("nothing_left"),
     pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing"),
@@ -38,7 +39,7 @@ def torchruns(two: Hosts, ranks: int) -> list[list[str]]:
 def test_mpiexec_over_two_hosts() -> None:
     with hosts(2, "1gbit") as two:
         before = sum(two.received_bytes())
-        job = start([*two.mpiexec, PYTHON, str(PROGRAMS / "exchange.py"), "auto"])
+        job = start([*two.mpiexec, PYTHON, *EXCHANGE, "auto"])
         code, output = job.finish()
         crossed = sum(two.received_bytes()) - before
     assert (code, output.count("is content")) == (0, 2), output
@@ -49,8 +50,7 @@ def test_torchrun_over_two_hosts() -> None:
     """The hosts' name means loopback here, as Debian has it: gloo must not believe it."""
     with hosts(2, "1gbit") as two:
         before = sum(two.received_bytes())
-        program = [str(PROGRAMS / "exchange.py"), "auto"]
-        for job in [start([*words, *program]) for words in torchruns(two, 1)]:
+        for job in [start([*words, *EXCHANGE, "auto"]) for words in torchruns(two, 1)]:
             code, output = job.finish()
             assert (code, output.count("is content")) == (0, 1), output
         crossed = sum(two.received_bytes()) - before
@@ -86,6 +86,7 @@ def test_ranks_of_a_host_share_a_buffer_under_mpiexec(tmp_path: Path) -> None:
     check_shared(tmp_path, 3, "mpi.json")
 
 
+@pytest.mark.slow
 def test_ranks_of_a_host_share_a_buffer_under_torchrun(tmp_path: Path) -> None:
     with hosts(2, "1gbit") as two:
         jobs = [
@@ -97,7 +98,7 @@ def test_ranks_of_a_host_share_a_buffer_under_torchrun(tmp_path: Path) -> None:
     check_shared(tmp_path, 4, "torchrun.json")
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_those_that_shared_its_buffer(victim: int, tmp_path: Path) -> None:
     with hosts(2, "1gbit") as two:
         words = [*sharing(tmp_path, 3, "killed.json"), "--epochs", "100000"]
@@ -117,7 +118,7 @@ def test_requests_do_not_queue_behind_replies() -> None:
     assert output.count("connections added: 2") == 2, output
 
 
-@pytest.mark.parametrize("what", ["exchange", "sum"])
+@pytest.mark.parametrize("what", ["exchange", pytest.param("sum", marks=pytest.mark.slow)])
 def test_a_link_that_goes_down_ends_the_job(what: str, tmp_path: Path) -> None:
     file = tmp_path / "raise"
     with hosts(2, "1gbit") as two:

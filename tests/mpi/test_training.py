@@ -6,26 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.lab import slurm as cluster
 from benchmarks.lab.hosts import hosts, missing
 from benchmarks.lab.jobs import LAUNCHERS, PYTHON, mpiexec, run, start, torchrun
-from tests.mpi.needs import need
-
-TRAIN = ["-m", "minidist.train", "--epochs", "2", "--hidden", "16", "--batch-size", "60"]
-TRAIN += ["--device", "cpu", "--sample-threads", "3"]
-# Presets that differ in when they move rows: before the start, on demand, by decision.
-OPEN_MPI = [pytest.param(name, marks=need(name)) for name in ("openmpi", "pmix")]
-BUFFERED = ("massivegnn", "lookahead", "rudder --decider random:0.5")
-IN_THREADS = """
-import json, sys
 from minidist.run import train_in_threads
 from minidist.run_config import RunConfig
 from rudder.cli.flags import from_args
-runs = [train_in_threads(from_args(RunConfig, words)) for words in json.loads(sys.argv[1])]
-json.dump([summary["losses_sha256"] for summary in runs], open(sys.argv[2], "w"))
-"""
+from tests.mpi.needs import need
+
+FLAGS = "--epochs 2 --hidden 16 --batch-size 60 --device cpu --sample-threads 3"
+TRAIN = ["-m", "minidist.train", *FLAGS.split()]
+# Presets that differ in when they move rows: never, before the start, on demand, by decision.
+PRESETS = ("none", "massivegnn", "lookahead", "rudder --decider random:0.5")
+ALSO = [
+    pytest.param(launcher, marks=[pytest.mark.slow, need(launcher)])
+    for launcher in ("mpiexec", "openmpi", "pmix")
+]
 pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+def check_traffic(summary: dict[str, Any]) -> None:
+    """Rows and bytes add up."""
+    traffic, rows = summary["traffic"], summary["rows"]
+    assert (rows["misses"] + rows["replacements"]) * summary["row_bytes"] == summary["bytes_moved"]
+    assert summary["bytes_moved"] == traffic["bytes_received"] + traffic["bytes_mapped"]
+    assert traffic["bytes_received"] == traffic["bytes_served"]
 
 
 def train(
@@ -35,28 +42,31 @@ def train(
     extra: dict[str, str] | None = None,
     flags: str = "",
 ) -> Any:
-    """The summary of a job; its rows and bytes must reconcile."""
+    """The summary of a job."""
     run([*words, *TRAIN, *flags.split(), "--parts", parts, "--json", str(file)], extra)
     summary = json.loads(file.read_text())
-    traffic = summary["traffic"]
-    rows = summary["rows"]
-    assert (rows["misses"] + rows["replacements"]) * summary["row_bytes"] == summary["bytes_moved"]
-    assert summary["bytes_moved"] == traffic["bytes_received"] + traffic["bytes_mapped"]
-    assert traffic["bytes_received"] == traffic["bytes_served"]
+    check_traffic(summary)
     return summary
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_parts: dict[int, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Hashes of the losses of ranks that are threads of one process, by their number."""
-    file = tmp_path_factory.mktemp("threads") / "hashes.json"
+def expected(tiny_parts: dict[int, str]) -> dict[int, str]:
+    """Hashes of the losses of ranks that are threads of this process, by their number."""
     words = [*TRAIN[2:], "--sample-threads", "1", "--prefetch", "none", "--transport", "local"]
-    runs = [[*words, "--ranks", str(num), "--parts", parts] for num, parts in tiny_parts.items()]
-    run([PYTHON, "-c", IN_THREADS, json.dumps(runs), str(file)])
-    return dict(zip(tiny_parts, json.loads(file.read_text()), strict=True))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the jobs: sums in another order have other last bits
+    try:
+        return {
+            ranks: train_in_threads(
+                from_args(RunConfig, [*words, "--ranks", str(ranks), "--parts", parts]), quiet=True
+            )["losses_sha256"]
+            for ranks, parts in tiny_parts.items()
+        }
+    finally:
+        torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("launcher", ["mpiexec", *OPEN_MPI, "torchrun", "bare", "srun"])
+@pytest.mark.parametrize("launcher", ["bare", "torchrun", "srun", *ALSO])
 def test_launchers_agree(
     launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path, request: Any
 ) -> None:
@@ -68,36 +78,24 @@ def test_launchers_agree(
     assert summary["transport"] == ("collective" if launcher == "torchrun" else "mpi")
 
 
-@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun"])
+@pytest.mark.parametrize("launcher", [mpiexec, torchrun])
 def test_three_ranks_agree(
-    launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
+    launcher: Any, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
 ) -> None:
-    """Of three numbers the sum depends on the order: it is that of the ranks everywhere."""
-    words = mpiexec(3) if launcher == "mpiexec" else torchrun(3)
-    summary = train(words, tiny_parts[3], tmp_path / "summary.json", flags="--prefetch none")
-    assert summary["losses_sha256"] == expected[3]
-    assert summary["rows"]["hits"] == 0
-
-
-@pytest.mark.parametrize(
-    ("launcher", "prefetch"),
-    # Under mpiexec test_hosts_apart_agree has lookahead.
-    [("torchrun", each) for each in BUFFERED] + [("mpiexec", each) for each in BUFFERED[::2]],
-)
-def test_prefetching_agrees(
-    launcher: str, prefetch: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
-) -> None:
-    """Equal losses and traffic that adds up on real ranks, rows mapped or sent."""
-    ranks = 3 if launcher == "torchrun" else 2
-    words = mpiexec(ranks) if launcher == "mpiexec" else torchrun(ranks)
-    flags = f"--prefetch {prefetch} --interval 2 --buffer 0.5"
-    summary = train(words, tiny_parts[ranks], tmp_path / "summary.json", flags=flags)
-    assert summary["losses_sha256"] == expected[ranks]
-    assert summary["rows"]["hits"] > 0
+    """Equal losses, of whose three parts the sum depends on the order, and traffic that adds up."""
+    program = ["-m", "tests.mpi.programs.runs", str(tmp_path / "summaries.json")]
+    common = f"{FLAGS} --parts {tiny_parts[3]} --interval 2 --buffer 0.5 --prefetch "
+    run([*launcher(3), *program, *(common + preset for preset in PRESETS)])
+    for preset, summary in zip(
+        PRESETS, json.loads((tmp_path / "summaries.json").read_text()), strict=True
+    ):
+        assert summary["losses_sha256"] == expected[3], preset
+        assert (summary["rows"]["hits"] > 0) == (preset != "none")
+        check_traffic(summary)
 
 
 @pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()} is missing")
-@pytest.mark.parametrize("launcher", ["mpiexec", "srun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", pytest.param("srun", marks=pytest.mark.slow)])
 def test_hosts_apart_agree(
     launcher: str, tiny_parts: dict[int, str], expected: Any, tmp_path: Path
 ) -> None:

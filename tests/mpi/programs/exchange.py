@@ -1,4 +1,7 @@
-"""Each rank asks its peers for rows and neighbours in every way, and checks the answers."""
+"""Each rank asks its peers for rows and neighbours in every way, and checks the answers.
+
+Arguments: a transport, and perhaps a partition directory: then it also samples and fetches by them.
+"""
 
 import sys
 import threading
@@ -11,6 +14,7 @@ from minidist.comm.transport.base import Call, Op
 from minidist.comm.transport.failure import PeerFailed
 from minidist.comm.world import World, open_world
 from minidist.moment import Moment
+from tests.mpi.programs.contracts import check_contracts
 
 WIDTH, NUM_ROWS = 50, 40_000
 
@@ -101,53 +105,69 @@ def check_sums(world: World) -> None:
         assert torch.equal(tensor, expected), size
 
 
+def ask_all(world: World) -> None:
+    """Three threads at once, each on a lane of its own, as in training."""
+    failures: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    works: list[Callable[[], None]] = [
+        lambda: ask_rows(world, "fetch", Op.ROWS, [0, 1, 100, 30_000, 7]),
+        lambda: ask_rows(world, "evaluate", Op.LAYER_ROWS, [5, 0, 2000]),
+        lambda: ask_multiples(world),
+    ]
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def check_refusal(world: World) -> None:
+    """What a peer raises is raised here, with who asked whom for what."""
+    peer = (world.rank + 1) % world.size
+    room, ids = np.zeros(WIDTH, np.float32), np.array([NUM_ROWS])
+    call = Call(peer=peer, header=(0, 0), ids=ids, reply=room, items_per_id=WIDTH)
+    expected = f"rank {world.rank} asked rank {peer} for ROWS (epoch 4, step 2): "
+    said = "nothing"
+    try:
+        world.transport.exchange(Op.ROWS, [call], Moment(4, 2), "fetch")
+    except PeerFailed as error:
+        said = str(error)
+    assert said == f"{expected}ValueError: no such row", said
+
+
+def check_traffic(world: World) -> None:
+    world.group.barrier("asking")
+    traffic = world.transport.traffic
+    tables = world.group.all_gather((traffic.received, traffic.served), "adding up")
+    for rank, (received, _) in enumerate(tables):
+        for peer, (_, served) in enumerate(tables):
+            assert received[:, peer].tolist() == served[:, rank].tolist()
+
+
 def main() -> None:
     with open_world(transport=sys.argv[1], device="cpu", fetch_timeout=30) as world:
         serve(world)
-        failures: list[BaseException] = []
-
-        def guarded(work: Callable[[], None]) -> None:
-            try:
-                work()
-            except BaseException as error:
-                failures.append(error)
-
-        works: list[Callable[[], None]] = [
-            lambda: ask_rows(world, "fetch", Op.ROWS, [0, 1, 100, 30_000, 7]),
-            lambda: ask_rows(world, "evaluate", Op.LAYER_ROWS, [5, 0, 2000]),
-            lambda: ask_multiples(world),
-        ]
-        threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        ask_all(world)
         if world.size > 1:
-            peer = (world.rank + 1) % world.size
-            room, ids = np.zeros(WIDTH, np.float32), np.array([NUM_ROWS])
-            call = Call(peer=peer, header=(0, 0), ids=ids, reply=room, items_per_id=WIDTH)
-            expected = f"rank {world.rank} asked rank {peer} for ROWS (epoch 4, step 2): "
-            try:
-                world.transport.exchange(Op.ROWS, [call], Moment(4, 2), "fetch")
-            except PeerFailed as error:
-                said = str(error)
-            else:
-                said = "nothing"
-            assert said == f"{expected}ValueError: no such row", said
+            check_refusal(world)
         check_sums(world)
-        world.group.barrier("asking")
-        traffic = world.transport.traffic
-        tables = world.group.all_gather((traffic.received, traffic.served), "adding up")
-        for rank, (received, _) in enumerate(tables):
-            for peer, (_, served) in enumerate(tables):
-                assert received[:, peer].tolist() == served[:, rank].tolist()
+        check_traffic(world)
         # Nobody waits for these rows but closing, since their memory is MPI's until they have come.
         calls = calls_for_rows(world, np.random.default_rng(0), 5000)
         world.transport.begin(Op.ROWS, calls, Moment(5, 0), "fetch")
         del calls
-        print(f"rank {world.rank} is content", flush=True)
+    for path in sys.argv[2:]:
+        with open_world(transport=sys.argv[1], device="cpu", fetch_timeout=30) as world:
+            check_contracts(world, path)
+    print(f"rank {world.rank} is content", flush=True)
 
 
 if __name__ == "__main__":
