@@ -43,9 +43,7 @@ def test_steering_without_a_buffer_is_an_error(tmp_path: Path) -> None:
 
 
 def test_own_model_trains_on_two_ranks(tmp_path: Path) -> None:
-    python = [sys.executable, "-m"]
-    words = ["--dataset", "synthetic:tiny", "--parts", "2", "--out", str(tmp_path / "parts")]
-    subprocess.run([*python, "minidist.partition", *words], check=True, capture_output=True)
+    partition(PartitionConfig(dataset="synthetic:tiny", parts=2, out=str(tmp_path / "parts")))
     mpiexec = str(Path(sys.executable).parent / "mpiexec")
     words = [mpiexec, "-n", "2", sys.executable, str(EXAMPLE), str(tmp_path / "parts")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
@@ -55,7 +53,7 @@ def test_own_model_trains_on_two_ranks(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("share", [0.25, 0.6])
+@pytest.mark.parametrize("share", [pytest.param(0.25, marks=pytest.mark.slow), 0.6])
 def test_the_plain_pipeline_is_the_fast_one(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same samples, same rows moved, same losses."""
     monkeypatch.syspath_prepend(ROOT / "examples")

@@ -98,7 +98,9 @@ def test_power_law_graphs(power_law_graph: GraphFactory, num_parts: int, directe
     assert shares["metis"] <= shares["stream"] < 0.8 * shares["random"]
 
 
-@pytest.mark.parametrize("num_parts", [2, 4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_parts", [2, *(pytest.param(many, marks=pytest.mark.slow) for many in (4, 8))]
+)
 @pytest.mark.parametrize("name", REAL_NAMES)
 @pytest.mark.filterwarnings("ignore:graph .*isolated nodes")
 def test_real_graphs(name: str, num_parts: int) -> None:

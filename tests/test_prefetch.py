@@ -74,7 +74,7 @@ def reconcile(summary: dict[str, Any]) -> None:
         assert buffer["halo_hits"] <= buffer["hits"]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_variants_learn_the_same_on_a_real_graph(ranks: int, tmp_path: Path) -> None:
     if not REAL.is_file():
         pytest.skip(f"{REAL} is not there")

@@ -64,7 +64,8 @@ def test_it_learns() -> None:
 
 def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
     flags = (
-        f"--dataset synthetic:tiny --ranks 2 --epochs 2 --prefetch none --lr 1e30 --out {tmp_path}"
+        f"--dataset synthetic:tiny --ranks 2 --epochs 2 --prefetch none --lr 1e30 --out {tmp_path} "
+        "--transport local"
     )
     words = [sys.executable, "-m", "minidist.train", *flags.split()]
     done = subprocess.run(words, capture_output=True, text=True)

@@ -1,7 +1,6 @@
 """Each rank leaves loops early, where every row comes by request, and loops again.
 
-Arguments: a partition directory with as many parts as ranks, and whether in-edges are
-``partitioned`` or ``replicated``.
+Arguments: a partition directory with as many parts as ranks.
 """
 
 import sys
@@ -15,14 +14,14 @@ from minidist.store.host_shards import HostShards
 from rudder import SteerConfig
 
 
-def main() -> None:
+def leave_loops(path: str, replicated: bool) -> None:
+    """replicated: whether each rank has all in-edges."""
     with open_world(device="cpu", fetch_timeout=30) as world:
-        parts, topology = Parts.open(sys.argv[1]), sys.argv[2]
+        parts = Parts.open(path)
         everyone = [parts.shard(part) for part in range(world.size)]
         own, graph = everyone[world.rank], parts.graph()
         # As if every peer were on another host.
         alone = [own if part == world.rank else None for part in range(world.size)]
-        replicated = topology == "replicated"
         shards = HostShards(own=own, mapped=alone, topology=everyone if replicated else alone)
         threads = 1 + 15 * world.rank
         loader = Loader.open(world, shards, fanouts=(3, 2), batch_size=4, sample_threads=threads)
@@ -37,6 +36,11 @@ def main() -> None:
             assert batch.moment == (2, len(loader) - 1)
         world.group.barrier("looping")
         print(f"rank {world.rank} is content", flush=True)
+
+
+def main() -> None:
+    for replicated in (False, True):
+        leave_loops(sys.argv[1], replicated)
 
 
 if __name__ == "__main__":
