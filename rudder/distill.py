@@ -24,20 +24,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from rudder.agent.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.cli.flags import fail, flag, parse, require
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
 from rudder.fit import fit, require_replaceable, scores_of
-from rudder.learn.dataset import dataset_of
-from rudder.learn.evaluation import ask, ask_transformer
+from rudder.learn.dataset import dataset_of, score, scores_table
 from rudder.learn.examples import Example, gather
 from rudder.learn.graph_families import HELD_OUT, TRAINED, record
-from rudder.learn.score import score, scores_table
-from rudder.learn.training import REASONS, tokenize_examples, train_transformer, write_prompt
-from rudder.learn.transformer import Transformer
-from rudder.learn.vocabulary import TEMPLATE, learn_vocabulary
+from rudder.learn.training import (
+    REASONS,
+    ask,
+    ask_transformer,
+    tokenize_examples,
+    train_transformer,
+    write_prompt,
+)
+from rudder.learn.transformer import LlamaShape, Transformer, write_gguf
+from rudder.learn.vocabulary import TEMPLATE, Vocabulary, learn_vocabulary
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces
 
@@ -159,15 +163,8 @@ def _baselines(
 
 
 def _export(config: DistillConfig, model: Transformer, vocabulary: Vocabulary, path: Path) -> None:
-    write_llama_gguf(
-        path,
-        SHAPE,
-        model.weights(),
-        vocabulary,
-        chat_template=TEMPLATE,
-        kind=config.kind,
-        name="rudder-embedded",
-    )
+    name = "rudder-embedded"
+    write_gguf(path, model, vocabulary, chat_template=TEMPLATE, kind=config.kind, name=name)
 
 
 def _some(examples: list[Example], num: int) -> list[Example]:
@@ -209,7 +206,7 @@ def card_table(card: dict[str, Any]) -> str:
             f"{card['answered_ms_p50']:.1f} ms to the end",
         ),
     ]
-    return f"{render(facts)}\n\n{scores_table(card['held_out'])}"
+    return f"{render(facts)}\n\n{scores_table(card['exam'])}"
 
 
 def main() -> None:

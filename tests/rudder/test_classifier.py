@@ -25,8 +25,7 @@ from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
 from rudder.deciders.predictors import Layers
 from rudder.fit import Fit, answers_of, fit, labels_of, majority
-from rudder.learn.dataset import Dataset, split
-from rudder.learn.score import score
+from rudder.learn.dataset import Dataset, score, split
 from rudder.observations import Action, Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
 from rudder.replay.runs import replay
