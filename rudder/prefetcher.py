@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from rudder.buffer.rows import DeviceRows, HostRows
 from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
-from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
 from rudder.deciders.ledger import Ledger, Log
-from rudder.deciders.worker import Worker
+from rudder.deciders.worker import Inline, Worker
 from rudder.feature_store import BufferedStore, FeatureStore, When
 from rudder.observations import Facts
 from rudder.planner import Planner

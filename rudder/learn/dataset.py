@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.cli.table import render
-from rudder.deciders.classifier import TRENDS
-from rudder.deciders.head import was_replacing_right
+from rudder.deciders.classifier import TRENDS, was_replacing_right
 from rudder.deciders.inputs import inputs
 from rudder.learn.examples import Example
 

@@ -9,8 +9,7 @@ import pytest
 
 from rudder.deciders.base import Act, Decider
 from rudder.deciders.fixed import fixed_decider
-from rudder.deciders.inline import Inline
-from rudder.deciders.worker import Worker
+from rudder.deciders.worker import Inline, Worker
 from rudder.observations import Action, Context, Decision, Trend
 from tests.rudder.contexts import snapshot
 
