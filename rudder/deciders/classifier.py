@@ -14,7 +14,6 @@ import warnings
 import zipfile
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -40,34 +39,8 @@ _STEPS = 50
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """One classifier from a folder of ``rudder.fit``.
-
-    mean, std: float64 [F]. predictors, classes: of each target; a predictor's class k stands for
-    ``classes[k]``: 0 keep and 1 replace, or a place in ``TRENDS``.
-    """
-
-    mean: Floats
-    std: Floats
-    predictors: dict[str, Predict]
-    classes: dict[str, list[int]]
-
-    def read(self, context: Context) -> Floats:
-        """The standardised inputs of a context, float64 [F]."""
-        return (inputs(context) - self.mean) / self.std
-
-    def judge(self, row: Floats) -> tuple[bool, Trend]:
-        """Of a standardised row: whether to replace, and where %-Hits then go."""
-        word = bool(self._predict(REPLACE, row))
-        return word, TRENDS[self._predict(IF_REPLACED if word else IF_KEPT, row)]
-
-    def _predict(self, target: str, row: Floats) -> int:
-        return self.classes[target][self.predictors[target](row)]
-
-
-def load(name: str, folder: Path) -> Fitted:
-    """Read a classifier by name. Raises ValueError where there is none that fits this code."""
+def _load(name: str, folder: Path) -> tuple[Floats, Floats, dict[str, list[int]]]:
+    """(mean, std) of the inputs, float64 [F], and the classes of each target."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         scale = np.load(folder / "scale.npz", allow_pickle=False)
@@ -85,11 +58,7 @@ def load(name: str, folder: Path) -> Fitted:
             f"--classifier-dir {folder} holds {', '.join(classes)}, not {name}: "
             f"`python -m rudder.fit --classifier {name}`"
         )
-    predictors = {
-        target: _load_predictor(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
-        for target in TARGETS
-    }
-    return Fitted(mean=mean, std=std, predictors=predictors, classes=classes[name])
+    return mean, std, classes[name]
 
 
 def _load_predictor(name: str, file: Path) -> Predict:
@@ -186,10 +155,14 @@ class ClassifierDecider(Decider):
 
     def __init__(self, name: str, facts: Facts, folder: Path, finetune_every: int) -> None:
         self.name, self.slow = name, name in _SLOW
-        self._fitted = load(name, folder)
+        self._mean, self._std, self._classes = _load(name, folder)
+        self._predictors = {
+            target: _load_predictor(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
+            for target in TARGETS
+        }
         self._tuning = None
         if finetune_every:
-            predictor = self._fitted.predictors[REPLACE]
+            predictor = self._predictors[REPLACE]
             if not isinstance(predictor, Layers):
                 raise ValueError(
                     f"--finetune-every {finetune_every}: {name} has no head to refit: "
@@ -200,14 +173,28 @@ class ClassifierDecider(Decider):
         first = Snapshot(
             minibatch=0, capacity=facts.capacity, num_minibatches=facts.num_minibatches
         )
-        self._fitted.judge(self._fitted.read(Context(recent=(first,))))
+        self._judge(self._read(Context(recent=(first,))))
 
     def decide(self, context: Context, act: Act) -> Decision:
-        row = self._fitted.read(context)
+        row = self._read(context)
         if self._tuning is not None:
             self._tuning.learn(context, row)
-        word, trend = self._fitted.judge(row)
+        word, trend = self._judge(row)
         return Decision(action=Action(word), minibatch=context.latest.minibatch, expect_hits=trend)
+
+    def _read(self, context: Context) -> Floats:
+        """The standardised inputs, float64 [F]."""
+        return (inputs(context) - self._mean) / self._std
+
+    def _judge(self, row: Floats) -> tuple[bool, Trend]:
+        """Whether to replace, and where %-Hits then go."""
+        word = bool(self._predict(REPLACE, row))
+        return word, TRENDS[self._predict(IF_REPLACED if word else IF_KEPT, row)]
+
+    def _predict(self, target: str, row: Floats) -> int:
+        """A predictor's class k stands for ``classes[k]``: 0 keep and 1 replace, or a place in
+        ``TRENDS``."""
+        return self._classes[target][self._predictors[target](row)]
 
 
 class _Tuning:

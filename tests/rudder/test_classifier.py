@@ -203,7 +203,7 @@ def test_fine_tuning_changes_the_head_alone(name: str, folder: Path) -> None:
 
 
 def layers(decider: ClassifierDecider, target: str) -> list[Floats]:
-    predictor = decider._fitted.predictors[target]
+    predictor = decider._predictors[target]
     assert isinstance(predictor, Layers)
     return [weight for weight, _ in predictor.layers]
 
