@@ -124,8 +124,7 @@ def _make(
     """Train a model and write it; returns the seconds as well."""
 
     def write(model: Transformer, path: Path) -> None:
-        name = "rudder-embedded"
-        write_gguf(path, model, vocabulary, chat_template=TEMPLATE, kind=config.kind, name=name)
+        write_gguf(path, model, vocabulary, chat_template=TEMPLATE, kind=config.kind)
 
     prompts = [write_prompt(example.context, with_history) for example in examples]
     vocabulary = learn_vocabulary(prompts, REASONS, NUM_WORDS)
@@ -136,7 +135,7 @@ def _make(
         write(Transformer(SHAPE, len(vocabulary.tokens)), blank)
         with closing(LlamaEngine(blank, context=SHAPE.context)) as engine:
             data = tokenize_examples(examples, engine.tokenize, with_history)
-    model = train_transformer(data, SHAPE, vocabulary.tokens, steps=config.steps, seed=config.seed)
+    model = train_transformer(data, SHAPE, vocabulary.tokens, config.steps, config.seed)
     write(model, path)
     return model, vocabulary, time.perf_counter() - began
 

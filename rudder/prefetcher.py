@@ -142,12 +142,8 @@ class Prefetcher:
             self._log("agent", **decider.about)
         if not decider.slow:
             return Inline(decider, self._tell)
-        return Worker(
-            decider,
-            sync=config.decider_mode == "sync",
-            timeout=config.agent_timeout,
-            log=self._tell,
-        )
+        sync, timeout = config.decider_mode == "sync", config.agent_timeout
+        return Worker(decider, self._tell, sync=sync, timeout=timeout)
 
     def _tell(self, event: str, **fields: Any) -> None:
         """Log what a decider does; its first failure is told to people as well."""

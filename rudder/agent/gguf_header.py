@@ -49,9 +49,6 @@ def read_header(path: Path) -> dict[str, Any]:
 
     Raises ValueError: what is wrong with the file and what to do.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ValueError(f"{path} {what}: expected a model file in GGUF format")
     with path.open("rb") as file:
         start = file.read(64)
         if start.startswith(b"version https://git-lfs"):

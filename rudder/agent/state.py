@@ -62,11 +62,17 @@ def _signed(change: float) -> str:
     return f"{round(max(-999.0, min(change, 999.0))):+d}"
 
 
-def _share(name: str, value: float | None, change: float | None = None) -> str:
-    if value is None:
-        return f"{name} unknown"
+def _share(name: str, value: float, change: float | None = None) -> str:
     moving = "" if change is None else f", {motion(change)}"
     return f"{name} {round(value)} ({level(value)}{moving})"
+
+
+def _shares(m: Metrics, *names: str) -> str:
+    values = {name: getattr(m, f"{name}_pct") for name in names}
+    return " ".join(
+        f"{name} unknown" if value is None else _share(name, value)
+        for name, value in values.items()
+    )
 
 
 def _count(name: str, count: int | None) -> str:
@@ -114,21 +120,18 @@ def _section(m: Metrics, *figures: str) -> str:
 
 def size_section(m: Metrics) -> str:
     """The section of ``--steer size``; the embedded model is not distilled on it."""
-    size = f"{_share('size', m.size_pct)} {_share('filled', m.filled_pct)}"
-    fetch = f"{_share('reach', m.reach_pct)} {_share('fetch', m.fetch_pct)}"
-    return _section(m, _done(m), f"{size} {fetch}", _moved(m), _hits(m))
+    sizes = _shares(m, "size", "filled", "reach", "fetch")
+    return _section(m, _done(m), sizes, _moved(m), _hits(m))
 
 
 def state_section(m: Metrics) -> str:
     """The section of ``--steer rows``, as in the file's docstring."""
     since = f"{_done(m)} {_count('since', m.since)}"
-    reach = f"{_share('reach', m.reach_pct)} {_share('filled', m.filled_pct)}"
-    stale = f"{_share('stale', m.stale_pct)} {_share('candidates', m.candidates_pct)}"
     return _section(
         m,
-        since if m.spent_pct is None else f"{since} {_share('spent', m.spent_pct)}",
-        f"{reach} {_share('replaced', m.replaced_pct)}",
-        f"{stale} {_share('swap', m.swap_pct)} {_share('proven', m.proven_pct)}",
+        since if m.spent_pct is None else f"{since} {_shares(m, 'spent')}",
+        _shares(m, "reach", "filled", "replaced"),
+        _shares(m, "stale", "candidates", "swap", "proven"),
         f"{_moved(m)} {_share('halo', m.now.halo_hits_pct)}",
         _hits(m),
     )

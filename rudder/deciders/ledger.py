@@ -108,8 +108,10 @@ class Ledger:
     def apply(self, decision: Decision, before: Snapshot, applied: int) -> None:
         """A decision was carried out at minibatch ``applied``."""
         self.tally.count += 1
-        self.tally.did(decision.action)
         self.tally.valid += decision.valid
+        self.tally.replace += decision.action == Action.REPLACE
+        self.tally.grow += decision.action == Action.GROW
+        self.tally.shrink += decision.action == Action.SHRINK
         if self._last_applied is not None:
             self.tally.gaps.append(applied - self._last_applied)
         self._last_applied = applied

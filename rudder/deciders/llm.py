@@ -69,13 +69,11 @@ class LLMDecider(Decider):
         thought = ""
         if self._thinking:
             prompt, thought = self._think(prompt, until)
-        actions, acted = self._question.actions, False
+        actions, action = self._question.actions, None
 
         def watch(text: str) -> None:
-            nonlocal acted
-            action = None if acted else early_action(text, actions)
-            if action is not None:
-                acted = True
+            nonlocal action
+            if action is None and (action := early_action(text, actions)) is not None:
                 act(action)
 
         generated = self._engine.generate(
@@ -144,13 +142,8 @@ def _largest(facts: Facts, actions: Sequence[Action]) -> Context:
         compute_ms=1.0,
         limit=max(capacity, 1),
     )
+    decisions = [Decision(action=action, minibatch=0) for action in actions]
     outcomes = [
-        Outcome(
-            decision=Decision(action=action, minibatch=0),
-            before=snapshot,
-            applied=0,
-            after=snapshot,
-        )
-        for action in actions
+        Outcome(decision=one, before=snapshot, applied=0, after=snapshot) for one in decisions
     ]
     return Context(recent=(snapshot,), outcomes=outcomes)

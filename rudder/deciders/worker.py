@@ -85,12 +85,7 @@ class Worker:
     """
 
     def __init__(
-        self,
-        decider: Decider,
-        *,
-        sync: bool = False,
-        timeout: float = 60.0,
-        log: Log = unlogged,
+        self, decider: Decider, log: Log = unlogged, *, sync: bool = False, timeout: float = 60.0
     ) -> None:
         self._decider, self._sync, self._timeout = decider, sync, timeout
         self.ledger = Ledger(decider.name, log)

@@ -80,26 +80,24 @@ class Rollout:
 class Example:
     """A moment and what either decision led to.
 
-    context: what a decider sees.   remote: rows of a minibatch, for scale.   run: the trace's
-    folder, by which examples are split.
+    context: what a decider sees.   run: the trace's folder, by which examples are split.
     """
 
     context: Context
     facts: Facts
     replaced: Rollout
     kept: Rollout
-    remote: int
     run: str
 
     @property
     def replace(self) -> bool:
         """Whether replacing was right: keeping would not have saved rows to speak of."""
-        return self.replaced.rows - self.kept.rows <= MARGIN * self.remote
+        return self.replaced.rows - self.kept.rows <= MARGIN * self.context.latest.remote
 
     @property
     def stake(self) -> float:
         """How much hangs on it: rows between the two, of a minibatch's remote rows."""
-        return abs(self.replaced.rows - self.kept.rows) / max(self.remote, 1)
+        return abs(self.replaced.rows - self.kept.rows) / max(self.context.latest.remote, 1)
 
 
 class _Behaviour:
@@ -174,7 +172,6 @@ def _moments(
             facts=planner.facts,
             replaced=replaced,
             kept=replace(kept[-1], rows=min(rollout.rows for rollout in kept)),
-            remote=snapshot.remote,
             run=trace.name.split("/")[0],
         )
 

@@ -51,6 +51,7 @@ _WORD, _HITS, _OTHER = 8.0, 8.0, 1.0
 # Tokens of an answer: the decision's word and the word for %-Hits are its second and fourth.
 _WORD_AT, _HITS_AT = 1, 3
 _SHARE_OTHER = 0.3
+_BATCH_SIZE, _LR = 32, 4e-3
 
 
 def _reason_for(metrics: Metrics, word: bool) -> str:
@@ -148,11 +149,8 @@ def train_transformer(
     examples: Sequence[TokenizedExample],
     shape: LlamaShape,
     tokens: Sequence[str],
-    *,
     steps: int,
-    batch_size: int = 32,
-    lr: float = 4e-3,
-    seed: int = 0,
+    seed: int,
 ) -> Transformer:
     """Train a transformer; on one thread, so that the same examples make the same weights."""
     threads = torch.get_num_threads()
@@ -162,13 +160,13 @@ def train_transformer(
         rng = np.random.default_rng(seed)
         model = Transformer(shape, len(tokens))
         _order_numbers(model, tokens, rng)
-        adam = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
+        adam = torch.optim.AdamW(model.parameters(), lr=_LR, betas=(0.9, 0.98), weight_decay=0.05)
         bar = tqdm(range(steps), "training", disable=None)
         for step in bar:
             warm, left = min(1.0, (step + 1) / 50), 1.0 - step / steps
-            adam.param_groups[0]["lr"] = lr * warm * left
-            chosen = [examples[place] for place in rng.integers(len(examples), size=batch_size)]
-            texts, targets, weights = _batch(chosen, rng.random(batch_size) < _SHARE_OTHER)
+            adam.param_groups[0]["lr"] = _LR * warm * left
+            chosen = [examples[place] for place in rng.integers(len(examples), size=_BATCH_SIZE)]
+            texts, targets, weights = _batch(chosen, rng.random(_BATCH_SIZE) < _SHARE_OTHER)
             counted = weights > 0
             logits = model.logits(model(texts)[counted])
             losses = F.cross_entropy(logits, targets[counted], reduction="none")

@@ -116,7 +116,6 @@ def write_gguf(
     *,
     chat_template: str | None,
     kind: str = "F16",
-    name: str = "rudder",
     architecture: str = "llama",
 ) -> None:
     """Write a model; the bytes depend on the arguments alone. The file appears when it is whole.
@@ -128,7 +127,7 @@ def write_gguf(
     shape, kinds = model.shape, gguf.GGMLQuantizationType
     with whole(path) as partial:
         writer = gguf.GGUFWriter(partial, architecture)
-        writer.add_name(name)
+        writer.add_name("rudder-embedded")
         writer.add_context_length(shape.context)
         writer.add_embedding_length(shape.dim)
         writer.add_block_count(shape.layers)
