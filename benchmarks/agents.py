@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -26,9 +25,10 @@ from benchmarks.runs import parts_of, train
 from benchmarks.traces import RECIPES, dataset_of, graphs_of
 from rudder.cli.flags import flag, parse
 from rudder.config import SteerConfig
-
-if TYPE_CHECKING:
-    from rudder.replay.trace import Trace
+from rudder.presets import read_preset
+from rudder.replay.grid import row_of
+from rudder.replay.runs import replay
+from rudder.replay.trace import Trace, read_traces
 
 _LIVE = "graph ranks buffer rows_pct every:best_pct after:best_pct always_pct pass_at_1 valid_pct "
 _LIVE += "replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
@@ -52,8 +52,6 @@ class AgentsConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
-        from rudder.presets import read_preset
-
         graphs_of(self.graphs)
         at_least(self, 2, "ranks")  # one has nothing remote
         for buffer, decider in product(self.buffer, self.others.split(",")):
@@ -61,17 +59,20 @@ class AgentsConfig:
 
     def steering(self, decider: str, buffer: float) -> SteerConfig:
         """The settings of a decider that replays."""
-        names = ("agent_model", "agent_threads", "classifier_dir")
-        named: Row = {name: getattr(self, name) for name in names}
-        return SteerConfig(prefetch="rudder", decider=decider, buffer=buffer, **named)
+        return SteerConfig(
+            prefetch="rudder",
+            decider=decider,
+            buffer=buffer,
+            agent_model=self.agent_model,
+            agent_threads=self.agent_threads,
+            classifier_dir=self.classifier_dir,
+        )
 
 
 def live(
     config: AgentsConfig, graph: str, ranks: int, buffer: float, folder: Path
-) -> "tuple[Row, list[Trace]]":
+) -> tuple[Row, list[Trace]]:
     """The summary and the traces of a real run."""
-    from rudder.replay.trace import read_traces
-
     recipe = RECIPES[graph]
     flags = {
         "hidden": 32,
@@ -88,11 +89,8 @@ def live(
     return train(parts, flags), read_traces(folder / "trace")
 
 
-def beside(config: AgentsConfig, traces: "Sequence[Trace]", buffer: float) -> dict[str, Row]:
+def beside(config: AgentsConfig, traces: Sequence[Trace], buffer: float) -> dict[str, Row]:
     """Rows and decisions of the other deciders on the same minibatches."""
-    from rudder.replay.grid import row_of
-    from rudder.replay.runs import replay
-
     found = {}
     for kind in KINDS:
         best, ranks, moved = best_schedule(traces, buffer, kind)
@@ -112,19 +110,14 @@ def measure(config: AgentsConfig) -> Row:
         for graph, ranks, buffer in tqdm(cells, unit="cell", disable=None):
             summary, traces = live(config, graph, ranks, buffer, Path(folder))
             rows = summary["rows"]
-            records.append(
-                {
-                    "graph": graph,
-                    "ranks": ranks,
-                    "buffer": buffer,
-                    "epoch_time_s": summary["epoch_time_s"],
-                    "rows_none": rows["remote"],
-                    "rows_moved": rows["misses"] + rows["replacements"],
-                    "hits_pct": summary["buffer"]["hits_pct"],
-                    "live": summary["decisions"],
-                    "beside": beside(config, traces, buffer),
-                }
-            )
+            record = {"graph": graph, "ranks": ranks, "buffer": buffer}
+            record["epoch_time_s"] = summary["epoch_time_s"]
+            record["rows_none"] = rows["remote"]
+            record["rows_moved"] = rows["misses"] + rows["replacements"]
+            record["hits_pct"] = summary["buffer"]["hits_pct"]
+            record["live"] = summary["decisions"]
+            record["beside"] = beside(config, traces, buffer)
+            records.append(record)
     return {"cells": records}
 
 

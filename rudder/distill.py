@@ -17,27 +17,31 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from rudder.agent.gguf_file import LlamaShape, Vocabulary, write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.cli.flags import fail, flag, parse, require
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json
 from rudder.fit import fit, require_replaceable, scores_of
-from rudder.learn.dataset import dataset_of
-from rudder.learn.evaluation import ask, ask_transformer
+from rudder.learn.dataset import dataset_of, score, scores_table
 from rudder.learn.examples import Example, gather
 from rudder.learn.graph_families import HELD_OUT, TRAINED, record
-from rudder.learn.score import score, scores_table
-from rudder.learn.training import REASONS, tokenize_examples, train_transformer, write_prompt
-from rudder.learn.transformer import Transformer
-from rudder.learn.vocabulary import TEMPLATE, learn_vocabulary
+from rudder.learn.training import (
+    REASONS,
+    ask,
+    ask_transformer,
+    tokenize_examples,
+    train_transformer,
+    write_prompt,
+)
+from rudder.learn.transformer import LlamaShape, Transformer, write_gguf
+from rudder.learn.vocabulary import TEMPLATE, Vocabulary, learn_vocabulary
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces
 
@@ -81,24 +85,18 @@ class DistillConfig:
 
 def distill(config: DistillConfig) -> dict[str, Any]:
     """Make the model and its card; returns the card."""
-    began = time.perf_counter()
+    began, out = time.perf_counter(), Path(config.out)
     traces = record(TRAINED[: config.families], config.seed)
     for folder in config.traces:
         traces += read_traces(Path(folder))
     examples = gather(traces, BUFFERS, seed=config.seed, every=4.0)
-    model, vocabulary, trained_s = _train(config, examples, with_history=True)
-    _export(config, model, vocabulary, Path(config.out))
+    model, vocabulary, trained_s = _make(config, examples, out, with_history=True)
     exam_traces = record(HELD_OUT[: config.held_out], config.seed + 1000)
-    held_out = _some(gather(exam_traces, BUFFERS, seed=config.seed + 1), NUM_EVALUATED)
-    out = Path(config.out)
+    held_out = gather(exam_traces, BUFFERS, seed=config.seed + 1)
+    places = np.linspace(0, len(held_out) - 1, min(NUM_EVALUATED, len(held_out))).astype(int)
+    held_out = [held_out[place] for place in places]
     answers, latency = ask(out, held_out)
     by_torch = ask_transformer(model, vocabulary, out, held_out[:300])
-    scores = {
-        "embedded": score(answers, dataset_of(held_out)),
-        **_baselines(config, examples, held_out),
-    }
-    if config.ablate:
-        scores["embedded, no history"] = _without_history(config, examples, held_out)
     return {
         "model": out.name,
         "bytes": out.stat().st_size,
@@ -111,69 +109,54 @@ def distill(config: DistillConfig) -> dict[str, Any]:
         "training_s": trained_s,
         "same_as_pytorch_pct": 100.0 * answers.agreement(by_torch),
         **latency,
-        "exam": scores,
+        "exam": {
+            "embedded": score(answers, dataset_of(held_out)),
+            **_others(config, examples, held_out),
+        },
         "seconds": time.perf_counter() - began,
         "config": asdict(config),
     }
 
 
-def _train(
-    config: DistillConfig, examples: Sequence[Example], with_history: bool
+def _make(
+    config: DistillConfig, examples: Sequence[Example], path: Path, with_history: bool
 ) -> tuple[Transformer, Vocabulary, float]:
-    """(model, vocabulary, seconds). Prompts are cut into tokens by llama.cpp itself."""
+    """Train a model and write it; returns the seconds as well."""
+
+    def write(model: Transformer, path: Path) -> None:
+        write_gguf(path, model, vocabulary, chat_template=TEMPLATE, kind=config.kind)
+
     prompts = [write_prompt(example.context, with_history) for example in examples]
     vocabulary = learn_vocabulary(prompts, REASONS, NUM_WORDS)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
+        # Prompts are cut into tokens by llama.cpp itself.
         blank = Path(folder) / "blank.gguf"
-        torch.manual_seed(config.seed)
-        _export(config, Transformer(SHAPE, len(vocabulary.tokens)), vocabulary, blank)
-        engine = LlamaEngine(blank, context=SHAPE.context)
-        data = tokenize_examples(examples, engine.tokenize, with_history)
-        engine.close()
-    model = train_transformer(data, SHAPE, vocabulary.tokens, steps=config.steps, seed=config.seed)
+        write(Transformer(SHAPE, len(vocabulary.tokens)), blank)
+        with closing(LlamaEngine(blank, context=SHAPE.context)) as engine:
+            data = tokenize_examples(examples, engine.tokenize, with_history)
+    model = train_transformer(data, SHAPE, vocabulary.tokens, config.steps, config.seed)
+    write(model, path)
     return model, vocabulary, time.perf_counter() - began
 
 
-def _without_history(
+def _others(
     config: DistillConfig, examples: Sequence[Example], held_out: Sequence[Example]
 ) -> dict[str, Any]:
-    """The score of a model trained and asked without past decisions."""
-    model, vocabulary, _ = _train(config, examples, with_history=False)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "no-history.gguf"
-        _export(config, model, vocabulary, path)
-        return score(ask(path, held_out, with_history=False)[0], dataset_of(held_out))
-
-
-def _baselines(
-    config: DistillConfig, examples: Sequence[Example], held_out: Sequence[Example]
-) -> dict[str, Any]:
-    """The same score for the majority, and for classifiers fitted on the same moments."""
+    """The same score for the majority and for classifiers fitted on the same moments, and for a
+    model trained and asked without past decisions."""
     data, held = dataset_of(examples), dataset_of(held_out)
     fitted = fit(CLASSIFIERS if config.classifiers else BASELINES, data, config.seed)
     scores = scores_of(fitted, data, held)
     if config.classifiers:
         fitted.write(Path(config.classifiers), {"config": asdict(config), "scores": scores})
+    if config.ablate:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "no-history.gguf"
+            _make(config, examples, path, with_history=False)
+            answers, _ = ask(path, held_out, with_history=False)
+        scores["embedded, no history"] = score(answers, held)
     return scores
-
-
-def _export(config: DistillConfig, model: Transformer, vocabulary: Vocabulary, path: Path) -> None:
-    write_llama_gguf(
-        path,
-        SHAPE,
-        model.weights(),
-        vocabulary,
-        chat_template=TEMPLATE,
-        kind=config.kind,
-        name="rudder-embedded",
-    )
-
-
-def _some(examples: list[Example], num: int) -> list[Example]:
-    """Evenly picked over all of them."""
-    places = np.linspace(0, len(examples) - 1, min(num, len(examples))).astype(int)
-    return [examples[place] for place in places]
 
 
 def _described(traces: Sequence[Trace], examples: Sequence[Example]) -> dict[str, Any]:
@@ -189,27 +172,18 @@ def _described(traces: Sequence[Trace], examples: Sequence[Example]) -> dict[str
 def card_table(card: dict[str, Any]) -> str:
     """The card for people."""
     trained, held_out = card["trained_on"], card["held_out"]
-    facts = [
-        ("model", f"{card['model']}: {card['bytes']:,} bytes, {card['parameters']:,} parameters"),
-        ("sha256", card["sha256"]),
-        (
-            "trained on",
-            f"{trained['examples']:,} moments of {trained['traces']} traces of "
-            f"{len(trained['families'])} families, {card['training_s']:.0f} s",
-        ),
-        (
-            "examined on",
-            f"{held_out['examples']:,} moments of {len(held_out['families'])} families that it "
-            "never saw",
-        ),
-        ("as PyTorch", f"{card['same_as_pytorch_pct']:.1f}% of answers"),
-        (
-            "latency",
-            f"p50 {card['decided_ms_p50']:.1f} ms to the decision, "
-            f"{card['answered_ms_p50']:.1f} ms to the end",
-        ),
-    ]
-    return f"{render(facts)}\n\n{scores_table(card['held_out'])}"
+    facts = {
+        "model": f"{card['model']}: {card['bytes']:,} bytes, {card['parameters']:,} parameters",
+        "sha256": card["sha256"],
+        "trained on": f"{trained['examples']:,} moments of {trained['traces']} traces of "
+        f"{len(trained['families'])} families, {card['training_s']:.0f} s",
+        "examined on": f"{held_out['examples']:,} moments of {len(held_out['families'])} families "
+        "that it never saw",
+        "as PyTorch": f"{card['same_as_pytorch_pct']:.1f}% of answers",
+        "latency": f"p50 {card['decided_ms_p50']:.1f} ms to the decision, "
+        f"{card['answered_ms_p50']:.1f} ms to the end",
+    }
+    return f"{render([*facts.items()])}\n\n{scores_table(card['exam'])}"
 
 
 def main() -> None:

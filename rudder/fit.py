@@ -12,9 +12,6 @@ communication are compared before and after (section 4.4).
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,13 +22,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from rudder.cli.flags import fail, flag, parse, require
-from rudder.cli.whole_file import write_json
+from rudder.cli.whole_file import whole_folder, write_json
 from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE, SUFFIXES, TARGETS, VERSION
 from rudder.deciders.inputs import NAMES
 from rudder.learn.classifiers import Trained, train
-from rudder.learn.dataset import LABELS, Dataset, dataset_of, split
+from rudder.learn.dataset import (
+    LABELS,
+    Answers,
+    Dataset,
+    dataset_of,
+    score,
+    scores_table,
+    split,
+)
 from rudder.learn.examples import gather
-from rudder.learn.score import Answers, score, scores_table
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces
 
@@ -53,7 +57,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if not self.traces:
             raise ValueError("--traces: name at least one folder that --trace recorded")
-        twice = [name for name, count in Counter(map(_path, self.traces)).items() if count > 1]
+        paths = Counter(Path(folder).resolve() for folder in self.traces)
+        twice = [name for name, count in paths.items() if count > 1]
         require(not twice, "traces", " ".join(map(str, twice)), "each folder once")
         require(all(share > 0 for share in self.buffer), "buffer", self.buffer, "more than 0")
         require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2^32 - 1")
@@ -75,31 +80,24 @@ def require_replaceable(flag_name: str, folder: str) -> None:
     require(ours, flag_name, folder, "a new folder, or one that an earlier fit wrote")
 
 
-def _path(folder: str) -> Path:
-    return Path(folder).resolve()
-
-
 def read_runs(folders: tuple[str, ...]) -> list[Trace]:
     """All ranks of all runs, named so that runs in folders of the same name stay apart."""
-    names = Counter(_path(folder).name for folder in folders)
+    paths = [Path(folder).resolve() for folder in folders]
+    names = Counter(path.name for path in paths)
     traces = []
-    for number, folder in enumerate(folders):
-        name = _path(folder).name
-        if names[name] > 1:
-            name = f"{name}#{number + 1}"
+    for number, path in enumerate(paths, 1):
+        name = path.name if names[path.name] == 1 else f"{path.name}#{number}"
         traces += [
             replace(trace, name=f"{name}/{trace.name.split('/')[-1]}")
-            for trace in read_traces(_path(folder))
+            for trace in read_traces(path)
         ]
     return traces
 
 
 def labels_of(data: Dataset) -> dict[str, NDArray[np.int64]]:
     """What is to be learnt, int64 [n] for each of TARGETS."""
-    columns = (data.replace, data.hits[:, 1], data.hits[:, 0])
-    return {
-        target: column.astype(np.int64) for target, column in zip(TARGETS, columns, strict=True)
-    }
+    labels = {REPLACE: data.replace, IF_REPLACED: data.hits[:, 1], IF_KEPT: data.hits[:, 0]}
+    return {target: column.astype(np.int64) for target, column in labels.items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,24 +115,15 @@ class Fit:
 
     def write(self, folder: Path, about: dict[str, Any]) -> None:
         """Write the folder that ``deciders.classifier`` reads, whole or not at all."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
+        classes: dict[str, dict[str, list[int]]] = {}
+        with whole_folder(folder) as staging:
             np.savez(staging / "scale.npz", mean=self.mean, std=self.std)
-            classes: dict[str, dict[str, list[int]]] = {}
             for name, targets in self.trained.items():
                 classes[name] = {target: one.classes.tolist() for target, one in targets.items()}
                 for target, one in targets.items():
                     one.write(staging / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
             meta = {"version": VERSION, "inputs": NAMES, "classes": classes, **about}
             (staging / "meta.json").write_text(json.dumps(meta, indent=1))
-            os.chmod(staging, 0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(staging, folder)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
 
 
 def fit(names: tuple[str, ...], data: Dataset, seed: int) -> Fit:

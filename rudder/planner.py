@@ -30,7 +30,7 @@ _SIZE_STEP = 1.5
 
 
 class Decisions(Protocol):
-    """Where decisions come from: ``deciders.inline`` or ``deciders.worker``."""
+    """Where decisions come from: see ``deciders.worker``."""
 
     @property
     def looks_ahead(self) -> bool:

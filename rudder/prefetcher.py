@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from rudder.buffer.rows import DeviceRows, HostRows
 from rudder.cached_store import CachedStore
 from rudder.config import SteerConfig
-from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally, decisions
 from rudder.deciders.ledger import Ledger, Log
-from rudder.deciders.worker import Worker
+from rudder.deciders.worker import Inline, Worker
 from rudder.feature_store import BufferedStore, FeatureStore, When
 from rudder.observations import Facts
 from rudder.planner import Planner
@@ -143,12 +142,8 @@ class Prefetcher:
             self._log("agent", **decider.about)
         if not decider.slow:
             return Inline(decider, self._tell)
-        return Worker(
-            decider,
-            sync=config.decider_mode == "sync",
-            timeout=config.agent_timeout,
-            log=self._tell,
-        )
+        sync, timeout = config.decider_mode == "sync", config.agent_timeout
+        return Worker(decider, self._tell, sync=sync, timeout=timeout)
 
     def _tell(self, event: str, **fields: Any) -> None:
         """Log what a decider does; its first failure is told to people as well."""

@@ -7,8 +7,7 @@ from pathlib import Path
 from rudder.buffer.index import Buffer
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
-from rudder.deciders.fixed import fixed_decider
-from rudder.deciders.rule import RuleDecider
+from rudder.deciders.fixed import fixed_decider, rule_decider
 from rudder.observations import Facts
 from rudder.policies.base import Policy, Prior
 from rudder.policies.demand import LfuPolicy, LruPolicy
@@ -209,7 +208,7 @@ def make_decider(config: SteerConfig, preset: Preset, facts: Facts, seed: int) -
 
         return LLMDecider(facts, config)
     if name == "rule":
-        return RuleDecider()
+        return rule_decider()
     if name in CLASSIFIERS:
         from rudder.deciders.classifier import ClassifierDecider
 

@@ -20,7 +20,7 @@ DOORS = {
     "huggingface_hub": {"rudder/agent/models.py"},
     "jinja2": {"rudder/agent/template.py", "minidist/report/page.py"},
     "matplotlib": {"minidist/report/charts.py"},
-    "gguf": {"rudder/agent/gguf_file.py"},
+    "gguf": {"rudder/learn/transformer.py"},
     "sklearn": {"rudder/learn/classifiers.py"},
     "xgboost": {"rudder/deciders/classifier.py", "rudder/learn/classifiers.py"},
     "pytorch_tabnet": {"rudder/deciders/classifier.py", "rudder/learn/classifiers.py"},

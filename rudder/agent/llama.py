@@ -11,17 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.agent.gguf_file import read_header
-from rudder.agent.sampler import MANY_TOKENS, Sampler
-from rudder.agent.template import ChatTemplate, syntax_error
-from rudder.agent.watch import Watch
+from rudder.agent.gguf_header import read_header
+from rudder.agent.template import ChatTemplate, compile_template
 
 Tokens = NDArray[np.int32]
 
@@ -33,17 +30,20 @@ _ERROR_LEVEL = 4
 # Flash attention, on one thread: on a model of 0.2M parameters a prompt of 260 tokens takes 3.3 ms
 # in place of 8.0; on one of 60M a sixth less, but each token of an answer 7 ms in place of 4.
 _TINY_BYTES = 16 << 20
+# In vocabularies of so many tokens the likeliest is tried first: a grammar takes 0.12 us a token,
+# and a look at one alone takes as long as some hundreds of them.
+_MANY_TOKENS = 4096
+# How often the watch looks at the clock, in seconds.
+_LOOK_S = 0.05
 _LIBC = ctypes.CDLL(None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Generated:
-    """text: the continuation. tokens: of it; prompt_tokens: before it; finished: by its own end."""
+class Generated(NamedTuple):
+    """text: the continuation.   tokens: of it; prompt_tokens: before it."""
 
     text: str
     tokens: int
     prompt_tokens: int
-    finished: bool
 
 
 def _import() -> Any:
@@ -89,11 +89,103 @@ def _explain(path: Path, reason: str) -> str:
     return f"{path}: llama.cpp cannot load it ({reason}): get the file again, or another model"
 
 
+class _Watch:
+    """Tells llama.cpp to stop at a time, even in the middle of a prompt (on the CPU).
+
+    llama.cpp asks a C function at each node of its graph. Python as that function would need the
+    interpreter's lock each time, and wait up to 5 ms for it while training runs; so it is C's
+    strlen, over a text that is empty until it is time. A thread that looks at the clock now and
+    then costs a call nothing, where a timer for each took 0.1 to 0.4 ms.
+    """
+
+    def __init__(self, llama_cpp: Any, context: Any) -> None:
+        self._until, self._stop = math.inf, ctypes.create_string_buffer(2)
+        self._callback = llama_cpp.ggml_abort_callback(("strlen", _LIBC))  # kept from collection
+        llama_cpp.llama_set_abort_callback(context, self._callback, ctypes.addressof(self._stop))
+        self.interrupted = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rudder-agent-watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closing.wait(_LOOK_S):
+            if self.interrupted or time.perf_counter() > self._until:
+                self._stop[0] = b"x"
+
+    def check(self) -> None:
+        if self.interrupted:
+            raise InterruptedError("the agent's model was told to stop")
+        if time.perf_counter() > self._until:
+            raise TimeoutError("the agent's model took too long")
+
+    @contextmanager
+    def until(self, moment: float) -> Iterator[None]:
+        """What is done meanwhile ends soon after this moment of ``time.perf_counter()``."""
+        self._until = moment
+        try:
+            self.check()
+            yield
+        except RuntimeError:  # llama_decode was stopped, or failed
+            self.check()
+            raise
+        finally:
+            self._until, self._stop[0] = math.inf, b"\0"
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+
+class _Sampler:
+    """The likeliest token that a grammar (GBNF, from ``root``) allows; of all where it is empty.
+
+    many_tokens: from how many in the vocabulary on the likeliest one is tried first.
+    """
+
+    def __init__(self, llama_cpp: Any, llama: Any, grammar: str, many_tokens: int) -> None:
+        api = self._api = llama_cpp
+        self._context, self._rules = llama.ctx, None
+        vocabulary = api.llama_model_get_vocab(llama.model)
+        self._num_tokens = api.llama_vocab_n_tokens(vocabulary)
+        self._chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
+        if grammar:
+            rules = api.llama_sampler_init_grammar(vocabulary, grammar.encode(), b"root")
+            api.llama_sampler_chain_add(self._chain, rules)
+            self._rules = rules if self._num_tokens >= many_tokens else None
+        api.llama_sampler_chain_add(self._chain, api.llama_sampler_init_greedy())
+        self._one = (api.llama_token_data * 1)()
+
+    def begin(self) -> None:
+        """The next token is the grammar's first."""
+        self._api.llama_sampler_reset(self._chain)
+
+    def next(self) -> int:
+        """The token after what was read last; it counts as taken."""
+        token = None if self._rules is None else self._likeliest()
+        if token is None:
+            return int(self._api.llama_sampler_sample(self._chain, self._context, -1))
+        self._api.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _likeliest(self) -> int | None:
+        """Of all tokens, if the grammar allows it."""
+        pointer = self._api.llama_get_logits_ith(self._context, -1)
+        logits = np.ctypeslib.as_array(pointer, (self._num_tokens,))
+        token = int(logits.argmax())
+        self._one[0] = self._api.llama_token_data(token, float(logits[token]), 0.0)
+        array = self._api.llama_token_data_array(self._one, 1, -1, False)
+        self._api.llama_sampler_apply(self._rules, ctypes.byref(array))
+        return None if math.isinf(self._one[0].logit) else token
+
+    def close(self) -> None:
+        self._api.llama_sampler_free(self._chain)
+
+
 class LlamaEngine:
     """A loaded model.
 
     context: at most so many tokens; fewer where the model was trained on fewer.
-    threads: CPU threads.   gpu_layers: -1 for all.   many_tokens: of ``Sampler``.
+    threads: CPU threads.   gpu_layers: -1 for all.   many_tokens: of ``_Sampler``.
     Raises ValueError naming the file, what is wrong with it and what to do.
     """
 
@@ -104,17 +196,19 @@ class LlamaEngine:
         context: int,
         threads: int = 1,
         gpu_layers: int = 0,
-        many_tokens: int = MANY_TOKENS,
+        many_tokens: int = _MANY_TOKENS,
     ) -> None:
-        header = read_header(path)
-        template = header.fields.get("tokenizer.chat_template", b"")
-        why = syntax_error(template.decode(errors="replace"))
-        if why is not None:
-            raise ValueError(f"{path}: its chat template does not parse ({why}): get another model")
-        trained = header.fields.get(f"{header.architecture}.context_length")
-        self.path = path
+        fields = read_header(path)
+        try:
+            compile_template(fields.get("tokenizer.chat_template", b"").decode(errors="replace"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: its chat template does not parse ({error}): get another model"
+            ) from None
+        trained = fields.get("context_length")
+        self.path, self._many_tokens = path, many_tokens
         self.context = min(context, trained) if isinstance(trained, int) else context
-        self._llama = _load(
+        llama = self._llama = _load(
             path,
             n_ctx=-(-self.context // _PAD) * _PAD,
             n_threads=threads,
@@ -124,29 +218,20 @@ class LlamaEngine:
             seed=1,
         )
         self._api = _import()
-        self._vocab = self._api.llama_model_get_vocab(self._llama.model)
-        self._memory = self._api.llama_get_memory(self._llama.ctx)
+        self._vocab = self._api.llama_model_get_vocab(llama.model)
+        self._memory = self._api.llama_get_memory(llama.ctx)
         # What the memory holds: the first ``_num`` of these.
-        self._held, self._num = np.empty(self._llama.n_ctx(), np.int32), 0
-        self._samplers: dict[str, Sampler] = {}
-        self._many_tokens = many_tokens
+        self._held, self._num = np.empty(llama.n_ctx(), np.int32), 0
+        self._samplers: dict[str, _Sampler] = {}
         self._pieces: dict[int, bytes | None] = {}
         self._tokenized: tuple[str | None, list[int]] = None, []
-        self._watch = Watch(self._api, self._llama.ctx)
-        self._begin = self._llama.token_bos()
-        self.template = self._template()
-
-    def _template(self) -> ChatTemplate:
-        """The model's own, with the texts of its first and last token."""
+        self._watch = _Watch(self._api, llama.ctx)
+        self._begin = llama.token_bos()
         ends = (
             self._text(token).decode(errors="replace") if token >= 0 else ""
-            for token in (self._begin, self._llama.token_eos())
+            for token in (self._begin, llama.token_eos())
         )
-        return ChatTemplate(self._llama.metadata.get("tokenizer.chat_template"), *ends)
-
-    def count(self, prompt: str) -> int:
-        """Tokens of a prompt."""
-        return len(self.tokenize(prompt))
+        self.template = ChatTemplate(llama.metadata.get("tokenizer.chat_template"), *ends)
 
     def generate(
         self,
@@ -155,7 +240,7 @@ class LlamaEngine:
         end: str,
         max_tokens: int,
         until: float,
-        grammar: str | None = None,
+        grammar: str = "",
         on_text: Callable[[str], None] = lambda text: None,
     ) -> Generated:
         """Continue a prompt, greedily, up to and including ``end``.
@@ -166,23 +251,22 @@ class LlamaEngine:
         """
         tokens = np.array(self.tokenize(prompt), np.int32)
         limit = min(max_tokens, self._llama.n_ctx() - len(tokens))
-        sampler = self._sampler(grammar or "")
-        raw, text, count, finished = b"", "", 0, False
-        with self._timed(until) as check:
+        sampler = self._sampler(grammar)
+        raw, text, count = b"", "", 0
+        with self._watch.until(until):
             unread = self._rewind(tokens)
-            while count < limit and not finished:
+            while count < limit and end not in text:
                 self._read(unread)
                 token = sampler.next()
-                check()
+                self._watch.check()
                 piece = self._piece(token)
                 if piece is None:
-                    finished = True
                     break
                 raw, count = raw + piece, count + 1
                 text = raw.decode(errors="ignore")
                 on_text(text)
-                finished, unread = end in text, np.array([token], np.int32)
-        return Generated(text=text, tokens=count, prompt_tokens=len(tokens), finished=finished)
+                unread = np.array([token], np.int32)
+        return Generated(text, count, len(tokens))
 
     def interrupt(self) -> None:
         """Make ``generate``, in any thread and from now on, raise InterruptedError soon."""
@@ -195,33 +279,11 @@ class LlamaEngine:
             sampler.close()
         self._llama.close()
 
-    @contextmanager
-    def _timed(self, until: float) -> Iterator[Callable[[], None]]:
-        """Stops llama.cpp at a time, also in the middle of a prompt (on the CPU)."""
-
-        def check() -> None:
-            if self._watch.interrupted:
-                raise InterruptedError("the agent's model was told to stop")
-            if time.perf_counter() > until:
-                raise TimeoutError("the agent's model took too long")
-
-        self._watch.until = until
-        try:
-            check()
-            yield check
-        except RuntimeError:  # llama_decode was stopped, or failed
-            check()
-            raise
-        finally:
-            self._watch.until = math.inf
-            self._watch.stop[0] = b"\0"
-
-    def _sampler(self, grammar: str) -> Sampler:
+    def _sampler(self, grammar: str) -> _Sampler:
         """From its beginning on."""
         if grammar not in self._samplers:
-            self._samplers[grammar] = Sampler(
-                self._api, self._vocab, self._llama.ctx, grammar, self._many_tokens
-            )
+            many = self._many_tokens
+            self._samplers[grammar] = _Sampler(self._api, self._llama, grammar, many)
         self._samplers[grammar].begin()
         return self._samplers[grammar]
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded.gguf"
 # The paper's nine models (its table 1), quantized to 4 bits.
@@ -26,58 +26,21 @@ SHORT_NAMES = {
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
-@contextmanager
-def _as_os_errors() -> Iterator[None]:
-    """The client's errors are those of requests in some versions, of httpx in others."""
+def _client() -> Any:
+    """Hugging Face's own (extra: hub)."""
     try:
-        yield
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        import huggingface_hub
+    except ImportError:
+        raise ValueError(
+            "--agent-model: models on Hugging Face need its client: pip install 'minidist[hub]'"
+        ) from None
+    return huggingface_hub
 
 
-class Hub(Protocol):
-    """Where models come from."""
-
-    def cached(self, repo: str) -> Path | None:
-        """The folder of what was downloaded of a repository before."""
-
-    def list_files(self, repo: str) -> list[str]:
-        """The files of a repository. Raises OSError: why there is no answer."""
-
-    def fetch(self, repo: str, name: str) -> Path:
-        """Download one file. Raises as ``list_files``."""
-
-
-class HuggingFace:
-    """Hugging Face, through its own client (extra: hub)."""
-
-    def __init__(self) -> None:
-        try:
-            import huggingface_hub
-        except ImportError:
-            raise ValueError(
-                "--agent-model: models on Hugging Face need its client: pip install 'minidist[hub]'"
-            ) from None
-        self._hub = huggingface_hub
-
-    def cached(self, repo: str) -> Path | None:
-        try:
-            return Path(self._hub.snapshot_download(repo, local_files_only=True))
-        except Exception:  # nothing there; each version of the client has its own way to say so
-            return None
-
-    def list_files(self, repo: str) -> list[str]:
-        with _as_os_errors():
-            return list(self._hub.list_repo_files(repo))
-
-    def fetch(self, repo: str, name: str) -> Path:
-        with _as_os_errors():
-            return Path(self._hub.hf_hub_download(repo, name))
-
-
-def resolve_model(name: str, hub: Hub | None = None) -> Path:
+def resolve_model(name: str, hub: Any = None) -> Path:
     """The GGUF file that ``--agent-model`` names; of a model in several files, the first.
 
+    hub: has what we call of ``huggingface_hub``, in its place.
     Raises ValueError: what is not there, and what to give instead.
     """
     if name == "embedded":
@@ -99,38 +62,46 @@ def resolve_model(name: str, hub: Hub | None = None) -> Path:
             f"--agent-model {name}: expected a GGUF file, repo:file-glob on Hugging Face, or one "
             f"of embedded, {', '.join(SHORT_NAMES)}"
         )
-    return _download(f"--agent-model {name}", repo, pattern, hub or HuggingFace())
+    return _download(f"--agent-model {name}", repo, pattern, hub or _client())
 
 
-def _download(flag: str, repo: str, pattern: str, hub: Hub) -> Path:
-    folder = hub.cached(repo)
-    if folder is not None:
-        held = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.gguf"))
-        found = fnmatch.filter(held, pattern)
-        if found and len(found) == _num_shards(found[0]):
-            return folder / found[0]
+def _download(flag: str, repo: str, pattern: str, hub: Any) -> Path:
     try:
-        files = sorted(hub.list_files(repo))
-        wanted = fnmatch.filter(files, pattern)
-        _check_choice(flag, repo, wanted, [name for name in files if name.endswith(".gguf")])
-        fetched = [hub.fetch(repo, file) for file in wanted]
-        return fetched[0]
-    except OSError as error:
-        raise ValueError(
-            f"{flag}: cannot get {pattern} of {repo} from Hugging Face ({error}): "
-            "download it where there is a network, or give a GGUF file"
-        ) from None
-
-
-def _num_shards(name: str) -> int:
-    return int(name[-10:-5]) if _SHARD.search(name) else 1
-
-
-def _check_choice(flag: str, repo: str, wanted: list[str], offered: list[str]) -> None:
-    """One model must be meant: one file, or all the parts of one."""
+        folder = Path(hub.snapshot_download(repo, local_files_only=True))
+    except Exception:  # nothing there; each version of the client has its own way to say so
+        held = []
+    else:
+        held = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.gguf"))
+    found = fnmatch.filter(held, pattern)
+    if found and len(found) == _num_shards(found[0]):
+        return folder / found[0]
+    what = f"{flag}: cannot get {pattern} of {repo} from Hugging Face"
+    with _reached(what):
+        files = sorted(hub.list_repo_files(repo))
+    wanted = fnmatch.filter(files, pattern)
     if not wanted:
+        offered = [name for name in files if name.endswith(".gguf")]
         raise ValueError(
             f"{flag}: no file of {repo} matches; it has {', '.join(offered) or 'none'}"
         )
     if len({_SHARD.sub("", name) for name in wanted}) > 1:
         raise ValueError(f"{flag}: several files of {repo} match: {', '.join(wanted)}")
+    with _reached(what):
+        fetched = [Path(hub.hf_hub_download(repo, file)) for file in wanted]
+    return fetched[0]
+
+
+@contextmanager
+def _reached(what: str) -> Iterator[None]:
+    """The client's errors are those of requests in some versions, of httpx in others."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{what} ({type(error).__name__}: {error}): "
+            "download it where there is a network, or give a GGUF file"
+        ) from error
+
+
+def _num_shards(name: str) -> int:
+    return int(name[-10:-5]) if _SHARD.search(name) else 1

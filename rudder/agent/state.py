@@ -18,9 +18,10 @@ it: whatever changes here makes a new embedded model necessary.
     hit 61 (high, falling) jitter 2 (low) next2 63 (+2 rising)
 """
 
-from rudder.agent.context import Effect, History, Past
-from rudder.agent.metrics import Metrics
-from rudder.observations import STAGNANT_POINTS, Action
+from collections.abc import Iterator
+
+from rudder.agent.metrics import Effect, Metrics
+from rudder.observations import STAGNANT_POINTS, Action, Outcome
 
 STATE_MARK = "### state\n"
 _FAST_POINTS = 5.0
@@ -61,76 +62,76 @@ def _signed(change: float) -> str:
     return f"{round(max(-999.0, min(change, 999.0))):+d}"
 
 
-def _share(name: str, value: float) -> str:
-    return f"{name} {round(value)} ({level(value)})"
+def _share(name: str, value: float, change: float | None = None) -> str:
+    moving = "" if change is None else f", {motion(change)}"
+    return f"{name} {round(value)} ({level(value)}{moving})"
 
 
-def _changes(of: Past | Effect) -> str:
+def _shares(m: Metrics, *names: str) -> str:
+    values = {name: getattr(m, f"{name}_pct") for name in names}
+    return " ".join(
+        f"{name} unknown" if value is None else _share(name, value)
+        for name, value in values.items()
+    )
+
+
+def _count(name: str, count: int | None) -> str:
+    return f"{name} never" if count is None else f"{name} {count} ({amount(count)})"
+
+
+def _changes(of: Outcome | Effect) -> str:
     hits = f"hit {_signed(of.hits_change)} ({motion(of.hits_change)})"
     return f"{hits} moved {_signed(of.moved_change)} ({motion(of.moved_change)})"
 
 
-def _told(past: Past) -> str:
-    word = past.action.word
-    hoped = f" hoped {past.expected}" if past.expected else ""
-    return f"{past.ago} ago {word} {_changes(past)}{hoped} {'met' if past.passed else 'missed'}"
-
-
-def _past_lines(history: History) -> list[str]:
-    lines = [_told(past) for past in history.past] or ["none"]
+def _past(m: Metrics) -> Iterator[str]:
+    for outcome in m.past:
+        decision, ago = outcome.decision, m.now.minibatch - outcome.applied
+        hoped = f" hoped {decision.expect_hits}" if decision.expect_hits else ""
+        end = "met" if outcome.passed else "missed"
+        yield f"{ago} ago {decision.action.word} {_changes(outcome)}{hoped} {end}"
+    if not m.past:
+        yield "none"
     for action in (Action.REPLACE, Action.GROW, Action.SHRINK, Action.KEEP):
-        effect = history.effects.get(action)
-        if effect is not None:
-            lines.append(f"mean of {effect.count} {action.word} {_changes(effect)}")
-    return lines
+        if effect := m.effects.get(action):
+            yield f"mean of {effect.count} {action.word} {_changes(effect)}"
+
+
+def _done(m: Metrics) -> str:
+    return f"{_count('done', m.now.minibatch + 1)} {_count('left', m.now.left)}"
 
 
 def _moved(m: Metrics) -> str:
-    share = f"{round(m.moved_pct)} ({level(m.moved_pct)}, {motion(m.moved_change)})"
-    return f"moved {m.moved} rows {share}"
+    return _share(f"moved {m.now.moved} rows", m.moved_pct, m.moved_change)
 
 
 def _hits(m: Metrics) -> str:
     ahead = "next2 unknown"
-    if m.ahead_pct is not None and m.ahead_change is not None:
+    if m.now.ahead_hits_pct is not None and m.ahead_change is not None:
         shift = f"{_signed(m.ahead_change)} {motion(m.ahead_change)}"
-        ahead = f"next2 {round(m.ahead_pct)} ({shift})"
-    hits = f"hit {round(m.hits_pct)} ({level(m.hits_pct)}, {motion(m.hits_change)})"
+        ahead = f"next2 {round(m.now.ahead_hits_pct)} ({shift})"
+    hits = _share("hit", m.now.hits_pct, m.hits_change)
     return f"{hits} {_share('jitter', m.jitter)} {ahead}"
 
 
-def size_section(metrics: Metrics, history: History) -> str:
-    """The section of ``--steer size``: the same past, and the figures that a size hangs on.
+def _section(m: Metrics, *figures: str) -> str:
+    return "\n".join([STATE_MARK + "past", *_past(m), "now", *figures])
 
-    The embedded model is not distilled on it.
-    """
-    m = metrics
-    fetch = "fetch unknown" if m.fetch_pct is None else _share("fetch", m.fetch_pct)
-    size = "size unknown" if m.size_pct is None else _share("size", m.size_pct)
-    lines = [
-        *_past_lines(history),
-        "now",
-        f"done {m.done} ({amount(m.done)}) left {m.left} ({amount(m.left)})",
-        f"{size} {_share('filled', m.filled_pct)} {_share('reach', m.reach_pct)} {fetch}",
-        _moved(m),
+
+def size_section(m: Metrics) -> str:
+    """The section of ``--steer size``; the embedded model is not distilled on it."""
+    sizes = _shares(m, "size", "filled", "reach", "fetch")
+    return _section(m, _done(m), sizes, _moved(m), _hits(m))
+
+
+def state_section(m: Metrics) -> str:
+    """The section of ``--steer rows``, as in the file's docstring."""
+    since = f"{_done(m)} {_count('since', m.since)}"
+    return _section(
+        m,
+        since if m.spent_pct is None else f"{since} {_shares(m, 'spent')}",
+        _shares(m, "reach", "filled", "replaced"),
+        _shares(m, "stale", "candidates", "swap", "proven"),
+        f"{_moved(m)} {_share('halo', m.now.halo_hits_pct)}",
         _hits(m),
-    ]
-    return STATE_MARK + "past\n" + "\n".join(lines)
-
-
-def state_section(metrics: Metrics, history: History) -> str:
-    """The section, from its mark to its last line; the grammar is in the file's docstring."""
-    m, lines = metrics, _past_lines(history)
-    since = "since never" if m.since is None else f"since {m.since} ({amount(m.since)})"
-    spent = "" if m.spent_pct is None else f" {_share('spent', m.spent_pct)}"
-    gives = f"{_share('stale', m.stale_pct)} {_share('candidates', m.candidates_pct)}"
-    lines += [
-        "now",
-        f"done {m.done} ({amount(m.done)}) left {m.left} ({amount(m.left)}) {since}{spent}",
-        f"{_share('reach', m.reach_pct)} {_share('filled', m.filled_pct)} "
-        f"{_share('replaced', m.replaced_pct)}",
-        f"{gives} {_share('swap', m.swap_pct)} {_share('proven', m.proven_pct)}",
-        f"{_moved(m)} {_share('halo', m.halo_hits_pct)}",
-        _hits(m),
-    ]
-    return STATE_MARK + "past\n" + "\n".join(lines)
+    )

@@ -35,64 +35,51 @@ def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _compile(source: str) -> jinja2.Template:
-    """A template whose loops go through ``in_time``. Raises jinja2.TemplateError."""
+def compile_template(source: str) -> jinja2.Template:
+    """A template whose loops go through ``in_time``. Raises ValueError where it does not parse."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[_GenerationTag, jinja2.ext.loopcontrols],
     )
-    tree = environment.parse(source)
-    for loop in list(tree.find_all(jinja2.nodes.For)):
-        name = jinja2.nodes.Name("in_time", "load", lineno=loop.lineno)
-        loop.iter = jinja2.nodes.Call(name, [loop.iter], [], None, None, lineno=loop.lineno)
-    return jinja2.Template.from_code(environment, environment.compile(tree), environment.globals)
-
-
-def syntax_error(source: str) -> str | None:
-    """Why a template does not parse; None where it does."""
     try:
-        _compile(source)
+        tree = environment.parse(source)
+        for loop in list(tree.find_all(jinja2.nodes.For)):
+            name = jinja2.nodes.Name("in_time", "load", lineno=loop.lineno)
+            loop.iter = jinja2.nodes.Call(name, [loop.iter], [], None, None, lineno=loop.lineno)
+        code = environment.compile(tree)
     except jinja2.TemplateError as error:
-        return str(error.message)
-    return None
+        raise ValueError(error.message) from None
+    return jinja2.Template.from_code(environment, code, environment.globals)
 
 
 class ChatTemplate:
     """Writes prompts for one model.
 
-    source: the model's own template, or None. One that cannot be rendered, or drops the state,
-    gives way to a plain one; one that rejects or drops the system role gets both texts as one.
-    begin, end: texts of the model's special tokens.
+    source: the model's own template, which parses, or None. One that cannot be rendered, or drops
+    the state, gives way to a plain one; one that rejects or drops the system role gets both texts
+    as one.   begin, end: texts of the model's special tokens.
     own: whether the model's own template is used.   thinks: whether it knows of thinking aloud.
     """
 
     def __init__(self, source: str | None, begin: str = "", end: str = "") -> None:
         self._special = {"bos_token": begin, "eos_token": end}
-        self._merge, self.own = False, False
-        self._template = _compile(_PLAIN)
-        self.thinks = source is not None and THINK_CLOSE in source
-        if source is not None:
-            self._try(source)
+        self.own = source is not None and self._suits(source)
+        self.thinks = self.own and THINK_CLOSE in (source or "")
+        if not self.own:
+            self._template, self._merge = compile_template(_PLAIN), False
 
-    def _try(self, source: str) -> None:
-        """Use a template if the state comes through it."""
-        plain = self._template
-        user = STATE_MARK + "probe of the state"
-        try:
-            self._template = _compile(source)
-        except jinja2.TemplateError:
-            self.thinks = False
-            return
+    def _suits(self, source: str) -> bool:
+        """Take a template up; whether the state comes through it."""
+        self._template, self.thinks = compile_template(source), THINK_CLOSE in source
         for self._merge in (False, True):
             try:
-                text = self.render("probe of the system", user, reasoning=False)
+                text = self.render("probe of the system", STATE_MARK + "probe of the state", False)
             except Exception:  # whatever its author left in it
                 continue
             if "probe of the state" in text and ("probe of the system" in text or self._merge):
-                self.own = True
-                return
-        self._template, self._merge, self.thinks = plain, False, False
+                return True
+        return False
 
     def render(self, system: str, user: str, reasoning: bool) -> str:
         """The whole prompt, up to where the answer begins (or, with reasoning, the thought)."""

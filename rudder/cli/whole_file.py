@@ -1,9 +1,10 @@
-"""whole: files that are there whole or not at all."""
+"""whole: files and folders that are there whole or not at all."""
 
 import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +55,22 @@ def whole(path: str | Path) -> Iterator[Path]:
             partial.unlink()
         if failure is not None:
             raise failure from error
+        raise
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """As ``whole``, for a folder; one that is there gives way."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        yield staging
+        os.chmod(staging, 0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
         raise
 
 

@@ -1,8 +1,7 @@
 """The seam of deciders: what was seen in, a decision out.
 
-A decider touches no buffer, tensor or clock, and keeps no log. Quick ones are asked inline at every
-minibatch; slow ones live in the thread of ``worker``. Both ask through ``ledger``, which measures
-how long that takes and writes down what came of it.
+A decider touches no buffer, tensor or clock, and keeps no log. ``worker`` asks it, at once or in a
+thread, through ``ledger``, which measures how long that takes and writes down what came of it.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +19,6 @@ class Decider(ABC):
     name: as the user gives it to ``--decider``.
     slow: True where a decision takes longer than a look-up, so that it needs a thread of its own.
     looks_ahead: whether it reads what snapshots tell of minibatch + 2.
-    looks_back: whether it reads more of a context than the latest snapshot.
     about: what the log should know of it, once.   exchange: what its latest decision was asked for
     with and read from, for the log. Both are empty where there is nothing to tell.
     """
@@ -28,7 +26,6 @@ class Decider(ABC):
     name: str
     slow: bool = False
     looks_ahead: bool = True
-    looks_back: bool = True
     about: Mapping[str, Any] = {}
     exchange: Mapping[str, Any] = {}
 
@@ -37,7 +34,7 @@ class Decider(ABC):
         """Decide on ``context.latest``; the decision's ``minibatch`` is that snapshot's.
 
         act: may be called once, early, with the decision's action as soon as it is certain; the
-        decision returned must then say the same. Fixed deciders need not call it.
+        decision returned must then say the same. Others need not call it.
         May raise: the caller counts the failure and keeps the buffer as it is.
         """
 

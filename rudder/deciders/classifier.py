@@ -6,25 +6,23 @@
         KIND-TARGET.ubj, .zip     xgb: XGBoost's own format; tabnet: pytorch-tabnet's
 
 KIND is the classifier; TARGET is whether to replace, or where %-Hits go if that is done or not.
-F inputs.
+N outcomes, F inputs, H inputs of the head.
 """
 
 import json
 import warnings
 import zipfile
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 
 from rudder.deciders.base import Act, Decider
-from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
-from rudder.deciders.predictors import IN_ARRAYS, Floats, Layers, Predictor
-from rudder.observations import Action, Context, Decision, Facts, Snapshot, Trend
+from rudder.deciders.predictors import IN_ARRAYS, Floats, Layers, Predict
+from rudder.observations import Action, Context, Decision, Facts, Outcome, Snapshot, Trend
 
 VERSION = 1
 REPLACE, IF_REPLACED, IF_KEPT = TARGETS = ("replace", "hits_if_replaced", "hits_if_kept")
@@ -34,60 +32,15 @@ SUFFIXES = {"xgb": "ubj", "tabnet": "zip"}
 _SLOW = ("xgb", "tabnet")
 # Outcomes of a run that the head is refitted on, the latest.
 _OUTCOMES = 512
+# Pull back to the head as it was fitted, as so many outcomes would: few outcomes change little.
+_PULL = 4.0
+_STEPS = 50
 # What reading a file that is missing, cut off or of another kind raises.
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
 
 
-class Boosted:
-    """XGBoost's trees, by its own predictor on one thread."""
-
-    def __init__(self, booster: Any) -> None:
-        self._booster = booster
-        booster.set_param({"nthread": 1})
-
-    def predict(self, row: Floats) -> int:
-        scores = self._booster.inplace_predict(row[None], predict_type="margin")[0]
-        return int(scores > 0) if np.ndim(scores) == 0 else int(scores.argmax())
-
-
-class Network:
-    """TabNet's network, by torch."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network.eval()
-
-    def predict(self, row: Floats) -> int:
-        import torch
-
-        with torch.inference_mode():
-            scores = self._network(torch.from_numpy(row[None]).float())[0]
-        return int(scores.argmax())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """One classifier from a folder of ``rudder.fit``.
-
-    mean, std: float64 [F]. predictors, classes: of each target; a predictor's class k stands for
-    ``classes[k]``: 0 keep and 1 replace, or a place in ``TRENDS``.
-    """
-
-    mean: Floats
-    std: Floats
-    predictors: dict[str, Predictor]
-    classes: dict[str, list[int]]
-
-    def read(self, context: Context) -> Floats:
-        """The standardised inputs of a context, float64 [F]."""
-        return (inputs(context) - self.mean) / self.std
-
-    def predict(self, target: str, row: Floats) -> int:
-        """What the predictor of a target says of a standardised row."""
-        return self.classes[target][self.predictors[target].predict(row)]
-
-
-def load(name: str, folder: Path) -> Fitted:
-    """Read a classifier by name. Raises ValueError where there is none that fits this code."""
+def _load(name: str, folder: Path) -> tuple[Floats, Floats, dict[str, list[int]]]:
+    """(mean, std) of the inputs, float64 [F], and the classes of each target."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         scale = np.load(folder / "scale.npz", allow_pickle=False)
@@ -105,25 +58,17 @@ def load(name: str, folder: Path) -> Fitted:
             f"--classifier-dir {folder} holds {', '.join(classes)}, not {name}: "
             f"`python -m rudder.fit --classifier {name}`"
         )
-    predictors = {
-        target: _load_predictor(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
-        for target in TARGETS
-    }
-    return Fitted(mean=mean, std=std, predictors=predictors, classes=classes[name])
+    return mean, std, classes[name]
 
 
-def _load_predictor(name: str, file: Path) -> Predictor:
+def _load_predictor(name: str, file: Path) -> Predict:
     if not file.is_file():
         raise ValueError(f"{file} is missing: fit anew")
     try:
-        if name == "xgb":
-            import xgboost
-
-            return Boosted(xgboost.Booster(model_file=file))
-        if name == "tabnet":
-            return Network(_load_tabnet(file))
+        if name in _SLOW:
+            return {"xgb": _boosted, "tabnet": _network}[name](file)
         with np.load(file, allow_pickle=False) as arrays:
-            return IN_ARRAYS[name].from_arrays(dict(arrays))
+            return IN_ARRAYS[name](dict(arrays))
     except ImportError as error:
         raise ValueError(
             f"--decider {name}: {error}: pip install 'minidist[classifiers]'"
@@ -132,7 +77,23 @@ def _load_predictor(name: str, file: Path) -> Predictor:
         raise ValueError(f"{file} cannot be read: {error}: fit anew") from None
 
 
-def _load_tabnet(file: Path) -> Any:
+def _boosted(file: Path) -> Predict:
+    """XGBoost's trees, by its own predictor on one thread."""
+    import xgboost
+
+    booster = xgboost.Booster(model_file=file)
+    booster.set_param({"nthread": 1})
+
+    def predict(row: Floats) -> int:
+        scores = booster.inplace_predict(row[None], predict_type="margin")[0]
+        return int(scores > 0) if np.ndim(scores) == 0 else int(scores.argmax())
+
+    return predict
+
+
+def _network(file: Path) -> Predict:
+    """TabNet's network, by torch."""
+    import torch
     from pytorch_tabnet.tab_model import TabNetClassifier
 
     with warnings.catch_warnings():
@@ -140,7 +101,47 @@ def _load_tabnet(file: Path) -> Any:
         warnings.simplefilter("ignore")
         classifier = TabNetClassifier(device_name="cpu", verbose=0)
         classifier.load_model(str(file))
-    return classifier.network
+    network = classifier.network.eval()
+
+    def predict(row: Floats) -> int:
+        with torch.inference_mode():
+            return int(network(torch.from_numpy(row[None]).float())[0].argmax())
+
+    return predict
+
+
+def was_replacing_right(outcome: Outcome) -> bool:
+    """The paper's label: the gain of %-Hits (points) outweighs that of communication (percent).
+
+    It is stated of replacements. Keeping is judged by its mirror image: replacing would have been
+    right where communication grew by more than %-Hits did. Other causes count in as well, which is
+    why ``rudder.fit`` labels by counterfactual replays unless it is told otherwise.
+    """
+    gain, cost = outcome.hits_change, outcome.moved_change
+    return gain > cost if outcome.decision.replace else cost > gain
+
+
+def refit(
+    weight: Floats, bias: Floats, features: Sequence[Floats], right: Sequence[bool]
+) -> tuple[Floats, Floats]:
+    """A head for these outcomes, near the given one: logistic regression from there.
+
+    weight: float64 [H, 1], bias: float64 [1], of the head as fitted; features: [N][H] read by it;
+    right: [N], whether replacing was right. The same arguments give the same head.
+    """
+    ones = np.ones((len(features), 1))
+    inputs = np.hstack([np.stack(features), ones])
+    fitted = np.append(weight[:, 0], bias)
+    # The logistic loss lies below this constant curvature (Boehning and Lindsay, 1988), so that
+    # no step overshoots.
+    curvature = 0.25 * inputs.T @ inputs + _PULL * np.eye(len(fitted))
+    step = np.linalg.inv(curvature)
+    labels = np.array(right, float)
+    head = fitted.copy()
+    for _ in range(_STEPS):
+        share = 0.5 * (1.0 + np.tanh(0.5 * (inputs @ head)))
+        head -= step @ (inputs.T @ (share - labels) + _PULL * (head - fitted))
+    return head[:-1, None], head[-1:]
 
 
 class ClassifierDecider(Decider):
@@ -154,47 +155,67 @@ class ClassifierDecider(Decider):
 
     def __init__(self, name: str, facts: Facts, folder: Path, finetune_every: int) -> None:
         self.name, self.slow = name, name in _SLOW
-        self._fitted = load(name, folder)
-        self._every, self._decided = finetune_every, 0
-        if finetune_every and IN_ARRAYS.get(name) is not Layers:
-            raise ValueError(
-                f"--finetune-every {finetune_every}: {name} has no head to refit: mlp and lr have"
-            )
-        self._fitted_head = self._fitted.predictors[REPLACE]
-        self._waiting: dict[int, Floats] = {}
-        self._features: deque[Floats] = deque(maxlen=_OUTCOMES)
-        self._right: deque[bool] = deque(maxlen=_OUTCOMES)
+        self._mean, self._std, self._classes = _load(name, folder)
+        self._predictors = {
+            target: _load_predictor(name, folder / f"{name}-{target}.{SUFFIXES.get(name, 'npz')}")
+            for target in TARGETS
+        }
+        self._tuning = None
+        if finetune_every:
+            predictor = self._predictors[REPLACE]
+            if not isinstance(predictor, Layers):
+                raise ValueError(
+                    f"--finetune-every {finetune_every}: {name} has no head to refit: "
+                    "mlp and lr have"
+                )
+            self._tuning = _Tuning(predictor, finetune_every)
         # Compiles what is compiled, and shows at the start whether the files work at all.
         first = Snapshot(
             minibatch=0, capacity=facts.capacity, num_minibatches=facts.num_minibatches
         )
-        self._judge(self._fitted.read(Context(recent=(first,))))
+        self._judge(self._read(Context(recent=(first,))))
 
     def decide(self, context: Context, act: Act) -> Decision:
-        row = self._fitted.read(context)
-        if self._every:
-            self._learn(context, row)
+        row = self._read(context)
+        if self._tuning is not None:
+            self._tuning.learn(context, row)
         word, trend = self._judge(row)
         return Decision(action=Action(word), minibatch=context.latest.minibatch, expect_hits=trend)
 
-    def _judge(self, row: Floats) -> tuple[bool, Trend]:
-        word = bool(self._fitted.predict(REPLACE, row))
-        return word, TRENDS[self._fitted.predict(IF_REPLACED if word else IF_KEPT, row)]
+    def _read(self, context: Context) -> Floats:
+        """The standardised inputs, float64 [F]."""
+        return (inputs(context) - self._mean) / self._std
 
-    def _learn(self, context: Context, row: Floats) -> None:
+    def _judge(self, row: Floats) -> tuple[bool, Trend]:
+        """Whether to replace, and where %-Hits then go."""
+        word = bool(self._predict(REPLACE, row))
+        return word, TRENDS[self._predict(IF_REPLACED if word else IF_KEPT, row)]
+
+    def _predict(self, target: str, row: Floats) -> int:
+        """A predictor's class k stands for ``classes[k]``: 0 keep and 1 replace, or a place in
+        ``TRENDS``."""
+        return self._classes[target][self._predictors[target](row)]
+
+
+class _Tuning:
+    """Refits the last layer on what a run has shown, all else frozen (paper, section 4.4)."""
+
+    def __init__(self, predictor: Layers, every: int) -> None:
+        self._predictor, self._every, self._decided = predictor, every, 0
+        self._fitted_head = predictor.layers[-1]
+        self._waiting: dict[int, Floats] = {}
+        self._features: deque[Floats] = deque(maxlen=_OUTCOMES)
+        self._right: deque[bool] = deque(maxlen=_OUTCOMES)
+
+    def learn(self, context: Context, row: Floats) -> None:
         """Match outcomes with what was read when they were decided; refit when it is time."""
-        head = self._fitted_head
-        assert isinstance(head, Layers)
         for outcome in context.outcomes:
             read = self._waiting.pop(outcome.decision.minibatch, None)
             if read is not None:
                 self._features.append(read)
                 self._right.append(was_replacing_right(outcome))
-        self._waiting[context.latest.minibatch] = head.features(row)
+        self._waiting[context.latest.minibatch] = self._predictor.features(row)
         self._decided += 1
-        if self._decided % self._every or not self._right:
-            return
-        weight, bias = refit(head.weights[-1], head.biases[-1], self._features, self._right)
-        self._fitted.predictors[REPLACE] = replace(
-            head, weights=[*head.weights[:-1], weight], biases=[*head.biases[:-1], bias]
-        )
+        if self._decided % self._every == 0 and self._right:
+            head = refit(*self._fitted_head, self._features, self._right)
+            self._predictor.layers[-1] = head

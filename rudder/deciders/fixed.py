@@ -1,26 +1,45 @@
-"""Fixed deciders: schedules that look at nothing but the number of the minibatch.
+"""Fixed deciders: a formula in the number of the minibatch, or in what its minibatches took.
 
-They count from 0, so that ``once`` and ``every:n`` replace as soon as anything was seen, while
+Schedules count from 0, so that ``once`` and ``every:n`` replace as soon as anything was seen, while
 ``after:n`` lets n minibatches pass, and then always replaces.
+
+The rule, the yardstick of ``--steer size``, goes by means over the latest minibatches of one size,
+so that a single large minibatch changes nothing:
+
+    grow      where fetching took longer than computing, and the limit allows it
+    shrink    where fetching took less than computing / MARGIN
+    keep      between the two, while a change of size is too recent to show, or where times are not
+              known
 """
 
+import statistics
 from collections.abc import Callable, Sequence
 
 from rudder.deciders.base import Act, Decider
 from rudder.observations import Action, Context, Decision
 
+# A step up or down changes rows moved by less than this factor on the graphs that were measured,
+# so that a size which is left does not become right again by being left.
+MARGIN = 1.5
+# Minibatches of one size before it is judged.
+_SETTLE = 4
 
-class Schedule(Decider):
-    """Replaces after minibatch t where ``when(t)``."""
 
-    looks_ahead = looks_back = False
+class Formula(Decider):
+    """Decides by a function of what it is shown; states no expectation of %-Hits."""
 
-    def __init__(self, name: str, when: Callable[[int], bool]) -> None:
-        self.name, self._when = name, when
+    looks_ahead = False
+
+    def __init__(self, name: str, choose: Callable[[Context], Action]) -> None:
+        self.name, self._choose = name, choose
 
     def decide(self, context: Context, act: Act) -> Decision:
-        minibatch = context.latest.minibatch
-        return Decision(action=Action(self._when(minibatch)), minibatch=minibatch)
+        return Decision(action=self._choose(context), minibatch=context.latest.minibatch)
+
+
+def _schedule(name: str, when: Callable[[int], bool]) -> Formula:
+    """Replaces after minibatch t where ``when(t)``."""
+    return Formula(name, lambda context: Action(when(context.latest.minibatch)))
 
 
 def _uniform(seed: int, minibatch: int) -> float:
@@ -32,42 +51,51 @@ def _uniform(seed: int, minibatch: int) -> float:
     return float((z ^ (z >> 31)) >> 11) / 2.0**53
 
 
-def fixed_decider(name: str, seed: int = 0) -> Schedule:
+def fixed_decider(name: str, seed: int = 0) -> Formula:
     """``never``, ``always``, ``once``, ``every:N``, ``after:N`` or ``random:P``, or ValueError."""
     kind, _, argument = name.partition(":")
-    if kind in ("every", "after"):
-        try:
-            number = int(argument)
-        except ValueError:
-            number = 0
-        if number < 1:
-            raise ValueError(f"--decider {name}: expected {kind}:N with N at least 1")
-        if kind == "every":
-            return Schedule(name, lambda minibatch: minibatch % number == 0)
-        return Schedule(name, lambda minibatch: minibatch >= number)
-    if kind == "random":
-        try:
-            share = float(argument)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            raise ValueError(f"--decider {name}: expected random:P with P from 0 to 1")
-        return Schedule(name, lambda minibatch: _uniform(seed, minibatch) < share)
+    is_random = kind == "random"
+    try:
+        number = float(argument) if is_random else int(argument)
+    except ValueError:
+        number = -1
     whens: dict[str, Callable[[int], bool]] = {
         "never": lambda minibatch: False,
         "always": lambda minibatch: True,
         "once": lambda minibatch: minibatch == 0,
+        "every": lambda minibatch: minibatch % number == 0,
+        "after": lambda minibatch: minibatch >= number,
+        "random": lambda minibatch: _uniform(seed, minibatch) < number,
     }
-    if name not in whens:
+    if kind in ("every", "after") and number < 1:
+        raise ValueError(f"--decider {name}: expected {kind}:N with N at least 1")
+    if is_random and not 0 <= number <= 1:
+        raise ValueError(f"--decider {name}: expected random:P with P from 0 to 1")
+    if kind not in whens or (":" in name and kind in ("never", "always", "once")):
         raise ValueError(
             f"--decider {name}: expected never, always, once, every:N, after:N, random:P, llm, "
             "mlp, tabnet, lr, rf, svm or xgb"
         )
-    return Schedule(name, whens[name])
+    return _schedule(name, whens[kind])
 
 
-def recorded_decider(replace: Sequence[bool]) -> Schedule:
+def recorded_decider(replace: Sequence[bool]) -> Formula:
     """Replaces at the minibatches where a recorded run did: ``replace[t]`` is minibatch t's."""
-    return Schedule(
-        "recorded", lambda minibatch: minibatch + 1 < len(replace) and bool(replace[minibatch + 1])
-    )
+    return _schedule("recorded", lambda t: t + 1 < len(replace) and bool(replace[t + 1]))
+
+
+def rule_decider() -> Formula:
+    """The rule of the buffer's size."""
+    return Formula("rule", _size)
+
+
+def _size(context: Context) -> Action:
+    seen, now = context.recent[-_SETTLE:], context.latest
+    capacities = {snapshot.capacity for snapshot in seen}
+    if len(seen) < _SETTLE or len(capacities) > 1 or now.fetch_ms < 0:
+        return Action.KEEP
+    fetch = statistics.fmean([snapshot.fetch_ms for snapshot in seen])
+    compute = statistics.fmean([snapshot.compute_ms for snapshot in seen])
+    if fetch > compute:
+        return Action.GROW if now.capacity < now.limit else Action.KEEP
+    return Action.SHRINK if fetch < compute / MARGIN else Action.KEEP

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rudder.observations import Action
-
 _Z = 1.959964
 
 
@@ -36,11 +34,6 @@ class Tally:
     answered_ms: list[float] = field(default_factory=list)
     grow: int = 0
     shrink: int = 0
-
-    def did(self, action: Action) -> None:
-        """Count what a decision did."""
-        if action != Action.KEEP:
-            setattr(self, action.word, getattr(self, action.word) + 1)
 
     def __iadd__(self, other: "Tally") -> "Tally":
         for name, value in vars(other).items():

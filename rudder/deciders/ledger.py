@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from rudder.deciders.base import Act, Decider
 from rudder.deciders.judge import Tally
@@ -32,20 +32,13 @@ def unlogged(event: str, **fields: Any) -> None:
     """For those who keep no log."""
 
 
-class _Applied(NamedTuple):
-    decision: Decision
-    before: Snapshot
-    applied: int
-
-
 def _read_outcome(fields: dict[str, Any]) -> Outcome:
-    decision = fields["decision"]
-    trends = {
-        name: None if decision[name] is None else Trend(decision[name])
-        for name in ("expect_hits", "expect_moved")
-    }
+    decision = Decision(**fields["decision"])
+    decision.action = Action(decision.action)
+    decision.expect_hits = decision.expect_hits and Trend(decision.expect_hits)
+    decision.expect_moved = decision.expect_moved and Trend(decision.expect_moved)
     return Outcome(
-        decision=Decision(**{**decision, **trends, "action": Action(decision["action"])}),
+        decision=decision,
         before=Snapshot(**fields["before"]),
         applied=fields["applied"],
         after=Snapshot(**fields["after"]),
@@ -67,7 +60,8 @@ class Ledger:
     failures: Counter[str] = field(default_factory=Counter)
     _recent: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=RECENT))
     _outcomes: deque[Outcome] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
-    _open: deque[_Applied] = field(default_factory=deque)
+    # Decisions without an outcome yet, what they were taken on, and where they were applied.
+    _open: deque[tuple[Decision, Snapshot, int]] = field(default_factory=deque)
     _last_applied: int | None = None
 
     def see(self, snapshot: Snapshot) -> None:
@@ -90,39 +84,40 @@ class Ledger:
         Needs no lock. Raises what the decider raises, and RuntimeError where its action was taken
         and the rest of its answer cannot be used.
         """
-        decided_ms: list[float] = []
-        began = time.perf_counter()
+        decided_ms, began = None, time.perf_counter()
 
         def act_early(action: Action) -> None:
-            decided_ms.append(1e3 * (time.perf_counter() - began))
+            nonlocal decided_ms
+            decided_ms = 1e3 * (time.perf_counter() - began)
             act(action)
 
         decision = decider.decide(context, act_early)
         answered_ms = 1e3 * (time.perf_counter() - began)
-        early = bool(decided_ms)
-        if not early:
-            decided_ms.append(answered_ms)
+        was_early = decided_ms is not None
+        if not was_early:
             act(decision.action)
-        self.tally.decided_ms.append(decided_ms[0])
+        times = {"decided_ms": decided_ms or answered_ms, "answered_ms": answered_ms}
+        self.tally.decided_ms.append(times["decided_ms"])
         self.tally.answered_ms.append(answered_ms)
         if decider.exchange:
-            times = {"decided_ms": decided_ms[0], "answered_ms": answered_ms}
             self.log("exchange", **decider.exchange, **times)
-        if early and not decision.valid:
+        if was_early and not decision.valid:
             raise RuntimeError("the answer was cut off after its decision")
         return decision
 
     def apply(self, decision: Decision, before: Snapshot, applied: int) -> None:
         """A decision was carried out at minibatch ``applied``."""
         self.tally.count += 1
-        self.tally.did(decision.action)
         self.tally.valid += decision.valid
+        self.tally.replace += decision.action == Action.REPLACE
+        self.tally.grow += decision.action == Action.GROW
+        self.tally.shrink += decision.action == Action.SHRINK
         if self._last_applied is not None:
             self.tally.gaps.append(applied - self._last_applied)
         self._last_applied = applied
         # A resumed run may apply what was decided on minibatches that it is yet to see again.
         if before.minibatch < applied:
-            self._open.append(_Applied(decision, before, applied))
+            self._open.append((decision, before, applied))
         self._settle()
 
     def fail(self, reason: str) -> None:
@@ -151,9 +146,10 @@ class Ledger:
         """Pair decisions with the minibatch after the one that applied them; drop those where that
         is known no more."""
         latest = self.latest
-        while latest is not None and self._open and self._open[0].applied < latest.minibatch:
+        while latest is not None and self._open and self._open[0][-1] < latest.minibatch:
             decision, before, applied = self._open.popleft()
-            after = self._seen(applied + 1)
+            newest_first = reversed(self._recent)
+            after = next((seen for seen in newest_first if seen.minibatch == applied + 1), None)
             if after is None:
                 continue  # too long ago: a slow answer
             outcome = Outcome(decision=decision, before=before, applied=applied, after=after)
@@ -161,12 +157,6 @@ class Ledger:
             self.tally.judged += 1
             self.tally.passed += outcome.passed
             self.log("decision", **_described(outcome))
-
-    def _seen(self, minibatch: int) -> Snapshot | None:
-        """What a minibatch showed, if it is remembered."""
-        back = self._recent[-1].minibatch - minibatch
-        found = self._recent[-1 - back] if back < len(self._recent) else None
-        return found if found is not None and found.minibatch == minibatch else None
 
 
 def _described(outcome: Outcome) -> dict[str, Any]:

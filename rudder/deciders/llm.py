@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from rudder.agent.context import History, build_history, fit
 from rudder.agent.grammar import ANSWER_END, ANSWER_TOKENS, early_action, grammar, parse_answer
 from rudder.agent.llama import LlamaEngine
 from rudder.agent.metrics import collect
 from rudder.agent.models import resolve_model
-from rudder.agent.prompt import facts_text
-from rudder.agent.question import QUESTIONS
+from rudder.agent.prompt import QUESTIONS, facts_text
 from rudder.agent.state import STATE_MARK
 from rudder.agent.template import THINK_CLOSE
 from rudder.config import SteerConfig
@@ -70,13 +69,11 @@ class LLMDecider(Decider):
         thought = ""
         if self._thinking:
             prompt, thought = self._think(prompt, until)
-        actions, acted = self._question.actions, False
+        actions, action = self._question.actions, None
 
         def watch(text: str) -> None:
-            nonlocal acted
-            action = None if acted else early_action(text, actions)
-            if action is not None:
-                acted = True
+            nonlocal action
+            if action is None and (action := early_action(text, actions)) is not None:
                 act(action)
 
         generated = self._engine.generate(
@@ -108,20 +105,21 @@ class LLMDecider(Decider):
     def _prompt(self, context: Context) -> tuple[str, str]:
         """(state section, whole prompt), with as much history as there is room for."""
         metrics = collect(context)
-
-        def write(history: History) -> tuple[str, str]:
-            state = self._question.section(metrics, history)
-            return state, self._frame.replace(_STATE_PLACE, state.removeprefix(STATE_MARK))
-
-        def size(texts: tuple[str, str]) -> int:
-            return self._engine.count(texts[1])
-
-        return fit(build_history(context), write, size, self._room)
+        for first in range(len(metrics.past) + 1):
+            state = self._question.section(replace(metrics, past=metrics.past[first:]))
+            prompt = self._frame.replace(_STATE_PLACE, state.removeprefix(STATE_MARK))
+            size = len(self._engine.tokenize(prompt))
+            if size <= self._room:
+                return state, prompt
+        raise ValueError(
+            f"the prompt takes {size} tokens without its history, and there is room for "
+            f"{self._room}"
+        )
 
     def _think(self, prompt: str, until: float) -> tuple[str, str]:
         """Let the model think aloud; returns the prompt with its thought, and the thought."""
         end = THINK_CLOSE if self._engine.template.thinks else "{"
-        room = self._engine.context - ANSWER_TOKENS - self._engine.count(prompt) - 8
+        room = self._engine.context - ANSWER_TOKENS - len(self._engine.tokenize(prompt)) - 8
         generated = self._engine.generate(
             prompt, end=end, max_tokens=max(min(room, THOUGHT_TOKENS), 1), until=until
         )
@@ -144,13 +142,8 @@ def _largest(facts: Facts, actions: Sequence[Action]) -> Context:
         compute_ms=1.0,
         limit=max(capacity, 1),
     )
+    decisions = [Decision(action=action, minibatch=0) for action in actions]
     outcomes = [
-        Outcome(
-            decision=Decision(action=action, minibatch=0),
-            before=snapshot,
-            applied=0,
-            after=snapshot,
-        )
-        for action in actions
+        Outcome(decision=one, before=snapshot, applied=0, after=snapshot) for one in decisions
     ]
     return Context(recent=(snapshot,), outcomes=outcomes)

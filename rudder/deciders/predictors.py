@@ -5,115 +5,76 @@ find the same class. F inputs, K classes, H inputs of a head, S support vectors,
 trees together.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# As a file holds them, by name.
 Arrays = dict[str, NDArray[Any]]
+# From a standardised row, float64 [F], to the number of its class, from 0.
+Predict = Callable[[Floats], int]
 
 
-class Predictor(Protocol):
-    """Something that tells to which of its classes a row belongs."""
-
-    def predict(self, row: Floats) -> int:
-        """row: float64 [F], standardised. Returns the number of a class, from 0."""
-        ...
-
-
-class InArrays(Predictor):
-    """A predictor whose fields are arrays, as a file holds them."""
-
-    def arrays(self) -> Arrays:
-        """What ``from_arrays`` reads."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
-        return cls(**arrays)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Layers(InArrays):
+class Layers:
     """Logistic regression (one layer) and the MLP (several, with ReLU between).
 
-    weights: float64 [in, out] each, biases: float64 [out]. The last layer is the head; with two
-    classes it has one output, the log-odds of the second.
+    arrays: weight0 float64 [in, out], bias0 [out], weight1 ... The last layer is the head; with
+    two classes it has one output, the log-odds of the second.
     """
 
-    weights: Sequence[Floats]
-    biases: Sequence[Floats]
+    def __init__(self, arrays: Arrays) -> None:
+        numbers = range(len(arrays) // 2)
+        self.layers = [(arrays[f"weight{layer}"], arrays[f"bias{layer}"]) for layer in numbers]
 
     def features(self, row: Floats) -> Floats:
         """What the head reads: float64 [H]."""
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+        for weight, bias in self.layers[:-1]:
             row = np.maximum(row @ weight + bias, 0.0)
         return row
 
-    def predict(self, row: Floats) -> int:
-        scores = self.features(row) @ self.weights[-1] + self.biases[-1]
+    def __call__(self, row: Floats) -> int:
+        weight, bias = self.layers[-1]
+        scores = self.features(row) @ weight + bias
         return int(scores[0] > 0) if len(scores) == 1 else int(scores.argmax())
 
-    def arrays(self) -> Arrays:
-        weights = {f"weight{layer}": weight for layer, weight in enumerate(self.weights)}
-        return weights | {f"bias{layer}": bias for layer, bias in enumerate(self.biases)}
 
-    @classmethod
-    def from_arrays(cls, arrays: Arrays) -> Self:
-        layers = range(len(arrays) // 2)
-        return cls(
-            weights=[arrays[f"weight{layer}"] for layer in layers],
-            biases=[arrays[f"bias{layer}"] for layer in layers],
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Kernel(InArrays):
+def _kernel(arrays: Arrays) -> Predict:
     """A support vector machine with a Gaussian kernel, one vote for each pair of classes.
 
     vectors: float64 [S, F]. pairs: int64 [P, 2], P = K(K-1)/2; coefficients float64 [P, S] and
     intercepts [P]: above 0 votes for a pair's first class. gamma: float64 [].
     """
+    vectors, pairs, gamma = arrays["vectors"], arrays["pairs"], arrays["gamma"]
+    coefficients, intercepts = arrays["coefficients"], arrays["intercepts"]
 
-    vectors: Floats
-    pairs: NDArray[np.int64]
-    coefficients: Floats
-    intercepts: Floats
-    gamma: Floats
+    def predict(row: Floats) -> int:
+        apart = vectors - row
+        near = np.exp(-gamma * np.einsum("sf,sf->s", apart, apart))
+        for_first = coefficients @ near + intercepts > 0
+        return int(np.bincount(np.where(for_first, pairs[:, 0], pairs[:, 1])).argmax())
 
-    def predict(self, row: Floats) -> int:
-        apart = self.vectors - row
-        near = np.exp(-self.gamma * np.einsum("sf,sf->s", apart, apart))
-        for_first = self.coefficients @ near + self.intercepts > 0
-        votes = np.where(for_first, self.pairs[:, 0], self.pairs[:, 1])
-        return int(np.bincount(votes).argmax())
+    return predict
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Forest(InArrays):
+def _forest(arrays: Arrays) -> Predict:
     """A random forest: trees in one array, each node before its children.
 
     roots: int64, one a tree. column int64 [M]: input that is compared, -1 at a leaf; threshold
     float64 [M]; left, right int64 [M]: where to go at or below it, and above. shares float64
     [M, K]: of the classes at a node.
     """
+    names = ("roots", "column", "threshold", "left", "right", "shares")
+    trees = [arrays[name] for name in names]
 
-    roots: NDArray[np.int64]
-    column: NDArray[np.int64]
-    threshold: Floats
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    shares: Floats
-
-    def predict(self, row: Floats) -> int:
+    def predict(row: Floats) -> int:
         # scikit-learn's trees compare inputs as float32.
-        narrow = row.astype(np.float32)
-        trees = (self.column, self.threshold, self.left, self.right, self.shares)
-        return int(_mean_shares(narrow, self.roots, *trees).argmax())
+        return int(_mean_shares(row.astype(np.float32), *trees).argmax())
+
+    return predict
 
 
 @njit(cache=True, nogil=True)
@@ -136,9 +97,9 @@ def _mean_shares(
 
 
 # The classifiers that are kept as arrays, by the name given to ``--decider``.
-IN_ARRAYS: dict[str, type[InArrays]] = {
+IN_ARRAYS: dict[str, Callable[[Arrays], Predict]] = {
     "lr": Layers,
     "mlp": Layers,
-    "svm": Kernel,
-    "rf": Forest,
+    "svm": _kernel,
+    "rf": _forest,
 }

@@ -1,4 +1,4 @@
-"""Worker: a slow decider in a thread of its own. The latest snapshot wins.
+"""Who asks a decider: Inline at once, Worker in a thread, where the latest snapshot wins.
 
     async    fetch thread:    post 4 | take: -  post 5 | take: -  post 6 | take: yes | post 7 ...
              decider thread:  [ decides on 4 ..................... yes ]                [ on 7 ...
@@ -25,6 +25,44 @@ _EARLY, _PATIENCE_S = 16, 0.3
 _FINISH_S, _JOIN_S = 0.25, 2.0
 
 
+class Inline:
+    """Asks a quick decider at every minibatch, in the thread that fetches. A failure counts, and
+    means to keep.   log: as ``Ledger``'s."""
+
+    def __init__(self, decider: Decider, log: Log = unlogged) -> None:
+        self._decider, self.ledger = decider, Ledger(decider.name, log)
+        self.looks_ahead = decider.looks_ahead
+
+    def take(self, minibatch: int) -> Action:
+        """What to do at this minibatch, decided on the one before."""
+        before = self.ledger.latest
+        if before is None:
+            return Action.KEEP
+        try:
+            decision = self.ledger.ask(self._decider, self.ledger.context(), lambda action: None)
+        except Exception as error:
+            self.ledger.fail(f"{type(error).__name__}: {error}")
+            return Action.KEEP
+        self.ledger.apply(decision, before, minibatch)
+        return decision.action
+
+    def post(self, snapshot: Snapshot) -> None:
+        """A minibatch was served."""
+        self.ledger.see(snapshot)
+
+    def state(self) -> str:
+        """What the decider remembers, for a checkpoint."""
+        return self.ledger.state()
+
+    def load(self, state: str) -> None:
+        """Go on from ``state()``."""
+        self.ledger.load(state)
+
+    def close(self) -> None:
+        """Let the decider release what it holds."""
+        self._decider.close()
+
+
 @dataclass
 class _Question:
     """What the thread decides on. action: the decision's; applied: at which minibatch; late: nobody
@@ -47,12 +85,7 @@ class Worker:
     """
 
     def __init__(
-        self,
-        decider: Decider,
-        *,
-        sync: bool = False,
-        timeout: float = 60.0,
-        log: Log = unlogged,
+        self, decider: Decider, log: Log = unlogged, *, sync: bool = False, timeout: float = 60.0
     ) -> None:
         self._decider, self._sync, self._timeout = decider, sync, timeout
         self.ledger = Ledger(decider.name, log)
@@ -86,8 +119,7 @@ class Worker:
             question.applied = minibatch
             # Posted before this action was taken: the next decision is on what comes of it.
             self._waiting = None
-            if question.decision is not None:
-                self._book(question, question.decision)
+            self._settle(question)
             return question.action
 
     def state(self) -> str:
@@ -169,27 +201,25 @@ class Worker:
             return
         with self._changed:
             question.decision = decision
-            self._changed.notify_all()
-            if question.late:
-                self._question = None
-            elif question.applied is not None:
-                self._book(question, decision)
+            self._settle(question)
 
     def _give_up(self, question: _Question, error: Exception) -> None:
         """The decider raised. If its word was acted on, that was a decision without an answer."""
         with self._changed:
             if not question.late and not self._closing:
                 self.ledger.fail(f"{type(error).__name__}: {error}")
+            action, minibatch = question.action or Action.KEEP, question.before.minibatch
+            question.decision = Decision(action=action, minibatch=minibatch, valid=False)
             if question.applied is None or self._closing:
-                self._question = None
-                self._changed.notify_all()
-            else:
-                action, minibatch = question.action or Action.KEEP, question.before.minibatch
-                self._book(question, Decision(action=action, minibatch=minibatch, valid=False))
+                question.late = True
+            self._settle(question)
 
-    def _book(self, question: _Question, decision: Decision) -> None:
-        """The question is answered and the answer applied: the next may be asked."""
-        assert question.applied is not None
-        self._question = None
+    def _settle(self, question: _Question) -> None:
+        """Where the answer is there, and applied or of no use, the next question may be asked."""
+        if question.decision is None:
+            return
+        if question.late or question.applied is not None:
+            self._question = None
+        if question.applied is not None and not question.late:
+            self.ledger.apply(question.decision, question.before, question.applied)
         self._changed.notify_all()
-        self.ledger.apply(decision, question.before, question.applied)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.deciders.predictors import Floats, Forest, InArrays, Kernel, Layers
+from rudder.deciders.predictors import Arrays, Floats
 
 Ints = NDArray[np.int64]
 # The time that fitting an SVM takes grows with the square of its examples, and that of a decision
@@ -70,18 +70,16 @@ def train(name: str, rows: Floats, labels: Ints, seed: int) -> Trained:
 _Fitted = tuple[Callable[[Floats], Any], Callable[[Path], None]]
 
 
-def _kept(classify: Callable[[Floats], Any], predictor: InArrays) -> _Fitted:
-    """A classifier that is written as arrays."""
-    return classify, lambda file: np.savez_compressed(
-        file, allow_pickle=False, **predictor.arrays()
-    )
+def _kept(classify: Callable[[Floats], Any], arrays: Arrays) -> _Fitted:
+    """A classifier that is written as arrays, those of ``deciders.predictors``."""
+    return classify, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _lr(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=1000).fit(rows, numbers)
-    return _kept(model.predict, Layers(weights=[model.coef_.T], biases=[model.intercept_]))
+    return _kept(model.predict, {"weight0": model.coef_.T, "bias0": model.intercept_})
 
 
 def _mlp(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
@@ -89,7 +87,9 @@ def _mlp(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
 
     model = MLPClassifier((32, 16), alpha=0.01, max_iter=200, random_state=seed)
     model.fit(rows, numbers)
-    return _kept(model.predict, Layers(weights=model.coefs_, biases=model.intercepts_))
+    weights = {f"weight{layer}": weight for layer, weight in enumerate(model.coefs_)}
+    biases = {f"bias{layer}": bias for layer, bias in enumerate(model.intercepts_)}
+    return _kept(model.predict, weights | biases)
 
 
 def _rf(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
@@ -103,15 +103,15 @@ def _rf(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
         return np.concatenate([getattr(tree, field) for tree in trees])
 
     starts = np.repeat(roots, [tree.node_count for tree in trees])
-    forest = Forest(
-        roots=roots,
+    forest = {
+        "roots": roots,
         # A leaf's children are -1, and its column is -2.
-        column=np.maximum(joined("feature"), -1),
-        threshold=joined("threshold"),
-        left=joined("children_left") + starts,
-        right=joined("children_right") + starts,
-        shares=joined("value")[:, 0],
-    )
+        "column": np.maximum(joined("feature"), -1),
+        "threshold": joined("threshold"),
+        "left": joined("children_left") + starts,
+        "right": joined("children_right") + starts,
+        "shares": joined("value")[:, 0],
+    }
     return _kept(model.predict, forest)
 
 
@@ -132,13 +132,13 @@ def _svm(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
         coefficients[row, spans[other]] = model.dual_coef_[one, spans[other]]
     # With two classes scikit-learn turns the sign, so that above 0 is the second.
     sign = -1.0 if len(spans) == 2 else 1.0
-    kernel = Kernel(
-        vectors=model.support_vectors_,
-        pairs=np.array(pairs),
-        coefficients=sign * coefficients,
-        intercepts=sign * model.intercept_,
-        gamma=np.array(model._gamma),
-    )
+    kernel = {
+        "vectors": model.support_vectors_,
+        "pairs": np.array(pairs),
+        "coefficients": sign * coefficients,
+        "intercepts": sign * model.intercept_,
+        "gamma": np.array(model._gamma),
+    }
     return _kept(model.predict, kernel)
 
 

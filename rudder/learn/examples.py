@@ -25,14 +25,15 @@ from rudder.observations import (
     Context,
     Decision,
     Facts,
+    Outcome,
     Snapshot,
     Trend,
     hits_trend,
     moved_trend,
 )
 from rudder.planner import Planner
-from rudder.presets import capacity_of, make_policy, read_preset
 from rudder.replay.play import play
+from rudder.replay.runs import planner_of
 from rudder.replay.trace import Trace
 
 # Minibatches over which the rows of the copies are compared.
@@ -58,43 +59,45 @@ _BEHAVIOURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """What a decision led to.
+    """What a decision led to: at t + 2, and rows moved over the horizon.
 
-    hits, moved: the trends at t + 2; hits_change in points, moved_change in percent.
-    rows: moved over the horizon; of keeping, with the best of ``DELAYS``.
+    Of keeping: at t + 2 with the last of ``DELAYS``, and the rows of the best of them.
     """
 
-    hits: Trend
-    moved: Trend
-    hits_change: float
-    moved_change: float
+    outcome: Outcome
     rows: int
+
+    @property
+    def hits(self) -> Trend:
+        return hits_trend(self.outcome.before, self.outcome.after)
+
+    @property
+    def moved(self) -> Trend:
+        return moved_trend(self.outcome.before, self.outcome.after)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """A moment and what either decision led to.
 
-    context: what a decider sees.   remote: rows of a minibatch, for scale.   run: the trace's
-    folder, by which examples are split.
+    context: what a decider sees.   run: the trace's folder, by which examples are split.
     """
 
     context: Context
     facts: Facts
     replaced: Rollout
     kept: Rollout
-    remote: int
     run: str
 
     @property
     def replace(self) -> bool:
         """Whether replacing was right: keeping would not have saved rows to speak of."""
-        return self.replaced.rows - self.kept.rows <= MARGIN * self.remote
+        return self.replaced.rows - self.kept.rows <= MARGIN * self.context.latest.remote
 
     @property
     def stake(self) -> float:
         """How much hangs on it: rows between the two, of a minibatch's remote rows."""
-        return abs(self.replaced.rows - self.kept.rows) / max(self.remote, 1)
+        return abs(self.replaced.rows - self.kept.rows) / max(self.context.latest.remote, 1)
 
 
 class _Behaviour:
@@ -102,15 +105,13 @@ class _Behaviour:
 
     looks_ahead = True
 
-    def __init__(self, share: float, silent: float, first: int, rng: np.random.Generator) -> None:
-        self._share, self._silent, self._first, self._rng = share, silent, first, rng
-        self._latest: Snapshot | None = None
-        self.ledger = Ledger("behaviour")
+    def __init__(self, kind: int, rng: np.random.Generator) -> None:
+        self._share, self._silent, self._first = _BEHAVIOURS[kind % len(_BEHAVIOURS)]
+        self._rng, self.ledger = rng, Ledger("behaviour")
 
     def take(self, minibatch: int) -> Action:
-        before, self._latest = self._latest, None
+        before = self.ledger.latest
         if before is None or self._rng.random() < self._silent:
-            self._latest = before
             return Action.KEEP
         replaces = bool(self._rng.random() < self._share) and minibatch > self._first
         decision = Decision(
@@ -126,7 +127,6 @@ class _Behaviour:
         return hits_trend(before, after)
 
     def post(self, snapshot: Snapshot) -> None:
-        self._latest = snapshot
         self.ledger.see(snapshot)
 
 
@@ -145,22 +145,14 @@ class _From:
         return
 
 
-def _kept(planner: Planner, trace: Trace, latest: Snapshot) -> Rollout:
-    rollouts = [_rollout(planner, trace, latest, delay) for delay in DELAYS]
-    return replace(rollouts[-1], rows=min(rollout.rows for rollout in rollouts))
-
-
 def _rollout(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Rollout:
     first = latest.minibatch + 1
     fork = planner.fork(_From(first + delay))
     before = fork.counts.moved
-    snapshots = list(play(fork, trace, first, first + HORIZON))
-    after = snapshots[1]
+    _, after, *_ = play(fork, trace, first, first + HORIZON)
+    decision = Decision(action=Action(delay == 0), minibatch=latest.minibatch)
     return Rollout(
-        hits=hits_trend(latest, after),
-        moved=moved_trend(latest, after),
-        hits_change=after.hits_pct - latest.hits_pct,
-        moved_change=100.0 * (after.moved - latest.moved) / max(latest.moved, 1),
+        outcome=Outcome(decision=decision, before=latest, applied=first, after=after),
         rows=fork.counts.moved - before,
     )
 
@@ -168,22 +160,18 @@ def _rollout(planner: Planner, trace: Trace, latest: Snapshot, delay: int) -> Ro
 def _moments(
     trace: Trace, config: SteerConfig, rng: np.random.Generator, every: float, kind: int
 ) -> Iterator[Example]:
-    preset = read_preset(config)
-    capacity = capacity_of(config, preset, trace.facts.halo_rows)
-    facts = replace(trace.facts, capacity=capacity)
-    behaviour = _Behaviour(*_BEHAVIOURS[kind % len(_BEHAVIOURS)], rng)
-    policy = make_policy(config, preset, capacity, trace.num_ids, trace.prior)
-    planner = Planner(policy, facts, behaviour)
+    planner, _ = planner_of(trace, config)
+    planner.decisions = behaviour = _Behaviour(kind, rng)
     for snapshot in play(planner, trace):
         # The two minibatches after it must exist.
         if snapshot.left < 2 or (snapshot.minibatch >= EARLY and rng.random() * every >= 1):
             continue
+        replaced, *kept = (_rollout(planner, trace, snapshot, delay) for delay in (0, *DELAYS))
         yield Example(
             context=behaviour.ledger.context(),
-            facts=facts,
-            replaced=_rollout(planner, trace, snapshot, 0),
-            kept=_kept(planner, trace, snapshot),
-            remote=snapshot.remote,
+            facts=planner.facts,
+            replaced=replaced,
+            kept=replace(kept[-1], rows=min(rollout.rows for rollout in kept)),
             run=trace.name.split("/")[0],
         )
 

@@ -24,25 +24,21 @@ _MINIBATCHES = 120
 class Family:
     """A shape of graphs, and how it is partitioned and sampled.
 
-    shape: fields of ``synthetic:tiny`` that differ, besides its sizes.
+    shape: fields of ``synthetic:tiny`` that differ.
     """
 
     name: str
-    num_nodes: int
-    mean_degree: float
     shape: dict[str, float]
-    parts: int
-    fanout: tuple[int, ...]
-    batch_size: int
+    parts: int = 2
+    fanout: str = "10,25"
+    batch_size: int = 40
     method: str = "metis"
 
-    def command(self, trace: Path, seed: int) -> list[str]:
-        """The words after ``python -m minidist.train`` that record a trace of every rank."""
-        num_train = int(_SHARE_TRAINED * self.num_nodes)
+    def flags(self, trace: Path, seed: int) -> list[str]:
+        """Of ``python -m minidist.train``, to record a trace of every rank."""
+        num_train = int(_SHARE_TRAINED * self.shape["num_nodes"])
         steps = -(-num_train // (self.parts * self.batch_size))
         spec = {
-            "num_nodes": self.num_nodes,
-            "mean_degree": self.mean_degree,
             "num_features": 2,
             "num_classes": 8,
             "num_train": num_train,
@@ -50,39 +46,26 @@ class Family:
             "community_size": 400,
             **self.shape,
         }
-        flags = {
-            "dataset": ",".join(["synthetic:tiny", *(f"{key}={spec[key]}" for key in spec)]),
-            "method": self.method,
-            "ranks": self.parts,
-            "transport": "local",
-            "fanout": ",".join(map(str, self.fanout)),
-            "batch-size": self.batch_size,
-            "epochs": max(round(_MINIBATCHES / steps), 1),
-            "seed": seed,
-            "prefetch": "overlap",
-            "trace": trace,
-        }
-        return ["--trace-only", *(f"--{name}={value}" for name, value in flags.items())]
+        graph = ",".join(f"{key}={value}" for key, value in spec.items())
+        return [
+            *(f"--dataset=synthetic:tiny,{graph}", f"--method={self.method}"),
+            *(f"--ranks={self.parts}", "--transport=local", f"--fanout={self.fanout}"),
+            *(f"--batch-size={self.batch_size}", f"--epochs={max(round(_MINIBATCHES / steps), 1)}"),
+            *(f"--seed={seed}", "--prefetch=overlap", f"--trace={trace}", "--trace-only"),
+        ]
 
 
 def _vary(name: str, num_nodes: int, mean_degree: float, **shape: float) -> list[Family]:
     """A shape under three ways of partitioning and sampling."""
-    base = Family(
-        name=name,
-        num_nodes=num_nodes,
-        mean_degree=mean_degree,
-        shape=shape,
-        parts=2,
-        fanout=(10, 25),
-        batch_size=40,
-    )
+    base = Family(name=name, shape={"num_nodes": num_nodes, "mean_degree": mean_degree, **shape})
     return [
         base,
-        replace(base, name=f"{name}-wide", parts=4, fanout=(5, 10), batch_size=100),
-        replace(base, name=f"{name}-cut", parts=3, fanout=(10, 10), batch_size=60, method="random"),
+        replace(base, name=f"{name}-wide", parts=4, fanout="5,10", batch_size=100),
+        replace(base, name=f"{name}-cut", parts=3, fanout="10,10", batch_size=60, method="random"),
     ]
 
 
+_DEEP = {"num_nodes": 15_000, "mean_degree": 14, "exponent": 2.6}
 TRAINED = (
     *_vary("hubs", 12_000, 18, exponent=2.1),
     *_vary("even", 10_000, 12, exponent=3.5),
@@ -94,15 +77,7 @@ TRAINED = (
 HELD_OUT = (
     *_vary("villages", 14_000, 10, community_size=60, locality=0.9, exponent=2.8),
     *_vary("metropolis", 20_000, 30, community_size=4000, homophily=0.9, exponent=2.2),
-    Family(
-        name="deep",
-        num_nodes=15_000,
-        mean_degree=14,
-        shape={"exponent": 2.6},
-        parts=4,
-        fanout=(4, 4, 4),
-        batch_size=50,
-    ),
+    Family(name="deep", shape=_DEEP, parts=4, fanout="4,4,4", batch_size=50),
 )
 
 
@@ -115,7 +90,7 @@ def record(families: Sequence[Family], seed: int = 0) -> list[Trace]:
     with tempfile.TemporaryDirectory(prefix="rudder-distill-") as folder:
         for number, family in enumerate(tqdm(families, "traces", disable=None)):
             home = Path(folder) / family.name
-            words = [sys.executable, "-m", "minidist.train", *family.command(home, seed + number)]
+            words = [sys.executable, "-m", "minidist.train", *family.flags(home, seed + number)]
             done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode:
                 said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]

@@ -1,11 +1,14 @@
-"""Teaching: examples as prompts with answers, and the training of a transformer on them.
+"""Teaching: examples as prompts with answers, a transformer's training on them, and its exam.
 
 The answer is the better decision with what then really happened. In a part of the draws it is the
 other decision with what that would have led to: the loss then leaves out the decision itself.
 """
 
+import statistics
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,17 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from rudder.agent.context import build_history
-from rudder.agent.gguf_file import LlamaShape
 from rudder.agent.grammar import write_answer
+from rudder.agent.llama import LlamaEngine
 from rudder.agent.metrics import Metrics, collect
 from rudder.agent.state import STATE_MARK, state_section
+from rudder.config import SteerConfig
+from rudder.deciders.classifier import TRENDS
+from rudder.deciders.ledger import Ledger
+from rudder.deciders.llm import LLMDecider
+from rudder.learn.dataset import Answers
 from rudder.learn.examples import Example
-from rudder.learn.transformer import INIT_STD, Transformer
-from rudder.learn.vocabulary import place_on_scale, render
+from rudder.learn.transformer import INIT_STD, LlamaShape, Transformer
+from rudder.learn.vocabulary import Vocabulary, place_on_scale, render
 from rudder.observations import Action, Context, Decision
-
-Tokenize = Callable[[str], list[int]]
 
 # (reason, whether it applies), the first that does; none may be longer than a token.
 _REPLACE = (
@@ -34,7 +39,7 @@ _REPLACE = (
     ("rows keep being missed", lambda m: True),
 )
 _KEEP = (
-    ("the run is nearly over", lambda m: m.left < 12),
+    ("the run is nearly over", lambda m: m.now.left < 12),
     ("candidates are unproven", lambda m: m.filled_pct < 95 and m.proven_pct < 90),
     ("there is little to swap", lambda m: m.swap_pct < 2),
     ("rows were just replaced", lambda m: m.since is not None and m.since < 3),
@@ -46,17 +51,20 @@ _WORD, _HITS, _OTHER = 8.0, 8.0, 1.0
 # Tokens of an answer: the decision's word and the word for %-Hits are its second and fourth.
 _WORD_AT, _HITS_AT = 1, 3
 _SHARE_OTHER = 0.3
+_BATCH_SIZE, _LR = 32, 4e-3
 
 
-def reason_for(metrics: Metrics, word: bool) -> str:
-    """Why one would decide so, from the metrics."""
+def _reason_for(metrics: Metrics, word: bool) -> str:
     return next(reason for reason, applies in (_REPLACE if word else _KEEP) if applies(metrics))
+
+
+def _seen(context: Context, with_history: bool) -> Context:
+    return context if with_history else replace(context, outcomes=())
 
 
 def write_prompt(context: Context, with_history: bool = True) -> str:
     """The state section that a model is shown, without its mark."""
-    seen = context if with_history else replace(context, outcomes=())
-    return state_section(collect(seen), build_history(seen)).removeprefix(STATE_MARK)
+    return state_section(collect(_seen(context, with_history))).removeprefix(STATE_MARK)
 
 
 def answer_of(example: Example, word: bool) -> str:
@@ -68,55 +76,50 @@ def answer_of(example: Example, word: bool) -> str:
             minibatch=0,
             expect_hits=rollout.hits,
             expect_moved=rollout.moved,
-            reason=reason_for(collect(example.context), word),
+            reason=_reason_for(collect(example.context), word),
         )
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenizedExample:
-    """A prompt and both its answers, in tokens. right: whether to replace is the label.
+    """A prompt and its answers, to keep and to replace, in tokens. right: the label.
 
     stake: how much the decision's word weighs, from 0 to 1.
     """
 
     prompt: NDArray[np.int64]
-    replace: NDArray[np.int64]
-    keep: NDArray[np.int64]
+    answers: Sequence[NDArray[np.int64]]
     right: bool
     stake: float
 
 
 def tokenize_examples(
-    examples: Sequence[Example], tokenize: Tokenize, with_history: bool = True
+    examples: Sequence[Example],
+    tokenize: Callable[[str], list[int]],
+    with_history: bool = True,
 ) -> list[TokenizedExample]:
     """Tokenize examples as llama.cpp will."""
-    tokenized = []
-    for example in tqdm(examples, "tokens", disable=None):
-        prompt = tokenize(render(write_prompt(example.context, with_history)))
-        answers = [tokenize(answer_of(example, word)) for word in (True, False)]
-        tokenized.append(
-            TokenizedExample(
-                prompt=np.array(prompt),
-                replace=np.array(answers[0]),
-                keep=np.array(answers[1]),
-                right=example.replace,
-                stake=min(0.15 + 10.0 * example.stake, 1.0),
-            )
+    return [
+        TokenizedExample(
+            prompt=np.array(tokenize(render(write_prompt(example.context, with_history)))),
+            answers=[np.array(tokenize(answer_of(example, word))) for word in (False, True)],
+            right=example.replace,
+            stake=min(0.15 + 10.0 * example.stake, 1.0),
         )
-    return tokenized
+        for example in tqdm(examples, "tokens", disable=None)
+    ]
 
 
 def _batch(
     examples: Sequence[TokenizedExample], others: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(tokens [B, T], targets [B, T], weights [B, T]) of prompts with their answers."""
-    width = max(len(example.prompt) + len(example.replace) for example in examples)
+    width = max(len(example.prompt) + len(example.answers[True]) for example in examples)
     tokens = np.zeros((len(examples), width), np.int64)
     targets, weights = tokens.copy(), np.zeros((len(examples), width), np.float32)
     for row, (example, other) in enumerate(zip(examples, others, strict=True)):
-        word = example.right != bool(other)
-        answer = example.replace if word else example.keep
+        answer = example.answers[example.right != bool(other)]
         text = np.concatenate([example.prompt, answer])
         tokens[row, : len(text)] = text
         first = len(example.prompt) - 1
@@ -146,11 +149,8 @@ def train_transformer(
     examples: Sequence[TokenizedExample],
     shape: LlamaShape,
     tokens: Sequence[str],
-    *,
     steps: int,
-    batch_size: int = 32,
-    lr: float = 4e-3,
-    seed: int = 0,
+    seed: int,
 ) -> Transformer:
     """Train a transformer; on one thread, so that the same examples make the same weights."""
     threads = torch.get_num_threads()
@@ -160,14 +160,13 @@ def train_transformer(
         rng = np.random.default_rng(seed)
         model = Transformer(shape, len(tokens))
         _order_numbers(model, tokens, rng)
-        adam = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.05)
+        adam = torch.optim.AdamW(model.parameters(), lr=_LR, betas=(0.9, 0.98), weight_decay=0.05)
         bar = tqdm(range(steps), "training", disable=None)
-        mean = 0.0
         for step in bar:
             warm, left = min(1.0, (step + 1) / 50), 1.0 - step / steps
-            adam.param_groups[0]["lr"] = lr * warm * left
-            chosen = [examples[place] for place in rng.integers(len(examples), size=batch_size)]
-            texts, targets, weights = _batch(chosen, rng.random(batch_size) < _SHARE_OTHER)
+            adam.param_groups[0]["lr"] = _LR * warm * left
+            chosen = [examples[place] for place in rng.integers(len(examples), size=_BATCH_SIZE)]
+            texts, targets, weights = _batch(chosen, rng.random(_BATCH_SIZE) < _SHARE_OTHER)
             counted = weights > 0
             logits = model.logits(model(texts)[counted])
             losses = F.cross_entropy(logits, targets[counted], reduction="none")
@@ -176,9 +175,45 @@ def train_transformer(
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             adam.step()
-            mean = 0.95 * mean + 0.05 * float(loss.detach()) if step else float(loss.detach())
             if step % 20 == 0:
-                bar.set_postfix_str(f"loss {mean:.3f}")
+                bar.set_postfix_str(f"loss {float(loss.detach()):.3f}")
         return model
     finally:
         torch.set_num_threads(threads)
+
+
+def ask(
+    path: Path, held_out: Sequence[Example], with_history: bool = True
+) -> tuple[Answers, dict[str, float]]:
+    """A GGUF's answers, through the very decider that steers training, and its latencies."""
+    ledger = Ledger("llm")
+    with closing(LLMDecider(held_out[0].facts, SteerConfig(agent_model=str(path)))) as decider:
+        decisions = [
+            ledger.ask(decider, _seen(example.context, with_history), lambda word: None)
+            for example in held_out
+        ]
+    hits = [-1 if one.expect_hits is None else TRENDS.index(one.expect_hits) for one in decisions]
+    latency = {
+        f"{name}_p50": statistics.median(getattr(ledger.tally, name))
+        for name in ("decided_ms", "answered_ms")
+    }
+    replaces = np.array([one.replace for one in decisions], bool)
+    return Answers(replaces, np.array(hits, np.int64)), latency
+
+
+def ask_transformer(
+    model: Transformer, vocabulary: Vocabulary, path: Path, held_out: Sequence[Example]
+) -> Answers:
+    """The same questions to the PyTorch model, read off its logits; path: for its tokenizer."""
+    trends = torch.tensor([vocabulary.tokens.index(trend) for trend in TRENDS])
+    replaces, hits = [], []
+    with torch.no_grad(), closing(LlamaEngine(path, context=model.shape.context)) as engine:
+        for example in tokenize_examples(held_out, engine.tokenize):
+            keep, replacing = example.answers
+            opened = torch.tensor([[*example.prompt, keep[0]]])
+            logits = model.logits(model(opened)[0, -1])
+            word = bool(logits[replacing[_WORD_AT]] > logits[keep[_WORD_AT]])
+            decided = torch.tensor([[*example.prompt, *example.answers[word][:_HITS_AT]]])
+            replaces.append(word)
+            hits.append(int(model.logits(model(decided)[0, -1])[trends].argmax()))
+    return Answers(np.array(replaces, bool), np.array(hits, np.int64))

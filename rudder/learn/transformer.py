@@ -1,17 +1,35 @@
 """A llama transformer in PyTorch: what llama.cpp computes, small enough to train on one CPU thread.
 
-B texts, T tokens, V vocabulary, D width, H heads of d = D / H, K key-value heads, F feed-forward.
+Its GGUF file, with tokenizer and chat template, is what this module alone imports gguf for (extra:
+distill). B texts, T tokens, V vocabulary, D width, H heads of d = D / H, K key-value heads, F
+feed-forward.
 """
 
-import numpy as np
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rudder.agent.gguf_file import LlamaShape
+from rudder.cli.whole_file import whole
+from rudder.learn.vocabulary import Vocabulary
 
 INIT_STD = 0.08
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaShape:
+    """Sizes of a llama model; the head is tied to the embedding. context: tokens it learnt on."""
+
+    dim: int
+    layers: int
+    heads: int
+    kv_heads: int
+    ff: int
+    context: int
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
 
 
 def rotations(length: int, width: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -29,16 +47,19 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention and a SwiGLU feed-forward, each on a normed copy of the stream."""
+    """Attention and a SwiGLU feed-forward, each on a normed copy of the stream.
+
+    Names, order and shapes of the weights are GGUF's: a [m, n] weight maps n inputs to m.
+    """
 
     def __init__(self, shape: LlamaShape) -> None:
         super().__init__()
-        self.shape, head = shape, shape.dim // shape.heads
+        self.shape, kv = shape, shape.kv_heads * shape.dim // shape.heads
         self.attn_norm = nn.RMSNorm(shape.dim, shape.norm_eps)
-        self.attn_q = nn.Linear(shape.dim, shape.heads * head, bias=False)
-        self.attn_k = nn.Linear(shape.dim, shape.kv_heads * head, bias=False)
-        self.attn_v = nn.Linear(shape.dim, shape.kv_heads * head, bias=False)
-        self.attn_output = nn.Linear(shape.heads * head, shape.dim, bias=False)
+        self.attn_q = nn.Linear(shape.dim, shape.dim, bias=False)
+        self.attn_k = nn.Linear(shape.dim, kv, bias=False)
+        self.attn_v = nn.Linear(shape.dim, kv, bias=False)
+        self.attn_output = nn.Linear(shape.dim, shape.dim, bias=False)
         self.ffn_norm = nn.RMSNorm(shape.dim, shape.norm_eps)
         self.ffn_gate = nn.Linear(shape.dim, shape.ff, bias=False)
         self.ffn_up = nn.Linear(shape.dim, shape.ff, bias=False)
@@ -87,6 +108,43 @@ class Transformer(nn.Module):
         """Stream [.., D] -> logits [.., V]."""
         return x @ self.token_embd.weight.T
 
-    def weights(self) -> dict[str, NDArray[np.float32]]:
-        """By GGUF's names (see ``gguf_file.weight_shapes``)."""
-        return {name: tensor.numpy().copy() for name, tensor in self.state_dict().items()}
+
+def write_gguf(
+    path: Path,
+    model: Transformer,
+    vocabulary: Vocabulary,
+    *,
+    chat_template: str | None,
+    kind: str = "F16",
+    architecture: str = "llama",
+) -> None:
+    """Write a model; the bytes depend on the arguments alone. The file appears when it is whole.
+
+    kind: F32, F16 or Q8_0 (rows must then be divisible by 32), of all weights but norms.
+    """
+    import gguf
+
+    shape, kinds = model.shape, gguf.GGMLQuantizationType
+    with whole(path) as partial:
+        writer = gguf.GGUFWriter(partial, architecture)
+        writer.add_name("rudder-embedded")
+        writer.add_context_length(shape.context)
+        writer.add_embedding_length(shape.dim)
+        writer.add_block_count(shape.layers)
+        writer.add_feed_forward_length(shape.ff)
+        writer.add_head_count(shape.heads)
+        writer.add_head_count_kv(shape.kv_heads)
+        writer.add_rope_dimension_count(shape.dim // shape.heads)
+        writer.add_rope_freq_base(shape.rope_theta)
+        writer.add_layer_norm_rms_eps(shape.norm_eps)
+        vocabulary.describe(writer)
+        if chat_template is not None:
+            writer.add_chat_template(chat_template)
+        for key, tensor in model.state_dict().items():
+            form = kinds[kind] if tensor.ndim == 2 else kinds.F32
+            weight = gguf.quants.quantize(tensor.numpy(), form)
+            writer.add_tensor(key, weight, raw_dtype=form)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()

@@ -8,12 +8,14 @@ that nothing needs: of two spaces.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.agent.gguf_file import CONTROL, NORMAL, USER_DEFINED, Vocabulary, byte_letters
-
+# GGUF's types of tokens.
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 BEGIN, END = "<|state|>", "<|answer|>"
 # The model reads one section of the user's message; whatever else there is, it does not see.
 TEMPLATE = (
@@ -32,11 +34,43 @@ _NUMBERS = (
 )
 # A word with what stands around it, such as " (high, " and " rows".
 _WORD = re.compile(r" ?\(?[a-z]+[0-9]?(?:\)|, )?")
-
-
 _NUMBER = re.compile(r" ([+-]?)(\d+)")
 # Waves of a number's logarithm, radians a unit.
 _WAVES = (0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """A byte-level BPE tokenizer: tokens in letters (see ``byte_letters``), special ones as text.
+
+    types: NORMAL, CONTROL or USER_DEFINED of each token.   merges: "left right", best first.
+    begin, end: ids of the tokens that open and close a text.
+    """
+
+    tokens: Sequence[str]
+    types: Sequence[int]
+    merges: Sequence[str]
+    begin: int
+    end: int
+
+    def describe(self, writer: Any) -> None:
+        """Tell a ``gguf.GGUFWriter``."""
+        writer.add_vocab_size(len(self.tokens))
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("smollm")  # each digit apart
+        writer.add_token_list(list(self.tokens))
+        writer.add_token_types(list(self.types))
+        writer.add_token_merges(list(self.merges))
+        writer.add_bos_token_id(self.begin)
+        writer.add_eos_token_id(self.end)
+        writer.add_add_bos_token(False)
+
+
+def byte_letters() -> list[str]:
+    """The letter by which byte-level BPE writes each of the 256 bytes (Radford et al. 2019)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
 def place_on_scale(token: str) -> NDArray[np.float64] | None:

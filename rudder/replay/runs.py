@@ -8,8 +8,8 @@ from rudder.cli.flags import require
 from rudder.config import SteerConfig
 from rudder.deciders.base import Decider
 from rudder.deciders.fixed import recorded_decider
-from rudder.deciders.inline import Inline
 from rudder.deciders.judge import Tally
+from rudder.deciders.worker import Inline
 from rudder.planner import Planner
 from rudder.presets import (
     capacity_of,

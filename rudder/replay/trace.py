@@ -11,9 +11,6 @@ T minibatches. A rank's folder appears whole, when its run ends.
 """
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.buffer.index import Ids
+from rudder.cli.whole_file import whole_folder
 from rudder.observations import Facts
 from rudder.policies.base import Prior
 
@@ -69,27 +67,14 @@ class Trace:
 
     def write(self, folder: Path) -> None:
         """Write one rank's folder, whole or not at all; a folder of an earlier run is replaced."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            arrays = {name: getattr(self.prior, name) for name in _PRIOR}
-            arrays |= {"ids": self.ids, "offsets": self.offsets, "replace": self.replace}
+        arrays = {name: getattr(self.prior, name) for name in _PRIOR}
+        arrays |= {"ids": self.ids, "offsets": self.offsets, "replace": self.replace}
+        facts = asdict(self.facts)
+        meta = {"version": VERSION, "num_ids": self.num_ids, "facts": facts, "run": self.run}
+        with whole_folder(folder) as staging:
             for name, array in arrays.items():
                 np.save(staging / f"{name}.npy", array)
-            meta = {
-                "version": VERSION,
-                "num_ids": self.num_ids,
-                "facts": asdict(self.facts),
-                "run": self.run,
-            }
             (staging / "meta.json").write_text(json.dumps(meta, indent=1))
-            os.chmod(staging, 0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(staging, folder)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
 
     @classmethod
     def read(cls, folder: Path) -> "Trace":

@@ -3,18 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
 
-from rudder.agent.gguf_file import (
-    CONTROL,
-    NORMAL,
-    USER_DEFINED,
-    LlamaShape,
-    Vocabulary,
-    byte_letters,
-    weight_shapes,
-    write_llama_gguf,
-)
+from rudder.learn.transformer import LlamaShape, Transformer, write_gguf
+from rudder.learn.vocabulary import CONTROL, NORMAL, USER_DEFINED, Vocabulary, byte_letters
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
@@ -60,19 +52,16 @@ class ModelFile:
 
 def write_model(path: Path, model: ModelFile | None = None) -> Path:
     """Write a model of random weights and return its path."""
-    model = model or ModelFile()
-    vocabulary = byte_vocabulary()
-    draw = np.random.default_rng(model.seed)
-    weights = {
-        name: np.ones(size, np.float32)
-        if len(size) == 1
-        else draw.normal(0, 0.3, size).astype(np.float32)
-        for name, size in weight_shapes(model.shape, len(vocabulary.tokens)).items()
-    }
-    write_llama_gguf(
+    model, vocabulary = model or ModelFile(), byte_vocabulary()
+    torch.manual_seed(model.seed)
+    transformer = Transformer(model.shape, len(vocabulary.tokens))
+    with torch.no_grad():
+        for weight in transformer.parameters():
+            if weight.ndim == 2:
+                weight.normal_(std=0.3)
+    write_gguf(
         path,
-        model.shape,
-        weights,
+        transformer,
         vocabulary,
         chat_template=model.template,
         kind=model.kind,

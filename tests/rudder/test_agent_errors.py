@@ -89,19 +89,21 @@ class Shelf:
         self.folder, self.have, self.broken = folder, have, broken
         self.fetched: list[str] = []
 
-    def cached(self, repo: str) -> Path | None:
-        return self.folder if self.folder.exists() else None
+    def snapshot_download(self, repo: str, local_files_only: bool) -> str:
+        if not self.folder.exists():
+            raise KeyError(repo)
+        return str(self.folder)
 
-    def list_files(self, repo: str) -> list[str]:
+    def list_repo_files(self, repo: str) -> list[str]:
         if self.broken:
             raise ConnectionError("no route to host")
         return self.have
 
-    def fetch(self, repo: str, name: str) -> Path:
+    def hf_hub_download(self, repo: str, name: str) -> str:
         self.fetched.append(name)
         self.folder.mkdir(exist_ok=True)
         (self.folder / name).write_bytes(b"GGUF")
-        return self.folder / name
+        return str(self.folder / name)
 
 
 PARTS = [f"m-Q4_K_M-0000{n}-of-00003.gguf" for n in (1, 2, 3)]

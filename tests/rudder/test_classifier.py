@@ -20,13 +20,13 @@ from rudder.deciders.classifier import (
     TARGETS,
     TRENDS,
     ClassifierDecider,
+    refit,
+    was_replacing_right,
 )
-from rudder.deciders.head import refit, was_replacing_right
 from rudder.deciders.inputs import NAMES, inputs
-from rudder.deciders.predictors import Layers
+from rudder.deciders.predictors import Floats, Layers
 from rudder.fit import Fit, answers_of, fit, labels_of, majority
-from rudder.learn.dataset import Dataset, split
-from rudder.learn.score import score
+from rudder.learn.dataset import Dataset, score, split
 from rudder.observations import Action, Context, Decision, Outcome, Trend
 from rudder.presets import CLASSIFIERS
 from rudder.replay.runs import replay
@@ -195,17 +195,17 @@ def test_fine_tuning_changes_the_head_alone(name: str, folder: Path) -> None:
     before, after, other = (
         {target: layers(decider, target) for target in TARGETS} for decider in (plain, tuned, again)
     )
-    assert np.array_equal(after[REPLACE].weights[-1], other[REPLACE].weights[-1])
-    assert not np.array_equal(after[REPLACE].weights[-1], before[REPLACE].weights[-1])
-    assert all(map(np.array_equal, after[REPLACE].weights[:-1], before[REPLACE].weights[:-1]))
+    assert np.array_equal(after[REPLACE][-1], other[REPLACE][-1])
+    assert not np.array_equal(after[REPLACE][-1], before[REPLACE][-1])
+    assert all(map(np.array_equal, after[REPLACE][:-1], before[REPLACE][:-1]))
     for target in (IF_REPLACED, IF_KEPT):
-        assert all(map(np.array_equal, after[target].weights, before[target].weights))
+        assert all(map(np.array_equal, after[target], before[target]))
 
 
-def layers(decider: ClassifierDecider, target: str) -> Layers:
-    predictor = decider._fitted.predictors[target]
+def layers(decider: ClassifierDecider, target: str) -> list[Floats]:
+    predictor = decider._predictors[target]
     assert isinstance(predictor, Layers)
-    return predictor
+    return [weight for weight, _ in predictor.layers]
 
 
 def test_a_refitted_head_follows_the_outcomes() -> None:

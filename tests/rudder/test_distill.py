@@ -7,18 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from rudder.agent.gguf_file import write_llama_gguf
 from rudder.agent.llama import LlamaEngine
 from rudder.agent.models import EMBEDDED
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from rudder.distill import SHAPE, DistillConfig, card_table, distill
-from rudder.learn.dataset import dataset_of
-from rudder.learn.evaluation import ask
+from rudder.learn.dataset import Answers, dataset_of, score
 from rudder.learn.examples import gather
-from rudder.learn.score import Answers, score
-from rudder.learn.training import REASONS, answer_of, write_prompt
-from rudder.learn.transformer import Transformer
+from rudder.learn.training import REASONS, answer_of, ask, write_prompt
+from rudder.learn.transformer import Transformer, write_gguf
 from rudder.learn.vocabulary import MAX_BYTES, TEMPLATE, learn_vocabulary, render
 from rudder.observations import Trend
 from tests.rudder.contexts import FACTS, random_context
@@ -48,7 +45,7 @@ def test_llama_cpp_computes_what_pytorch_does(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = Transformer(SHAPE, len(vocabulary.tokens))
     path = tmp_path / "blank.gguf"
-    write_llama_gguf(path, SHAPE, model.weights(), vocabulary, chat_template=TEMPLATE, kind="F32")
+    write_gguf(path, model, vocabulary, chat_template=TEMPLATE, kind="F32")
     engine = LlamaEngine(path, context=SHAPE.context)
     compared = 0
     for prompt in prompts:

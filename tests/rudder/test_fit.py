@@ -55,7 +55,8 @@ def test_the_papers_labels_are_others(traces: list[str]) -> None:
     ours, papers = (dataset_of(examples, label) for label in ("counterfactual", "paper"))
     assert (ours.x == papers.x).all()
     assert 0 < (ours.replace != papers.replace).sum() < len(ours)
-    better = [one.replaced.hits_change > one.replaced.moved_change for one in examples]
+    endings = [one.replaced.outcome for one in examples]
+    better = [end.hits_change > end.moved_change for end in endings]
     assert papers.replace.tolist() == better
     assert (ours.rows[:, 0] == [one.kept.rows for one in examples]).all()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rudder.config import SteerConfig
-from rudder.deciders.rule import RuleDecider
+from rudder.deciders.fixed import rule_decider
 from rudder.observations import Action, Context, Trend
 from rudder.presets import read_preset
 from rudder.replay.grid import ReplayConfig, grid
@@ -42,7 +42,7 @@ def test_the_rule(fetch_ms: float, capacity: int, action: Action) -> None:
     recent = [snapshot(t, **times, capacity=capacity) for t in range(4)]
 
     def decide(recent: list[Any]) -> Action:
-        return RuleDecider().decide(Context(recent=recent), lambda action: None).action
+        return rule_decider().decide(Context(recent=recent), lambda action: None).action
 
     assert decide(recent) == action
     # A change of size is given time to show.

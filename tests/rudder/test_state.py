@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from rudder.agent.context import HISTORY, build_history, fit
-from rudder.agent.metrics import collect
-from rudder.agent.prompt import facts_text
-from rudder.agent.question import QUESTIONS, Question
+from rudder.agent.metrics import HISTORY, collect
+from rudder.agent.prompt import QUESTIONS, Question, facts_text
 from rudder.agent.state import STATE_MARK, amount, level, motion, state_section
 from rudder.observations import Action, Context, Decision, Outcome, Snapshot, Trend
 from tests.rudder import contexts
@@ -50,25 +48,25 @@ CONTEXT = Context(
 
 def test_metrics() -> None:
     m = collect(CONTEXT)
-    assert (m.hits_pct, m.hits_change, m.jitter) == (57.0, -3.0, 0.75)
-    assert (m.ahead_pct, m.ahead_change, m.halo_hits_pct) == (62.0, 5.0, 25.0)
-    assert (m.moved, m.moved_pct) == (48, 48.0)
+    assert (m.now.hits_pct, m.hits_change, m.jitter) == (57.0, -3.0, 0.75)
+    assert (m.ahead_change, m.now.halo_hits_pct) == (5.0, 25.0)
+    assert m.moved_pct == 48.0
     assert m.moved_change == pytest.approx(100 * 3 / 45)
     assert (m.stale_pct, m.candidates_pct, m.filled_pct) == (15.0, 300.0, 100.0)
     assert (m.swap_pct, m.reach_pct, m.replaced_pct) == (30.0, 200.0, 0.0)
     assert m.proven_pct == 40.0
-    assert (m.since, m.spent_pct, m.done, m.left) == (1, 5.0, 5, 45)
+    assert (m.since, m.spent_pct) == (1, 5.0)
 
 
 def test_metrics_of_a_first_minibatch_without_remote_rows() -> None:
     nothing = Snapshot(minibatch=0, capacity=0, num_minibatches=1)
     m = collect(Context(recent=[nothing]))
-    assert (m.hits_pct, m.hits_change, m.reach_pct, m.since, m.left) == (100.0, 0.0, 0.0, None, 0)
-    assert "since never" in state_section(m, build_history(Context(recent=[nothing])))
+    assert (m.now.hits_pct, m.hits_change, m.reach_pct, m.since) == (100.0, 0.0, 0.0, None)
+    assert "since never" in state_section(m)
 
 
 def test_state_section() -> None:
-    assert state_section(collect(CONTEXT), build_history(CONTEXT)) == (
+    assert state_section(collect(CONTEXT)) == (
         "### state\n"
         "past\n"
         "3 ago replace hit +20 (soaring) moved -36 (plunging) hoped increase met\n"
@@ -100,7 +98,7 @@ def test_state_is_short_and_of_few_words() -> None:
     words: set[str] = set()
     for seed in range(300):
         context = random_context(seed)
-        text = state_section(collect(context), build_history(context))
+        text = state_section(collect(context))
         pieces = re.findall(r" ?[a-z]+|\d| ?[^\sa-z\d]+|\n", text)
         assert len(pieces) <= 350
         assert text.startswith(STATE_MARK)
@@ -110,31 +108,18 @@ def test_state_is_short_and_of_few_words() -> None:
     assert len(words) < 100
 
 
-def test_history_is_trimmed_from_its_oldest() -> None:
-    context = Context(
-        recent=[snapshot(40)],
-        outcomes=[outcome(t, replace=False, after=50) for t in range(30)],
-    )
-    history = build_history(context)
-    assert [past.ago for past in history.past] == [15, 14, 13, 12, 11, 10][-HISTORY:]
-    assert history.effects[Action.KEEP].count == 30  # the mean knows of all
-    metrics = collect(context)
-    full = len(state_section(metrics, history))
-    line = len(" ago keep hit +0 (steady) moved +0 (steady) hoped increase missed") + 3
-    for budget in (full, full - 1, full - 3 * line):
-        text = fit(history, lambda h: state_section(metrics, h), len, budget)
-        assert len(text) <= budget
-        assert len(text) > budget - line
-        assert "10 ago" in text
-        assert ("15 ago" in text) == (budget == full)
-    with pytest.raises(ValueError, match="without its history"):
-        fit(history, lambda h: state_section(metrics, h), len, 100)
+def test_the_latest_decisions_are_told_and_all_count() -> None:
+    outcomes = [outcome(t, replace=False, after=50) for t in range(30)]
+    metrics = collect(Context(recent=[snapshot(40)], outcomes=outcomes))
+    assert [past.applied for past in metrics.past] == [*range(31 - HISTORY, 31)]
+    assert "15 ago keep hit +0 (steady)" in state_section(metrics)
+    assert metrics.effects[Action.KEEP].count == 30
 
 
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 def test_prompt_explains_every_word_of_the_state(question: Question) -> None:
     timed = replace(CONTEXT.latest, fetch_ms=30.0, compute_ms=20.0, limit=400)
-    section = question.section(*_of(Context(recent=[timed], outcomes=CONTEXT.outcomes)))
+    section = question.section(collect(Context(recent=[timed], outcomes=CONTEXT.outcomes)))
     names = re.findall(r"(\w+) [+-]?\d+ (?:rows \d+ )?\(", section)
     assert len(names) > 5
     text = question.system_text(False)
@@ -142,7 +127,3 @@ def test_prompt_explains_every_word_of_the_state(question: Question) -> None:
         assert re.search(rf"\b{name}\b", text), name
     assert all(f'"{action.word}"' in text for action in question.actions)
     assert "40000 remote neighbours" in facts_text(FACTS)
-
-
-def _of(context: Context) -> tuple:  # type: ignore[type-arg]
-    return collect(context), build_history(context)

@@ -2,41 +2,43 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from rudder.deciders.base import Act, Decider
 from rudder.deciders.fixed import fixed_decider
-from rudder.deciders.inline import Inline
-from rudder.deciders.worker import Worker
+from rudder.deciders.worker import Inline, Worker
 from rudder.observations import Action, Context, Decision, Trend
 from tests.rudder.contexts import snapshot
 
 WAIT_S = 5.0
 
 
+def replacing(context: Context, act: Act) -> Decision:
+    return Decision(
+        action=Action.REPLACE, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
+    )
+
+
 class Scripted(Decider):
-    """Says ``replace`` after ``gate`` opens; remembers what it was shown."""
+    """Says what ``body`` does after ``gate`` opens, for so many times; remembers what it saw."""
 
     name = "scripted"
     slow = True
 
-    def __init__(self, body: Callable[[Context, Act], Decision] | None = None) -> None:
-        self.gate = threading.Semaphore(0)
-        self.seen: list[int] = []
-        self.closed = False
+    def __init__(
+        self, body: Callable[[Context, Act], Decision] = replacing, times: int = 0
+    ) -> None:
+        self.gate, self.seen, self.closed = threading.Semaphore(times), list[int](), False
         self._body = body
 
     def decide(self, context: Context, act: Act) -> Decision:
         self.seen.append(context.latest.minibatch)
         assert self.gate.acquire(timeout=WAIT_S)
-        if self._body is not None:
-            return self._body(context, act)
-        return Decision(
-            action=Action.REPLACE, minibatch=context.latest.minibatch, expect_hits=Trend.INCREASE
-        )
+        return self._body(context, act)
 
     def close(self) -> None:
         self.closed = True
@@ -55,6 +57,24 @@ class Told:
         return [fields for name, fields in self.events if name == event]
 
 
+@contextmanager
+def working(decider: Decider, **settings: Any) -> Iterator[Worker]:
+    worker = Worker(decider, **settings)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def drive(asked: Worker | Inline, count: int) -> list[bool]:
+    """What is taken at each of the first minibatches."""
+    taken = []
+    for minibatch in range(count):
+        taken.append(bool(asked.take(minibatch)))
+        asked.post(snapshot(minibatch, hits=40 + minibatch))
+    return taken
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not condition():
@@ -64,8 +84,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
     decider, log = Scripted(), Told()
-    worker = Worker(decider, log=log)
-    try:
+    with working(decider, log=log) as worker:
         assert not worker.take(0)
         worker.post(snapshot(0))
         until(lambda: decider.seen == [0])
@@ -88,13 +107,11 @@ def test_latest_snapshot_wins_and_a_word_is_applied_once() -> None:
         assert worker.take(6)
         assert worker.ledger.tally.count == 2
         assert worker.ledger.tally.gaps == [2]
-    finally:
-        worker.close()
     assert decider.closed
 
 
 def test_the_word_is_acted_on_before_the_answer_ends() -> None:
-    tail = threading.Event()
+    tail, log = threading.Event(), Told()
 
     def body(context: Context, act: Act) -> Decision:
         act(Action.REPLACE)
@@ -103,11 +120,8 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
             action=Action.REPLACE, minibatch=context.latest.minibatch, reason="late words"
         )
 
-    decider, log = Scripted(body), Told()
-    worker = Worker(decider, log=log)
-    try:
+    with working(Scripted(body, times=1), log=log) as worker:
         worker.post(snapshot(0))
-        decider.gate.release()
         until(lambda: bool(worker.take(1)))
         worker.post(snapshot(1))
         worker.post(snapshot(2))
@@ -116,58 +130,36 @@ def test_the_word_is_acted_on_before_the_answer_ends() -> None:
         until(lambda: bool(log.events))
         assert log.of("decision")[0]["reason"] == "late words"
         assert worker.ledger.tally.decided_ms[0] < worker.ledger.tally.answered_ms[0]
-    finally:
-        worker.close()
 
 
 def test_the_first_minibatches_wait_for_decisions_but_not_for_long() -> None:
     def slow(context: Context, act: Act) -> Decision:
         time.sleep(0.04)
-        return Decision(action=Action.REPLACE, minibatch=context.latest.minibatch)
+        return replacing(context, act)
 
-    decider = Scripted(slow)
-    for _ in range(40):
-        decider.gate.release()
-    worker = Worker(decider)
-    try:
-        taken, began = [], time.monotonic()
-        for minibatch in range(16):
-            taken.append(bool(worker.take(minibatch)))
-            worker.post(snapshot(minibatch))
+    with working(Scripted(slow, times=40)) as worker:
+        began = time.monotonic()
+        taken = drive(worker, 16)
         assert taken[:4] == [False, True, True, True]
         assert not all(taken[1:]), "decisions of 0.6 s are not all waited for"
         assert 0.12 < time.monotonic() - began < 0.5
-    finally:
-        worker.close()
-    late = Worker(Scripted())
-    late.post(snapshot(99))
-    began = time.monotonic()
-    assert not late.take(100)
-    assert time.monotonic() - began < 0.1
-    late.close()
+    with working(Scripted()) as late:
+        late.post(snapshot(99))
+        began = time.monotonic()
+        assert not late.take(100)
+        assert time.monotonic() - began < 0.1
 
 
 def test_sync_waits_for_the_decision_on_every_minibatch() -> None:
-    decider = Scripted()
-    worker = Worker(decider, sync=True)
-    for _ in range(20):
-        decider.gate.release()
-    try:
-        taken = []
-        for minibatch in range(10):
-            taken.append(bool(worker.take(minibatch)))
-            worker.post(snapshot(minibatch))
-        assert taken == [False] + [True] * 9
+    with working(Scripted(times=20), sync=True) as worker:
+        assert drive(worker, 10) == [False] + [True] * 9
         assert worker.ledger.tally.gaps == [1] * 8
-    finally:
-        worker.close()
 
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
-    decider, warnings = Scripted(), Told()
-    worker = Worker(decider, sync=sync, timeout=0.05, log=warnings)
-    try:
+    decider, log = Scripted(), Told()
+    with working(decider, sync=sync, timeout=0.05, log=log) as worker:
         worker.post(snapshot(0))
         until(lambda: decider.seen == [0])
         time.sleep(0.06)
@@ -182,33 +174,22 @@ def test_a_late_answer_is_dropped_and_counted(sync: bool) -> None:
         until(lambda: decider.seen == [0, 11])
         decider.gate.release()
         until(lambda: bool(worker.take(12)))
-        assert len(warnings.of("decider failed")) == 1
-    finally:
-        worker.close()
+        assert len(log.of("decider failed")) == 1
 
 
 def test_failures_are_counted_by_reason_and_told_of_once() -> None:
     def body(context: Context, act: Act) -> Decision:
         if context.latest.minibatch < 5:
             raise RuntimeError("no memory")
-        return Decision(action=Action.REPLACE, minibatch=context.latest.minibatch)
+        return replacing(context, act)
 
-    decider, warnings = Scripted(body), Told()
-    for _ in range(100):
-        decider.gate.release()
-    worker = Worker(decider, sync=True, log=warnings)
-    try:
-        taken = []
-        for minibatch in range(8):
-            taken.append(bool(worker.take(minibatch)))
-            worker.post(snapshot(minibatch))
-        assert taken == [False] * 6 + [True, True]
+    log = Told()
+    with working(Scripted(body, times=100), sync=True, log=log) as worker:
+        assert drive(worker, 8) == [False] * 6 + [True, True]
         assert dict(worker.ledger.failures) == {"RuntimeError: no memory": 5}
-        (told,) = warnings.of("decider failed")
+        (told,) = log.of("decider failed")
         assert "no memory" in told["error"]
         assert "training goes on" in told["error"]
-    finally:
-        worker.close()
 
 
 def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
@@ -219,18 +200,13 @@ def test_a_failure_after_its_word_was_applied_is_an_invalid_decision() -> None:
         assert tail.wait(WAIT_S)
         raise RuntimeError("cut off")
 
-    decider = Scripted(body)
-    worker = Worker(decider)
-    try:
+    with working(Scripted(body, times=1)) as worker:
         worker.post(snapshot(0))
-        decider.gate.release()
         until(lambda: bool(worker.take(1)))
         tail.set()
         until(lambda: worker.ledger.tally.count == 1)
         assert (worker.ledger.tally.valid, worker.ledger.tally.replace) == (0, 1)
         assert dict(worker.ledger.failures) == {"RuntimeError: cut off": 1}
-    finally:
-        worker.close()
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -238,64 +214,47 @@ def test_a_dead_thread_means_keep_and_nobody_waits(sync: bool) -> None:
     def body(context: Context, act: Act) -> Decision:
         raise SystemExit("the thread ends")
 
-    decider, warnings = Scripted(body), Told()
-    decider.gate.release()
-    worker = Worker(decider, sync=sync, log=warnings)
-    worker.post(snapshot(0))
-    until(lambda: bool(worker.ledger.failures))
-    began = time.monotonic()
-    for minibatch in range(1, 20):
-        assert not worker.take(minibatch)
-        worker.post(snapshot(minibatch))
-    worker.close()
+    log = Told()
+    with working(Scripted(body, times=1), sync=sync, log=log) as worker:
+        worker.post(snapshot(0))
+        until(lambda: bool(worker.ledger.failures))
+        began = time.monotonic()
+        assert not any(drive(worker, 20))
     assert time.monotonic() - began < 1.0
-    assert "died of SystemExit" in warnings.of("decider failed")[0]["error"]
+    assert "died of SystemExit" in log.of("decider failed")[0]["error"]
 
 
 def test_closing_does_not_wait_for_a_thought() -> None:
-    worker = Worker(Scripted())
-    worker.post(snapshot(0))
-    began = time.monotonic()
-    worker.close()
+    with working(Scripted()) as worker:
+        worker.post(snapshot(0))
+        began = time.monotonic()
     assert time.monotonic() - began < WAIT_S
 
 
 def test_inline_decides_on_the_minibatch_before() -> None:
-    class Failing(Decider):
-        name = "failing"
+    def body(context: Context, act: Act) -> Decision:
+        if context.latest.minibatch == 1:
+            raise KeyError("gone")
+        return Decision(action=Action(context.latest.minibatch % 2 == 0), minibatch=0)
 
-        def decide(self, context: Context, act: Act) -> Decision:
-            if context.latest.minibatch == 1:
-                raise KeyError("gone")
-            return Decision(action=Action(context.latest.minibatch % 2 == 0), minibatch=0)
-
-    inline = Inline(Failing())
-    taken = []
-    for minibatch in range(6):
-        taken.append(bool(inline.take(minibatch)))
-        inline.post(snapshot(minibatch))
-    assert taken == [False, True, False, True, False, True]
+    inline = Inline(Scripted(body, times=9))
+    assert drive(inline, 6) == [False, True, False, True, False, True]
     assert inline.ledger.tally.count == 4
     assert dict(inline.ledger.failures) == {"KeyError: 'gone'": 1}
 
 
 def test_a_ledger_remembers_through_a_checkpoint() -> None:
+    with working(Scripted(times=20), sync=True) as worker:
+        drive(worker, 8)
+        past, context = worker.state(), worker.ledger.context()
     decider = Scripted()
-    for _ in range(20):
-        decider.gate.release()
-    worker = Worker(decider, sync=True)
-    for minibatch in range(8):
-        worker.take(minibatch)
-        worker.post(snapshot(minibatch, hits=40 + minibatch))
-    past, context = worker.state(), worker.ledger.context()
-    worker.close()
-    again_decider = Scripted()
-    again = Worker(again_decider)
-    again.load(past)
-    assert again.ledger.context() == context
-    until(lambda: again_decider.seen == [7])
-    assert len(context.outcomes) == 6
-    again.close()
+    with working(decider) as again:
+        again.load(past)
+        assert again.ledger.context() == context
+        until(lambda: decider.seen == [7])
+        assert len(context.outcomes) == 6
+    (outcome, *_) = again.ledger.context().outcomes
+    assert isinstance(outcome.decision.action, Action)
 
 
 @pytest.mark.parametrize(
