@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.command import Row, answer, at_least
-from benchmarks.timing import medians_ms
+from benchmarks.micro import medians_ms
 from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
 
 if TYPE_CHECKING:
     from minidist.comm.world import World
     from minidist.sampling.batch import MiniBatch
-    from minidist.sampling.loader import Loader
     from minidist.store.partition_dir import Parts
     from minidist.training.models import GNN
 
@@ -108,11 +107,11 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     """Every figure, in milliseconds a step but for the evaluation's seconds."""
     from minidist.moment import Moment
     from minidist.sampling.loader import Loader
+    from minidist.training.evaluate import LayerwiseInference, evaluate
 
-    names = ("batch_size", "sample_threads", "features")
+    names, count = ("batch_size", "sample_threads", "features"), config.steps
     given: Row = {name: getattr(config, name) for name in names}
     loader = Loader.open(world, parts, fanouts=config.fanout, **given)
-    count = config.steps
     epochs = -(-(count + _WARM_UP) // len(loader)) + 1
     moments = [*loader.schedule.moments(epochs, Moment(0, 0))][: count + _WARM_UP + 1]
     samples = [loader.sample(moment) for moment in moments[:8]]
@@ -132,24 +131,18 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
         step(batch)
         _wait(world)
 
-    found |= medians_ms({"train_ms": lambda: step_alone}, min(count, 30), _WARM_UP)
+    found |= medians_ms({"train_ms": step_alone}, min(count, 30), _WARM_UP)
     run = loader.run(epochs)
     found["step_ms"] = _each_ms(map(step, run), count, world)
     run.close()
     found["floor_ms"] = max(found[name] for name in ("sample_ms", "rows_ms", "train_ms"))
     found["step_over_floor"] = found["step_ms"] / found["floor_ms"]
     if config.evaluate:
-        found["evaluation_s"] = _evaluation_s(loader, model, world)
+        inference = LayerwiseInference(world, loader.server, loader.shards.mapped)
+        # The first compiles.
+        work = {"ms": lambda: evaluate(inference, model, world, loader.shard)}
+        found["evaluation_s"] = medians_ms(work, 1, warm_up=1)["ms"] / 1e3
     return found
-
-
-def _evaluation_s(loader: "Loader", model: "GNN", world: "World") -> float:
-    from minidist.training.evaluate import LayerwiseInference, evaluate
-
-    inference = LayerwiseInference(world, loader.server, loader.shards.mapped)
-    # The first compiles.
-    work = {"ms": lambda: lambda: evaluate(inference, model, world, loader.shard)}
-    return medians_ms(work, 1, warm_up=1)["ms"] / 1e3
 
 
 def table(found: Row) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 import benchmarks
 from benchmarks.agents import AgentsConfig
-from benchmarks.compare.command import CompareConfig
+from benchmarks.compare.__main__ import CompareConfig
 from benchmarks.paper.settings import PaperConfig
 from benchmarks.peers.distdgl import DistdglConfig
 from benchmarks.peers.pyg import PygConfig

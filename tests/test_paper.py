@@ -14,8 +14,8 @@ import pytest
 from benchmarks.charts import figure
 from benchmarks.command import Row
 from benchmarks.paper.claims import FAILS, HOLDS, PARTLY, UNKNOWN, judge, verdict
-from benchmarks.paper.exhibits import EXHIBITS, report
-from benchmarks.paper.runner import run
+from benchmarks.paper.exhibits import EXHIBITS
+from benchmarks.paper.runner import report, run
 from benchmarks.paper.settings import DENSE, EXPERTS, PaperConfig
 from rudder.cli.flags import from_args
 from tests.rudder.gguf_models import ONLY_STATE, ModelFile, write_model

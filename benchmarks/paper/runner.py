@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from benchmarks.charts import figure
 from benchmarks.command import Row
-from benchmarks.paper.exhibits import EXHIBITS, report
+from benchmarks.paper.claims import HEADINGS, WORDS, Rows, judge, verdict
+from benchmarks.paper.exhibits import EXHIBITS
 from benchmarks.paper.settings import QUICK, PaperConfig
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json, write_text
@@ -30,6 +31,26 @@ def measure(name: str, config: PaperConfig) -> Row:
     found = report(name, rows, asdict(config))
     write_json(Path(config.out) / f"{name}.json", found)
     return found
+
+
+def report(name: str, rows: Rows, told: Row) -> Row:
+    """What NAME.json holds. The line of a row that could not be measured ends with why."""
+    claims = []
+    for paper, check in WORDS[name]["claims"].items():
+        here, holds = judge(check, rows)
+        claims.append({"paper": paper, "here": here, "holds": holds, "verdict": verdict([holds])})
+    keys = f"graph ranks buffer variant {EXHIBITS[name].columns}".split()
+    keys += ["missing"] if any("missing" in row for row in rows) else []
+    return {
+        **{key: WORDS[name][key] for key in ("title", "source", "note")},
+        "name": name,
+        "verdict": verdict(claim["holds"] for claim in claims),
+        "claims": claims,
+        "header": [HEADINGS.get(key, key) for key in keys],
+        "lines": [["-" if row.get(key) is None else row[key] for key in keys] for row in rows],
+        "settings": told,
+        "rows": rows,
+    }
 
 
 def text(found: Row) -> str:

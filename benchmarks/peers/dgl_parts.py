@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from minidist.store.partition_dir import Parts
     from minidist.store.shard import Shard
 
-Array = NDArray[Any]
 GRAPH_NAME = "graph"
 _NODE, _EDGE = "_N", "_N:_E:_N"
 
 
-def part_arrays(shard: "Shard", first_edge: int) -> dict[str, Array]:
+def part_arrays(shard: "Shard", first_edge: int) -> dict[str, NDArray[Any]]:
     """One part, ids local to it unless they are named otherwise.
 
     src, dst: int64 [e].   node_ids: int64 [n + h], global.   inner_node: uint8 [n + h], 1 if owned.
@@ -70,17 +69,13 @@ def lay_out(parts: "Parts", folder: Path) -> Path:
         "ntypes": {_NODE: 0},
         "etypes": {_EDGE: 0},
     }
+    files = {"node_feats": "node_feat", "edge_feats": "edge_feat", "part_graph": "graph"}
     for part in range(parts.num_parts):
-        shard = parts.shard(part)
-        home = folder / f"part{part}"
+        home, arrays = folder / f"part{part}", part_arrays(parts.shard(part), first_edge)
         home.mkdir(parents=True)
-        arrays = part_arrays(shard, first_edge)
         np.savez(home / "arrays.npz", **arrays)  # type: ignore[arg-type]
-        first = int(shard.book.offsets[part])
-        node_map.append([first, first + shard.num_nodes])
-        edge_map.append([first_edge, first_edge + len(arrays["src"])])
-        first_edge = edge_map[-1][1]
-        files = {"node_feats": "node_feat", "edge_feats": "edge_feat", "part_graph": "graph"}
+        node_map.append([int(offset) for offset in parts.book.offsets[part : part + 2]])
+        edge_map.append([first_edge, first_edge := first_edge + len(arrays["src"])])
         config[f"part-{part}"] = {key: f"part{part}/{file}.dgl" for key, file in files.items()}
     config |= {"node_map": {_NODE: node_map}, "edge_map": {_EDGE: edge_map}}
     path = folder / f"{GRAPH_NAME}.json"

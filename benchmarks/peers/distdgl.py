@@ -25,29 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.command import Row, answer, at_least
-from benchmarks.lab.hosts import (
-    MAX_HOSTS,
-    Hosts,
-    Unavailable,
-    bits_per_second,
-    cores_for,
-    hosts,
-    missing,
-)
-from benchmarks.peers.comparison import (
-    LIMIT_S,
-    PROGRAMS,
-    PeerConfig,
-    Run,
-    describe,
-    in_turn,
-    read_peer,
-    train_ours,
-    write_task,
-)
+from benchmarks.lab import hosts as lab
+from benchmarks.peers import comparison
+from benchmarks.peers.comparison import PROGRAMS, Run
 from benchmarks.peers.dgl_parts import GRAPH_NAME, lay_out
-from benchmarks.peers.environment import HOME, Environment
-from benchmarks.peers.job import MemoryWatch, run_together
+from benchmarks.peers.jobs import HOME, MemoryWatch, prepare, run_together
 from benchmarks.runs import parts_of
 from benchmarks.traces import dataset_of
 from minidist.config import TrainConfig
@@ -74,7 +56,7 @@ import dgl.distributed
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistdglConfig(PeerConfig):
+class DistdglConfig(comparison.PeerConfig):
     """Settings of ``python -m benchmarks.peers.distdgl``."""
 
     hosts: int = flag(2, "how many, with one part each")
@@ -86,8 +68,8 @@ class DistdglConfig(PeerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(2 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"2 to {MAX_HOSTS}")
-        bits_per_second(self.rate)
+        require(2 <= self.hosts <= lab.MAX_HOSTS, "hosts", self.hosts, f"2 to {lab.MAX_HOSTS}")
+        lab.bits_per_second(self.rate)
         require(0 < self.buffer <= 1, "buffer", self.buffer, "more than 0 and at most 1")
         at_least(self, 0, "samplers")
 
@@ -97,9 +79,9 @@ def bound_to(host: int | str, num_hosts: int) -> list[str]:
 
     host: its number, or the shell's variable that will hold it.
     """
-    share = cores_for(num_hosts)
+    share = lab.cores_for(num_hosts)
     script = (
-        f"first=$(({host} * {share} % {cores_for(1)})); "
+        f"first=$(({host} * {share} % {lab.cores_for(1)})); "
         f'exec taskset -c "$first-$((first + {share - 1}))" "$@"'
     )
     return ["sh", "-c", script, "sh"]
@@ -112,7 +94,7 @@ class Bench(NamedTuple):
     parts: "Parts"
     graph: "Graph"
     part_config: Path
-    up: Hosts
+    up: lab.Hosts
 
     def train_distdgl(self, samplers: int, run: TrainConfig) -> Run:
         """One run of DistDGL. Raises ValueError with its last words if it fails."""
@@ -121,67 +103,60 @@ class Bench(NamedTuple):
             out = Path(name)
             ip_config = out / "ip_config.txt"
             ip_config.write_text("".join(f"{address} {_PORT}\n" for address in up.addresses))
-            sizes = {"samplers": samplers, "threads": cores_for(num), "hosts": num}
+            sizes = {"samplers": samplers, "threads": lab.cores_for(num), "hosts": num}
             files = {"part_config": str(self.part_config), "ip_config": str(ip_config)}
             more = {"environment": watch.mark, "name": GRAPH_NAME, "master": up.addresses[0]}
-            settings = write_task(run, self.parts, out, **sizes, **files, **more)
+            settings = comparison.write_task(run, self.parts, out, **sizes, **files, **more)
             words = [self.python, str(PROGRAMS / "distdgl_host.py"), str(settings)]
             commands = [
                 [*up.inside(host), *bound_to(host, num), *words, str(host)] for host in range(num)
             ]
-            run_together(commands, {}, out / "log", LIMIT_S)
-            return read_peer(PEER, out, self.graph, watch.peak)
+            run_together(commands, {}, out / "log", comparison.LIMIT_S)
+            return comparison.read_peer(PEER, out, self.graph, watch.peak)
 
-    def train_ours(self, prefetch: str, run: TrainConfig, buffer: float) -> Run:
+    def train_ours(self, prefetch: str, config: DistdglConfig) -> Run:
         """One of ours, bound to the same cores."""
-        given = {} if prefetch in _UNBUFFERED else {"buffer": buffer}
+        given = {} if prefetch in _UNBUFFERED else {"buffer": config.buffer}
         launcher = [*self.up.mpiexec, *bound_to("$PMI_RANK", len(self.up.names))]
-        return train_ours(self.parts.path, run, {"prefetch": prefetch, **given}, launcher)
+        flags = {"prefetch": prefetch, **given}
+        return comparison.train_ours(self.parts.path, config.training(), flags, launcher)
 
-    def crossed(self, train: Callable[[], Run]) -> Run:
+    def crossed(self, train: Callable[..., Run], *given: object) -> Run:
         """A run, with what came over the links meanwhile."""
         before = sum(self.up.received_bytes())
-        ended = train()
-        return ended._replace(link_mb=(sum(self.up.received_bytes()) - before) / 1e6)
+        ended = train(*given)
+        return {**ended, "link_mb": (sum(self.up.received_bytes()) - before) / 1e6}
 
 
 def measure(config: DistdglConfig) -> Row:
     """All runs. Raises Unavailable, and ValueError where a run fails."""
-    if lacking := missing():
-        raise Unavailable(f"no hosts here: {lacking} is missing")
-    environment = Environment(PEER, Path(config.env).absolute(), _INSTALLS, _PROBE)
-    python = str(environment.prepare())
+    if lacking := lab.missing():
+        raise lab.Unavailable(f"no hosts here: {lacking} is missing")
+    python = prepare(PEER, Path(config.env).absolute(), _INSTALLS, _PROBE)
     from minidist.store.partition_dir import Parts
 
     parts = Parts.open(parts_of(dataset_of(config.graph), config.hosts, Path(config.folder)))
     with (
         tempfile.TemporaryDirectory(prefix="distdgl-parts-") as folder,
-        hosts(config.hosts, config.rate) as up,
+        lab.hosts(config.hosts, config.rate) as up,
     ):
         part_config = lay_out(parts, Path(folder))
         converting = [python, str(PROGRAMS / "dgl_parts.py"), folder]
-        run_together([converting], {}, Path(folder) / "log", LIMIT_S)
+        run_together([converting], {}, Path(folder) / "log", comparison.LIMIT_S)
         bench = Bench(python, parts, parts.graph(), part_config, up)
-        found = in_turn(
+        found = comparison.in_turn(
             *(config, PEER, "samplers"),
-            lambda samplers, run: bench.crossed(lambda: bench.train_distdgl(samplers, run)),
-            lambda side: bench.crossed(
-                lambda: bench.train_ours(side, config.training(), config.buffer)
-            ),
+            lambda samplers, run: bench.crossed(bench.train_distdgl, samplers, run),
+            lambda side: bench.crossed(bench.train_ours, side, config),
         )
     return {**found, "edge_cut": parts.statistics.get("edge_cut")}
 
 
-def main() -> None:
-    """The command line."""
+if __name__ == "__main__":
     config = parse(DistdglConfig, __doc__)
     head = (
         f"{config.graph}, {config.hosts} hosts, links of rate {config.rate}, batch "
         f"{config.batch_size}, hidden {config.hidden}, buffer {config.buffer:.0%}; epochs "
         f"{config.epochs}, repeats {config.repeats}"
     )
-    answer(config, measure, lambda found: describe(head, PEER, "samplers", found))
-
-
-if __name__ == "__main__":
-    main()
+    answer(config, measure, lambda found: comparison.describe(head, PEER, "samplers", found))

@@ -124,7 +124,7 @@ def simulated(config: ScaleConfig, count: int) -> Row:
 
 def predicted(config: ScaleConfig, scales: Sequence[Row]) -> Row:
     """Costs, checks, and the epochs of all numbers of trainers."""
-    from benchmarks.scale.real_runs import RealRuns
+    from benchmarks.scale.costs import RealRuns
 
     runs, checks = RealRuns(Path(config.folder), config.repeats), []
     costs = runs.calibrate(config.run(2, "none"), config.calibrate)
@@ -207,8 +207,7 @@ def tables(found: Row) -> str:
 
 def draw(found: Row) -> str:
     """As SVG: %-Hits, rows and epochs over the numbers of trainers, for every buffer."""
-    from benchmarks.charts import Panel, figure
-    from benchmarks.panels import lines
+    from benchmarks.charts import Panel, figure, lines
 
     rows, panels = [row for scale in found["scales"] for row in scale["rows"]], list[Panel]()
     for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
