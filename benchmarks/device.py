@@ -33,8 +33,6 @@ _WARM_UP = 5
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceConfig:
-    """Settings of ``python -m benchmarks.device``."""
-
     dataset: str = flag("synthetic:large", "graph to train on")
     parts: str | None = flag(None, "partition directory of one part; made where missing")
     device: str = flag("auto", "where to train", ("auto", "cpu", "cuda"))
@@ -146,7 +144,6 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
 
 
 def table(found: Row) -> str:
-    """For people."""
     names = {
         "sample_one_thread_ms": "sample, one thread",
         "sample_ms": "sample, {workers} workers",

@@ -40,8 +40,6 @@ RATE = "1gbit"
 
 @dataclass(frozen=True, kw_only=True)
 class FetchConfig:
-    """Settings of ``python -m benchmarks.fetch``."""
-
     nodes: tuple[int, ...] = flag((200_000, 2_400_000), "rows of each table")
 
     def __post_init__(self) -> None:

@@ -23,8 +23,6 @@ _FIGURES = ("memory of a rank, MiB", "open files of a rank", "event log, KiB", "
 
 @dataclass(frozen=True, kw_only=True)
 class LongRunConfig:
-    """Settings of ``python -m benchmarks.long_run``."""
-
     epochs: int = flag(2000, "epochs to train")
     prefetch: str = flag("lookahead", "as minidist.train has it")
     json: str | None = flag(None, "also write the figures to this file")
@@ -75,7 +73,6 @@ def _look(out: Path) -> list[tuple[float, ...]]:
 
 
 def table(found: Row) -> str:
-    """The slopes for people."""
     lines = [
         (what, *(f"{number:,.1f}" for number in numbers))
         for what, *numbers in (each.values() for each in found["figures"])

@@ -50,8 +50,6 @@ _PARTS = ("look_up", "scores", "proposal", "swap")
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapConfig:
-    """Settings of ``python -m benchmarks.overlap``."""
-
     folder: str = flag("traces", "where traces are kept; recorded there where missing")
     agent_model: str = flag("embedded", "the model that thinks beside the steps")
     width: int = flag(100, "features of a row: 100 as ogbn-products, 602 as reddit")
@@ -85,7 +83,6 @@ def thinking(decider: "Decider", contexts: "Sequence[Context]") -> Iterator[list
 
 @contextmanager
 def counting() -> Iterator[None]:
-    """Another process counts meanwhile."""
     with subprocess.Popen([sys.executable, "-c", "n = 0\nwhile True: n += 1"]) as process:
         try:
             yield
@@ -237,7 +234,6 @@ def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
 
 
 def measure(config: OverlapConfig) -> Row:
-    """Both parts."""
     import numpy as np
 
     trace = record("synthetic:medium", Path(config.folder))[0]
@@ -247,7 +243,6 @@ def measure(config: OverlapConfig) -> Row:
 
 
 def tables(found: Row) -> str:
-    """For people."""
     own = render([list(cost.values()) for cost in found["own"]], list(found["own"][0]))
     others = [render(list(found[name].items())) for name in ("touch", "beside")]
     return "\n\n".join([own, *others])

@@ -52,8 +52,6 @@ print(1e3 * statistics.median(times))
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Settings of ``python -m benchmarks.sampler``."""
-
     minibatches: int = flag(200, "of each graph")
     dgl_python: str | None = flag(None, "an interpreter that has dgl installed")
     presets: tuple[str, ...] = flag(("medium", "products"), "of generated graphs")

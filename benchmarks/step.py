@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """Settings of ``python -m benchmarks.step``."""
-
     repeats: int = flag(60, "steps of each, in turn")
 
     def __post_init__(self) -> None:

@@ -78,7 +78,6 @@ class Trainers:
 
     @property
     def num_parameters(self) -> int:
-        """Of the model that is trained."""
         return sum(each.numel() for each in sage_of(self.parts, self.run).parameters())
 
     def play(self, rank: int) -> Played:

@@ -26,8 +26,7 @@ from benchmarks.peers.comparison import (
     weights_of,
     write_task,
 )
-from benchmarks.peers.dgl_parts import lay_out
-from benchmarks.peers.distdgl import DistdglConfig, measure
+from benchmarks.peers.distdgl import DistdglConfig, lay_out, measure
 from benchmarks.peers.jobs import HOME, MARK, MemoryWatch, prepare, run_together
 from benchmarks.peers.pyg import PygConfig
 from minidist.config import TrainConfig

@@ -81,7 +81,6 @@ class CompareConfig:
 
     @property
     def swept(self) -> str | None:
-        """The name of what is swept."""
         return self.sweep.partition("=")[0] if self.sweep else None
 
     def training(self) -> TrainConfig:
@@ -95,7 +94,6 @@ class CompareConfig:
         return {**same, "batch_size": batch_size, "eval_every": 0}
 
     def flags(self, variant: str) -> dict[str, object]:
-        """Of ``minidist.train``."""
         preset, _, scope = variant.partition("@")
         found = {**self._trained(), "prefetch": preset, "buffer": self.buffer}
         found["decider_mode"] = self.decider_mode
@@ -170,23 +168,14 @@ def _numbers(values: Sequence[Any]) -> list[float]:
         return []
 
 
-def _measure(config: CompareConfig) -> Row:
+if __name__ == "__main__":
+    config = parse(CompareConfig, __doc__)
     # Imported late: who asks for help does not wait for PyTorch.
     from benchmarks.compare.contest import measure
 
-    return measure(config)
-
-
-def main() -> None:
-    """Measure, and say everything."""
-    config = parse(CompareConfig, __doc__)
     answer(
         config,
-        _measure,
+        measure,
         lambda found: "\n\n".join(map(cell_text, found["cells"])),
         lambda found: draw(found["cells"], config.swept),
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -57,7 +57,6 @@ class Unequal(SystemExit):
 
 
 def measure(config: "CompareConfig") -> Row:
-    """A record for each cell of the sweep."""
     if lacking := lab.missing():
         raise lab.Unavailable(f"there can be no hosts here: {lacking} is missing")
     cells, num = config.cells(), len(config.variants.split(",")) + len(_FREE)

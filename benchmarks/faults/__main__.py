@@ -40,8 +40,6 @@ WAYS = {**jobs.LAUNCHERS, "bare": [jobs.PYTHON], "local": [jobs.PYTHON]}
 
 @dataclass(frozen=True, kw_only=True)
 class FaultsConfig:
-    """Settings of ``python -m benchmarks.faults``."""
-
     launchers: str = flag(catalogue.EVERY.replace(" ", ","), "launchers, with commas between")
     groups: str = flag(",".join(GROUPS), "groups of faults")
     only: str | None = flag(None, "faults whose name holds this text")

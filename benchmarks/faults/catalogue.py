@@ -31,8 +31,6 @@ with open_world(device="cpu", fetch_timeout=5) as world:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault."""
-
     name: str
     code: int | None = None
     says: str = ""
@@ -82,7 +80,6 @@ def prepare(folder: Path, verb: str, name: str, *texts: str) -> None:
 
 
 def strike(how: str, job: Job, folder: Path) -> None:
-    """Do this to a job at work."""
     match how.split():
         case ["interrupt"]:
             job.process.send_signal(signal.SIGINT)

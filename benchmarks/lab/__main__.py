@@ -68,7 +68,6 @@ class LabConfig:
 
 
 def main() -> NoReturn:
-    """The command line."""
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     config, command = parse(LabConfig, __doc__, words[:end]), words[end + 1 :]
@@ -135,7 +134,6 @@ def _launcher(config: LabConfig, up: lab.Hosts, environment: dict[str, str]) -> 
 
 
 def _finish(words: list[str], environment: dict[str, str]) -> int:
-    """Run words to their end, or until a signal; returns the exit code."""
     # In a session of its own: Ctrl-C comes to the lab alone, which ends the command.
     process = subprocess.Popen(
         words, env=environment, stdin=subprocess.DEVNULL, start_new_session=True

@@ -27,21 +27,6 @@ MAX_HOSTS = 240
 NETWORK = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
 _SWITCH = "10.77.0.1"
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-# Runs words in a namespace, under a host's name: files are shared, as on a cluster, but for the
-# names of hosts; /dev/shm and System V's memory are not. `ip netns exec` would hide the cgroups
-# that slurmd needs.
-_ENTER = """#!/bin/sh
-namespace=$1; name=$2; shift 2
-exec nsenter --net="/run/netns/$namespace" unshare --uts --ipc --mount sh -c '
-    hostname "$0" && mount -t tmpfs shm /dev/shm && mount --bind "FOLDER/names" /etc/hosts &&
-    exec "$@"' "$name" "$@"
-"""
-# hydra hands its remote shell ssh's options, the host, and the command.
-_REMOTE_SHELL = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do shift; done
-number=${1##*.}; shift
-exec "FOLDER/enter" "PREFIX$number" "host$((number - 10))" sh -c "$*"
-"""
 _CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 _NAMESPACES = Path("/run/netns")
 _NAME = re.compile(r"(md(\d+)x(\d+)n\d+h)")
@@ -93,7 +78,6 @@ class Hosts:
 
     @property
     def switch(self) -> str:
-        """The namespace of the bridge."""
         return self.folder.name
 
     @property
@@ -102,7 +86,6 @@ class Hosts:
         return self.mpiexec_of(*[self.ranks] * len(self.names))
 
     def mpiexec_of(self, *ranks: int) -> list[str]:
-        """``mpiexec`` with so many ranks on each host."""
         shares = zip(self.addresses, ranks, strict=True)
         return [
             *("ip", "netns", "exec", self.switch, "env"),
@@ -124,7 +107,6 @@ class Hosts:
         return [(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
 
     def received_bytes(self) -> list[int]:
-        """What the network interface of each host has received."""
         return [received for _, received in self.traffic()]
 
 
@@ -239,7 +221,8 @@ def _write_files(folder: Path, prefix: str, addresses: list[str]) -> None:
     for number, address in enumerate(addresses):
         names += [f"{address} host{number}", f"::ffff:{address} host{number}"]
     (folder / "names").write_text("\n".join(names) + "\n")
-    for name, text in (("enter", _ENTER), ("shell", _REMOTE_SHELL)):
+    for name in ("enter", "shell"):
+        text = Path(__file__).with_name(f"{name}.sh").read_text()
         (folder / name).write_text(text.replace("FOLDER", str(folder)).replace("PREFIX", prefix))
         (folder / name).chmod(0o755)
 

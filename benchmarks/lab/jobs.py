@@ -134,7 +134,6 @@ def pid_of_rank(rank: int, marker: str) -> int:
 
 
 def shared_memory() -> set[str]:
-    """The names of all shared-memory files of this machine."""
     return set(os.listdir("/dev/shm"))
 
 

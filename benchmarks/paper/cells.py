@@ -56,12 +56,10 @@ class Cell:
 
     @property
     def steer(self) -> dict[str, Any]:
-        """Settings of ``SteerConfig``."""
         plain = self.variant.kind == "plain"
         return {**self.variant.steer, **({} if plain else {"buffer": self.buffer})}
 
     def measure(self, config: PaperConfig) -> Row:
-        """The row. Raises ValueError where it cannot be measured."""
         cell = {"graph": self.graph, "ranks": self.ranks, "buffer": self.buffer}
         cell |= {"batch": self.batch, "mode": self.flags.get("decider_mode", "async")}
         cell |= {"live": self.how is live, "variant": self.variant.name, "kind": self.variant.kind}
@@ -163,7 +161,6 @@ def record(config: PaperConfig, cell: Cell) -> list[Trace]:
 
 @again("epochs")
 def replayed(config: PaperConfig, cell: Cell) -> Row:
-    """Recorded minibatches under a variant."""
     setting, traces = SteerConfig(**cell.steer), record(config, cell)
     found = row_of(traces, setting, [replay(trace, setting) for trace in traces], belady=0)
     return _figures(found["rows_moved"], found["rows_none"], found)

@@ -62,7 +62,6 @@ class PeerConfig:
         require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
 
     def training(self) -> TrainConfig:
-        """What both sides train."""
         names = ("hidden", "batch_size", "epochs")
         sizes: Row = {name: getattr(self, name) for name in names}
         return TrainConfig(**sizes, eval_every=0)
@@ -223,7 +222,6 @@ def summarize(peer: str, runs: Sequence[Run]) -> list[Row]:
 
 
 def describe(head: str, peer: str, setting: str, found: Row) -> str:
-    """The report for people."""
     tried = ", ".join(f"{each[setting]} {each['epoch_s']:.3g} s" for each in found["trials"])
     told = f" (tried: {tried})" if tried else ""
     used = f"{peer} with {found[setting]} {setting} a process{told}"

@@ -47,8 +47,6 @@ from torch_geometric.loader import NeighborLoader
 
 @dataclass(frozen=True, kw_only=True)
 class PygConfig(comparison.PeerConfig):
-    """Settings of ``python -m benchmarks.peers.pyg``."""
-
     ranks: int = flag(2, "processes of either side")
     workers: int | None = flag(None, "loader workers of a PyG process (default: try)")
     env: str = flag(str(HOME / "pyg"), "PyG's environment; made there where missing")
@@ -60,7 +58,6 @@ class PygConfig(comparison.PeerConfig):
 
 
 def measure(config: PygConfig) -> Row:
-    """All runs. Raises Unavailable, and ValueError where a run fails."""
     folder, borrowed = Path(config.env).absolute(), sysconfig.get_path("purelib")
     python = prepare(PEER, folder, _INSTALLS, _PROBE, borrowed)
     from minidist.store.partition_dir import Parts

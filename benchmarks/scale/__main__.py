@@ -42,8 +42,6 @@ _CHECKS = "checked_at variant predicted_s measured_s off_pct"
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleConfig:
-    """Settings of ``python -m benchmarks.scale``."""
-
     dataset: str = flag("synthetic:medium", "the graph, as minidist.train names it")
     trainers: tuple[int, ...] = flag((4, 8, 16, 64, 256), "numbers of trainers")
     sample: int = flag(6, "trainers to play of each number, or all where there are fewer")
@@ -186,7 +184,6 @@ def told(errors: Row) -> str:
 
 
 def measure(config: ScaleConfig) -> Row:
-    """Rows, and times unless they are not asked for."""
     if config.calibrate != "none" and (lacking := missing()):
         raise Unavailable(f"links need {lacking}, which is missing; --calibrate none: no times")
     scales = [simulated(config, count) for count in config.trainers]
@@ -196,7 +193,6 @@ def measure(config: ScaleConfig) -> Row:
 
 
 def tables(found: Row) -> str:
-    """For people."""
     rows = [row for scale in found["scales"] for row in scale["rows"]]
     words = [table(rows, _ROWS), f"A sample's rows {told(found['sampling'])}"]
     if "times" in found:
