@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.command import Row, answer, at_least, one_line
 from benchmarks.lab.hosts import hosts, missing
 from benchmarks.micro import medians_ms
@@ -48,8 +50,6 @@ class FetchConfig:
 
 def _rank(world: "World", folder: Path, num_nodes: int) -> dict[str, float]:
     """Rank 0 fetches rows of rank 1, which has nothing else to do; medians in ms."""
-    import numpy as np
-
     from minidist.comm.host import reachable_address
     from minidist.store.partition_book import PartitionBook
     from minidist.store.row_server import RowServer
@@ -77,8 +77,6 @@ def _ways(
     world: "World", book: Any, folder: Path, raw: socket.socket
 ) -> "dict[str, Callable[[Ids], object]]":
     """Ways to get rows of rank 1, or as many bytes."""
-    import numpy as np
-
     from minidist.moment import Moment
     from minidist.store.feature_store import PeerStore
     from minidist.store.row_copy import copy_rows

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.command import Row, answer
 from benchmarks.lab.jobs import PYTHON, mpiexec, pid_of_rank, run, start
 from rudder.cli.flags import flag, parse, require
@@ -33,8 +35,6 @@ class LongRunConfig:
 
 def measure(config: LongRunConfig) -> Row:
     """Train, and look at the ranks once a second."""
-    import numpy as np
-
     with tempfile.TemporaryDirectory() as folder:
         parts, out = f"{folder}/parts", Path(folder) / "run"
         graph = ["--dataset", "synthetic:tiny", "--parts", "2", "--out", parts]
@@ -62,7 +62,7 @@ def _look(out: Path) -> list[tuple[float, ...]]:
     """(epochs so far, and the figures) once training is under way."""
     log, checkpoint = out / "events-rank0.jsonl", out / "checkpoint.pt"
     try:
-        process = Path(f"/proc/{pid_of_rank(0, str(out))}")
+        process = Path("/proc", str(pid_of_rank(0, str(out))))
         memory = int((process / "status").read_text().split("VmRSS:")[1].split()[0]) / 1024
         files = len(os.listdir(process / "fd"))
         epochs = log.read_text().count('"event": "epoch"')

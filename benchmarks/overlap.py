@@ -28,6 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.command import Row, answer
@@ -38,8 +39,6 @@ from rudder.cli.table import render
 from rudder.config import SteerConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rudder.deciders.base import Decider
     from rudder.observations import Context
     from rudder.replay.trace import Trace
@@ -129,9 +128,8 @@ def step_beside(config: OverlapConfig, trace: "Trace") -> Row:
     return found | {"decision_ms": 1e3 * statistics.median(thoughts)}
 
 
-def touch_cost(trace: "Trace", table: "np.ndarray") -> Row:
+def touch_cost(trace: "Trace", table: np.ndarray) -> Row:
     """Per minibatch: touching the ids, and gathering their rows; medians in ms."""
-    import numpy as np
     from numba import njit
 
     from minidist.store.row_copy import copy_rows
@@ -171,11 +169,9 @@ def _clock(owner: object, method: str, part: str, spent: dict[str, float]) -> No
     setattr(owner, method, clocked)
 
 
-def own_times(planner: Any, trace: "Trace", table: "np.ndarray") -> Iterator[dict[str, float]]:
+def own_times(planner: Any, trace: "Trace", table: np.ndarray) -> Iterator[dict[str, float]]:
     """Of each minibatch: seconds of the prefetch thread's parts, of all its ``own`` work and of the
     ``gather`` of the same rows; rows ``swapped``."""
-    import numpy as np
-
     from minidist.store.row_copy import copy_rows
     from rudder.buffer.rows import HostRows
 
@@ -207,7 +203,7 @@ def own_times(planner: Any, trace: "Trace", table: "np.ndarray") -> Iterator[dic
         yield {**spent, "own": own, "gather": gathered - planned, "swapped": len(swap.ids)}
 
 
-def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
+def own_cost(prefetch: str, trace: "Trace", table: np.ndarray) -> Row:
     """Per minibatch: what the prefetch thread adds, by part, in shares of the gather; medians."""
     from rudder.replay.runs import planner_of
 
@@ -234,8 +230,6 @@ def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
 
 
 def measure(config: OverlapConfig) -> Row:
-    import numpy as np
-
     trace = record("synthetic:medium", Path(config.folder))[0]
     table = np.random.default_rng(0).random((trace.num_ids, config.width), np.float32)
     own = [own_cost(policy, trace, table) for policy in POLICIES]

@@ -22,6 +22,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.command import Row, answer, at_least
 from benchmarks.micro import FANOUTS, NUM_SEEDS, medians_ms
 from benchmarks.runs import output_of
@@ -94,8 +96,6 @@ def _plain(graph: "Graph", seeds: "Ids") -> None:
 
 
 def _dgl_ms(python: str, graph: "Graph", seeds: "Ids") -> float:
-    import numpy as np
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.npz"
         indices = graph.indices.astype(np.int64)
@@ -105,8 +105,6 @@ def _dgl_ms(python: str, graph: "Graph", seeds: "Ids") -> float:
 
 
 def _measure_one(preset: str, config: SamplerConfig) -> Row:
-    import numpy as np
-
     from minidist.data.synthetic import PRESETS, generate
     from minidist.moment import Moment
     from minidist.sampling.neighbor_sampler import NeighborSampler

@@ -28,7 +28,6 @@ from benchmarks.peers.comparison import (
 )
 from benchmarks.peers.distdgl import DistdglConfig, lay_out, measure
 from benchmarks.peers.jobs import HOME, MARK, MemoryWatch, prepare, run_together
-from benchmarks.peers.pyg import PygConfig
 from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
@@ -197,20 +196,6 @@ def test_a_folder_without_the_peer_ends_the_command(peer: str, tmp_path: Path) -
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"cannot be used from {tmp_path}: {tmp_path} is no virtual environment" in done.stderr
-
-
-def test_nonsense_names_the_flag() -> None:
-    for flags, name in (
-        ({"graph": "nosuch"}, "--graph nosuch"),
-        ({"hosts": 1}, "--hosts 1"),
-        ({"rate": "fast"}, "--rate fast"),
-        ({"epochs": 1}, "--epochs 1"),
-        ({"samplers": -1}, "--samplers -1"),
-    ):
-        with pytest.raises(ValueError, match=name):
-            DistdglConfig(**flags)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="--workers -1"):
-        PygConfig(workers=-1)
 
 
 def _running(mark: str) -> list[str]:

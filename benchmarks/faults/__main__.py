@@ -26,6 +26,7 @@ from benchmarks.command import Row, answer
 from benchmarks.faults import catalogue
 from benchmarks.faults.catalogue import DEADLINE_S, GROUPS, TRAIN, Fault
 from benchmarks.lab import jobs
+from benchmarks.lab.hosts import holds_within
 from benchmarks.lab.slurm import slurm
 from rudder.cli.flags import flag, parse, require
 
@@ -154,16 +155,14 @@ def _end(fault: Fault, job: jobs.Job, folder: Path) -> tuple[int | None, str, fl
 
 def _left(folder: Path, before: set[str]) -> str:
     """What is still there when the launcher is gone, as text."""
-    deadline = time.monotonic() + _GONE_S
 
     def found() -> list[str]:
         temporary = [path.name for path in (folder / "tmp").glob("minidist-*")]
         processes = [f"process {pid}" for pid in jobs.ranks_of(str(folder))]
         return [*processes, *sorted(jobs.shared_memory() - before), *temporary]
 
-    while (there := found()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return ", ".join(there)
+    holds_within(_GONE_S, lambda: not found(), every_s=0.1)
+    return ", ".join(found())
 
 
 def judge(fault: Fault, launcher: str, code: int | None, output: str, left: str) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,29 @@ _LIMIT_S = 10.0
 
 class Unavailable(RuntimeError):
     """What was asked for cannot be had on this machine; the message says why."""
+
+
+def holds_within(limit_s: float, condition: Callable[[], object], every_s: float = 0.02) -> bool:
+    """Wait until the condition holds; False if it has not after so many seconds."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+def processes() -> list[int]:
+    """The ids of all processes of this machine."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def read_process(pid: int, name: str) -> bytes:
+    """What the kernel tells of a process; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
 
 
 @contextmanager
@@ -194,25 +217,23 @@ def _names() -> list[str]:
 
 
 def _kill_inside(name: str) -> None:
-    deadline, words = time.monotonic() + _LIMIT_S, ["ip", "netns", "pids", name]
-    while time.monotonic() < deadline:
+    words = ["ip", "netns", "pids", name]
+
+    def is_empty() -> bool:
         shown = subprocess.run(words, check=False, capture_output=True, text=True).stdout
-        if not shown.split():
-            return
         for pid in shown.split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.02)
+        return not shown.split()
+
+    holds_within(_LIMIT_S, is_empty)
 
 
 def _start_of(pid: int) -> int | None:
     """When a process began, in clock ticks since boot; None if it is dead."""
-    try:
-        # The command's name, which stands in brackets, may hold anything.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    # The command's name, which stands in brackets, may hold anything.
+    fields = read_process(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) if fields and fields[0] not in b"ZX" else None
 
 
 def _write_files(folder: Path, prefix: str, addresses: list[str]) -> None:

@@ -5,12 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lab import slurm
+from benchmarks.lab.hosts import holds_within, processes, read_process
 
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
@@ -113,21 +113,18 @@ def run(words: Sequence[str], extra: dict[str, str] | None = None) -> str:
 def ranks_of(marker: str) -> list[int]:
     """Process ids of the Python ranks whose command line holds the marker, oldest first."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_text().split("\0")
-        except OSError:  # gone meanwhile
-            continue
-        is_rank = words[0] == PYTHON and "torch.distributed.run" not in words
-        if is_rank and any(marker in word for word in words):
-            found.append(int(folder.name))
+    for pid in processes():
+        line = read_process(pid, "cmdline").decode()
+        words = line.split("\0")
+        if words[0] == PYTHON and "torch.distributed.run" not in words and marker in line:
+            found.append(pid)
     return sorted(found)
 
 
 def pid_of_rank(rank: int, marker: str) -> int:
     """The process of a rank; where it has a supervisor, which is older, not that one."""
     for pid in reversed(ranks_of(marker)):
-        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        words = read_process(pid, "environ").decode().split("\0")
         if any(f"{name}={rank}" in words for name in ("PMI_RANK", "RANK", "OMPI_COMM_WORLD_RANK")):
             return pid
     raise AssertionError(f"no rank {rank}")
@@ -139,7 +136,4 @@ def shared_memory() -> set[str]:
 
 def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
     """Wait until the condition holds; fails after ``limit`` seconds."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    assert holds_within(limit, condition, every_s=0.05), "waited in vain"

@@ -5,12 +5,11 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.lab.hosts import NETWORK, Hosts, Unavailable
+from benchmarks.lab.hosts import NETWORK, Hosts, Unavailable, holds_within
 
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 # To be up.
@@ -36,20 +35,18 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
     environment = {"SLURM_CONF": str(folder / "slurm.conf"), **NETWORK}
     enter = _configure(folder, hosts)
     daemons: list[subprocess.Popen[bytes]] = []
-    deadline, null = time.monotonic() + _LIMIT_S, subprocess.DEVNULL
+    null = subprocess.DEVNULL
 
-    def wait(who: str, is_up: Callable[[], bool]) -> None:
-        while not is_up():
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Slurm: {who} is not up after {_LIMIT_S} s: {_errors(folder)}")
-            time.sleep(0.1)
+    def await_that(who: str, is_up: Callable[[], bool]) -> None:
+        if not holds_within(_LIMIT_S, is_up, every_s=0.1):
+            raise Unavailable(f"Slurm: {who} is not up after {_LIMIT_S} s: {_errors(folder)}")
 
     try:
         for command in _commands(folder, hosts, enter):
             daemons.append(subprocess.Popen(command, stdin=null, stdout=null, stderr=null))
-            wait("munged", (folder / "munge.socket").exists)
+            await_that("munged", (folder / "munge.socket").exists)
         asking = ["ip", "netns", "exec", hosts.switch] if hosts else []
-        wait("a node", lambda: _num_up(asking, environment) >= len(enter))
+        await_that("a node", lambda: _num_up(asking, environment) >= len(enter))
         yield environment
     finally:
         for daemon in reversed(daemons):

@@ -14,7 +14,6 @@ from benchmarks.command import one_line
 from benchmarks.paper.settings import PaperConfig
 from rudder.cli.flags import parse
 
-
 if __name__ == "__main__":
     config = parse(PaperConfig, __doc__)
     # Imported late: who asks for help does not wait for PyTorch.

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.lab.hosts import Unavailable
+from benchmarks.lab.hosts import Unavailable, holds_within, processes, read_process
 
 HOME = Path.home() / ".cache" / "minidist" / "peers"
 _INSTALL_LIMIT_S = 3600.0
@@ -94,7 +94,7 @@ class MemoryWatch:
         self.peak = {"rss_mb": 0.0, "pss_mb": 0.0}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._marked: dict[str, bool] = {}
+        self._marked: dict[int, bool] = {}
 
     def __enter__(self) -> "MemoryWatch":
         self._thread.start()
@@ -113,30 +113,23 @@ class MemoryWatch:
                 self.peak["pss_mb"] = max(self.peak["pss_mb"], sum(map(_pss_mb, ours)))
                 next_pss = time.monotonic() + _PSS_EVERY_S
 
-    def _processes(self) -> list[str]:
+    def _processes(self) -> list[int]:
         """Ids of ours; whether a process is ours is read once, when it is first seen."""
-        there = {name for name in os.listdir("/proc") if name.isdigit()}
-        self._marked = {pid: known for pid, known in self._marked.items() if pid in there}
-        word = f"{MARK}={self.mark[MARK]}".encode()
-        for pid in there - self._marked.keys():
-            self._marked[pid] = word in _read(pid, "environ")
+        there, word = processes(), f"{MARK}={self.mark[MARK]}".encode()
+        self._marked = {
+            pid: self._marked[pid] if pid in self._marked else word in read_process(pid, "environ")
+            for pid in there
+        }
         return [pid for pid, is_ours in self._marked.items() if is_ours]
 
 
-def _read(pid: str, name: str) -> bytes:
-    try:
-        return Path("/proc", pid, name).read_bytes()
-    except OSError:  # gone meanwhile
-        return b""
-
-
-def _rss_mb(pid: str) -> float:
-    fields = _read(pid, "statm").split()
+def _rss_mb(pid: int) -> float:
+    fields = read_process(pid, "statm").split()
     return int(fields[1]) * _PAGE_MB if fields else 0.0
 
 
-def _pss_mb(pid: str) -> float:
-    found = re.search(rb"^Pss: +(\d+)", _read(pid, "smaps_rollup"), re.MULTILINE)
+def _pss_mb(pid: int) -> float:
+    found = re.search(rb"^Pss: +(\d+)", read_process(pid, "smaps_rollup"), re.MULTILINE)
     return int(found[1]) / 1024 if found else 0.0
 
 
@@ -151,28 +144,28 @@ def run_together(
     environment: added to ours.   log: a file for what they print.
     Raises ValueError with their last words as soon as one fails, or after limit_s seconds.
     """
-    processes: list[subprocess.Popen[bytes]] = []
-    deadline = time.monotonic() + limit_s
+    started: list[subprocess.Popen[bytes]] = []
     every, null = {**os.environ, **environment}, subprocess.DEVNULL
+
+    def codes() -> list[int | None]:
+        return [process.poll() for process in started]
+
     try:
         with log.open("wb") as out:
             for words in commands:
                 # In a session of its own, of which all can be ended together.
                 session = {"stdin": null, "start_new_session": True}
-                processes.append(
+                started.append(
                     subprocess.Popen(words, env=every, stdout=out, stderr=out, **session)  # type: ignore[call-overload]
                 )
-            codes: list[int | None] = [None]
-            while None in codes and not any(codes) and time.monotonic() < deadline:
-                time.sleep(0.05)
-                codes = [process.poll() for process in processes]
-        if any(codes) or None in codes:
-            failed = [f"exit code {code}" for code in codes if code]
+            holds_within(limit_s, lambda: any(codes()) or None not in codes(), every_s=0.05)
+        if any(ended := codes()) or None in ended:
+            failed = [f"exit code {code}" for code in ended if code]
             why = [*failed, f"still running after {limit_s:.0f} s"][0]
             last = log.read_text(errors="replace")[-3000:]
             raise ValueError(f"{' '.join(commands[0])}: {why}:\n{last}")
     finally:
-        for process in processes:
+        for process in started:
             # The whole session: what a process started goes with it, also if it is gone itself.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
