@@ -12,8 +12,7 @@ import pytest
 from benchmarks.charts import figure
 from benchmarks.command import Row
 from benchmarks.paper.claims import FAILS, HOLDS, PARTLY, UNKNOWN, judge, verdict
-from benchmarks.paper.exhibits import EXHIBITS
-from benchmarks.paper.runner import report, run
+from benchmarks.paper.exhibits import EXHIBITS, report, run
 from benchmarks.paper.settings import DENSE, EXPERTS, PaperConfig
 from tests.rudder.gguf_models import ONLY_STATE, ModelFile, write_model
 

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.command import Row
 from benchmarks.lab.hosts import missing
-from benchmarks.scale.__main__ import ScaleConfig, extrapolated, sampling_errors
-from benchmarks.scale.costs import Costs, RealRuns, Work, line, worst
+from benchmarks.scale.__main__ import ScaleConfig
+from benchmarks.scale.costs import Costs, RealRuns, Work, extrapolated, line, sampling_errors, worst
 from benchmarks.scale.rows import estimate, scale_of, split
 from benchmarks.trainers import Trainers
 from minidist.comm.rank_threads import run_in_threads

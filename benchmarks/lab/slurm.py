@@ -39,7 +39,9 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
 
     def await_that(who: str, is_up: Callable[[], bool]) -> None:
         if not holds_within(_LIMIT_S, is_up, every_s=0.1):
-            raise Unavailable(f"Slurm: {who} is not up after {_LIMIT_S} s: {_errors(folder)}")
+            logs = "\n".join(file.read_text() for file in folder.glob("*.log")).splitlines()
+            last = " | ".join([line for line in logs if "error" in line.lower()][-3:])
+            raise Unavailable(f"Slurm: {who} is not up after {_LIMIT_S} s: {last}")
 
     try:
         for command in _commands(folder, hosts, enter):
@@ -98,11 +100,6 @@ def _num_up(inside: list[str], environment: dict[str, str]) -> int:
     every = {**os.environ, **environment}
     shown = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
     return sum(state in ("idle", "mixed") for state in shown.stdout.split())
-
-
-def _errors(folder: Path) -> str:
-    logs = [line for file in folder.glob("*.log") for line in file.read_text().splitlines()]
-    return " | ".join([line for line in logs if "error" in line.lower()][-3:])
 
 
 def _free_port() -> int:

@@ -17,7 +17,7 @@ from rudder.cli.flags import parse
 if __name__ == "__main__":
     config = parse(PaperConfig, __doc__)
     # Imported late: who asks for help does not wait for PyTorch.
-    from benchmarks.paper.runner import run
+    from benchmarks.paper.exhibits import run
 
     with one_line():
         raise SystemExit(run(config))

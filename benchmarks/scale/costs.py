@@ -17,21 +17,26 @@ Short trainings on this machine are what costs are fitted to and checked against
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
-from statistics import NormalDist
-from typing import Any, NamedTuple
+from statistics import NormalDist, fmean, median
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.command import Row
-from benchmarks.lab.hosts import bits_per_second, cores_for, hosts
+from benchmarks.lab.hosts import Unavailable, bits_per_second, cores_for, hosts, missing
 from benchmarks.runs import kept, train
 from benchmarks.scale.rows import NEEDS, scale_of, split
 from benchmarks.trainers import ID_BYTES, Trainers
 from minidist.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from benchmarks.scale.__main__ import ScaleConfig
 
 Amounts = NDArray[np.float64]
 _FLAGS = "batch_size epochs hidden seed prefetch buffer decider_mode fanout eval_every"
@@ -202,3 +207,76 @@ def line(small: tuple[float, float], large: tuple[float, float]) -> tuple[float,
     (x, y), (more, longer) = small, large
     slope = max(0.0, longer - y) / max(more - x, 1e-9)
     return (longer - slope * more, slope) if longer >= slope * more else (0.0, longer / more)
+
+
+def simulated(config: "ScaleConfig", count: int) -> Row:
+    """The rows of a number of trainers, with what these need; kept in the folder."""
+    settings, folder = config.settings(), Path(config.folder)
+
+    def made() -> Row:
+        trainers = Trainers(split(settings[0], count, folder), settings[0])
+        return scale_of(trainers, settings, config.sample, config.whole)
+
+    return kept(folder, [count, config.sample, config.whole, *map(asdict, settings)], made)
+
+
+def predicted(config: "ScaleConfig", scales: Sequence[Row]) -> Row:
+    """Costs, checks, and the epochs of all numbers of trainers."""
+    runs, checks = RealRuns(Path(config.folder), config.repeats), []
+    costs = runs.calibrate(config.run(2, "none"), config.calibrate)
+    for place, variant in product(config.check.split(","), config.variants.split(",")):
+        ranks, _, rate = place.partition("@")
+        run = config.run(int(ranks), variant)
+        said = runs.epochs(run, rate or None, costs)["none" if variant == "none" else "ahead"]
+        took = runs.summary(run, rate or None)["epoch_time_s"]
+        row = {"checked_at": place, "variant": variant, "predicted_s": said, "measured_s": took}
+        checks.append({**row, "off_pct": 100 * (said / took - 1)})
+    off = [abs(row["off_pct"]) for row in checks]
+    error = math.hypot(*off) / len(off) ** 0.5
+    times = [row for scale in scales for row in extrapolated(config, costs, scale, error)]
+    errors = {"median_pct": median(off), "worst_pct": max(off), "root_mean_square_pct": error}
+    return {"costs": costs._asdict(), "checks": checks, "errors": errors, "times": times}
+
+
+def extrapolated(config: "ScaleConfig", costs: Costs, scale: Row, error: float) -> Iterator[Row]:
+    """Epochs of a number of trainers, for each rate and setting. error: of checks, percent."""
+    slow = product([costs.decision_s, *(ms / 1e3 for ms in config.decision_ms)], (False, True))
+    decisions, (once, each) = list(slow), costs.train
+    there = costs._replace(train=(once / config.speedup, each / config.speedup))
+    for rate, row in product(config.cluster.split(","), scale["rows"]):
+        work, kind = Work.of(scale, row, len(config.fanout)), "ahead"
+        if row["setting"] == "none":
+            kind, none = "none", there.epoch(work, row["trainers"], config.cores, rate)["none"]
+        for decision_s, sync in decisions if row["setting"] == "rudder llm" else [(0.0, False)]:
+            where = (config.cores, rate, decision_s, sync)
+            found, two = (there.epoch(work, count, *where) for count in (row["trainers"], 2))
+            epoch, steps = found[kind], work.edges.shape[1] / work.num_epochs
+            rows_pct = 100 * (row["moved_error"] or 0.0) / max(row["moved"], 1)
+            pct = math.hypot(error, rows_pct, 100 * (1 - two[kind] / epoch))
+            told = f" {'sync' if sync else 'async'} {1e3 * decision_s:.3g} ms" if decision_s else ""
+            named = {name: row[name] for name in ("trainers", "buffer")} | {"link": rate}
+            times = {"epoch_s": epoch, "epoch_s_error": epoch * pct / 100, "of_none": epoch / none}
+            share, steps_r = 100 * found["train"] / epoch, -int(-decision_s * steps // epoch)
+            named |= {"setting": row["setting"] + told, "r": 1 if sync else max(1, steps_r)}
+            yield {**named, **times, "training_pct": share, "parts": found}
+
+
+def sampling_errors(rows: Sequence[Row]) -> Row:
+    """What rows of samples were off by where all trainers were played, percent."""
+    pairs = [(row["of_a_sample"], row["moved"]) for row in rows if row.get("of_a_sample")]
+    off = [100 * abs(guess["moved"] / true - 1) for guess, true in pairs]
+    said = [100 * (guess["moved_error"] or 0.0) / true for guess, true in pairs]
+    if not off:
+        return {}
+    within = 100 * fmean(one <= 2 * error for one, error in zip(off, said, strict=True))
+    errors = {"median_pct": median(off), "worst_pct": max(off), "said_pct": median(said)}
+    return {"count": len(off), **errors, "within_twice_said_pct": within}
+
+
+def measure(config: "ScaleConfig") -> Row:
+    if config.calibrate != "none" and (lacking := missing()):
+        raise Unavailable(f"links need {lacking}, which is missing; --calibrate none: no times")
+    scales = [simulated(config, count) for count in config.trainers]
+    rows = [row for scale in scales for row in scale["rows"]]
+    found: Row = {"benchmark": "scale", "scales": scales, "sampling": sampling_errors(rows)}
+    return found | (predicted(config, scales) if config.calibrate != "none" else {})
