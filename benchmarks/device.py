@@ -117,13 +117,12 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     found["workers"] = loader.num_workers
     found["nodes"] = statistics.fmean(len(sample.n_id) for sample in samples)
     found["edges"] = statistics.fmean(len(sample.sources) for sample in samples)
-    one_thread = iter(map(loader.sample, moments))
-    found["sample_one_thread_ms"] = _each_ms(one_thread, min(count, 20), world)
+    alone = map(loader.sample, moments)
+    found["sample_one_thread_ms"] = _each_ms(alone, min(count, 20), world)
     found["sample_ms"] = _each_ms(loader.samples(iter(moments)), count, world)
     found["rows_ms"] = _each_ms(loader.fetched(itertools.cycle(samples), 1), count, world)
-    batch = next(loader.fetched(iter(samples), 0))
+    batch, (model, step) = next(loader.fetched(iter(samples), 0)), training(config, world, parts)
     batch.await_copies()
-    model, step = training(config, world, parts)
 
     def step_alone() -> None:
         step(batch)

@@ -84,12 +84,10 @@ class Trainers:
         """All minibatches of a trainer, as a run with ``--trace-only`` would record them."""
         shard = self.parts.shard(rank, verify=False)
         files = (self.parts.files[f"part{part}/train_ids.npy"] for part in range(self.count))
-        num_train = [file.shape[0] for file in files]
-        run, fanouts = self.run, self.run.fanout
+        num_train, run = [file.shape[0] for file in files], self.run
         schedule = SeedSchedule(shard.train_ids, num_train, rank, run.batch_size, run.seed)
-        sampler = NeighborSampler(
-            self._topology, [self._topology], fanouts=fanouts, seed=run.seed, rank=rank
-        )
+        graph = self._topology
+        sampler = NeighborSampler(graph, [graph], fanouts=run.fanout, seed=run.seed, rank=rank)
         first, last = shard.book.range_of(rank)
         host = rank - rank % self.ranks_per_host
         begin, end = shard.book.offsets[[host, host + self.ranks_per_host]]

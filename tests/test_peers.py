@@ -27,7 +27,7 @@ from benchmarks.peers.comparison import (
     write_task,
 )
 from benchmarks.peers.distdgl import DistdglConfig, lay_out, measure
-from benchmarks.peers.jobs import HOME, MARK, MemoryWatch, prepare, run_together
+from benchmarks.peers.jobs import HOME, MARK, prepare, run_together, watching_memory
 from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
@@ -232,10 +232,10 @@ def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Pa
 def test_memory_is_that_of_all_processes_of_the_job(tmp_path: Path) -> None:
     """A page that two processes share counts twice in the one figure and once in the other."""
     program = "import os, time; held = b'x' * (64 << 20); os.fork(); time.sleep(3)"
-    with MemoryWatch() as watch:
-        run_together([[sys.executable, "-c", program]], watch.mark, tmp_path / "log", 30)
-    assert watch.peak["rss_mb"] > 128
-    assert 64 < watch.peak["pss_mb"] < 100
+    with watching_memory() as (mark, memory):
+        run_together([[sys.executable, "-c", program]], mark, tmp_path / "log", 30)
+    assert memory["rss_mb"] > 128
+    assert 64 < memory["pss_mb"] < 100
 
 
 def _tiny(folder: Path) -> dict[str, Any]:

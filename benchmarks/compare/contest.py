@@ -212,32 +212,35 @@ def crossing(trainers: Trainers, buffer: float, asks_neighbors: bool = True) -> 
     # Each host sends and receives all but its own share, once to add up and once to spread.
     gradients = 2 * (1 - 1 / len(members)) * 4 * (trainers.num_parameters + 1) * steps
 
-    def busiest(kept: Amounts | float, with_rest: bool = True) -> float:
-        """Of the busiest way; rows are also asked for by id.   kept [P]: the share of its rows that
-        a rank fetches.   with_rest: with what is no row."""
-        moved = members @ (rows.T * kept).T @ members.T  # [H, H]: rows to a host, from a host
-        np.fill_diagonal(moved, 0.0)
-        into, out = (4 * trainers.num_features * moved.sum(axis=axis) for axis in (1, 0))
-        if with_rest:
-            into += replies + gradients
-            out += moved.sum(axis=1) * ID_BYTES + requests + gradients
-        return float(max(into.max(), out.max()))
+    def busiest(kept: Amounts | float, *rest: Amounts) -> float:
+        """kept [P]: the share of its rows that a rank fetches."""
+        return _busiest(members @ (rows.T * kept).T @ members.T, 4 * trainers.num_features, *rest)
 
+    rest = replies + gradients, requests + gradients
     return {
-        "rows_none": busiest(1.0, with_rest=False),
-        "rows": busiest(best, with_rest=False),
+        "rows_none": busiest(1.0),
+        "rows": busiest(best),
         "sampling": float(max(replies.max(), requests.max())),
         "gradients": gradients,
-        "none": busiest(1.0),
-        "fewest": busiest(best),
+        "none": busiest(1.0, *rest),
+        "fewest": busiest(best, *rest),
     }
 
 
 def _belady(trace: Trace, buffer: float, first: int) -> int:
     """Rows that the best buffer of the size moves for all minibatches from ``first`` on."""
-    capacity = round(buffer * trace.facts.halo_rows)
-    minibatches = trace.minibatches
+    capacity, minibatches = round(buffer * trace.facts.halo_rows), trace.minibatches
     return belady_rows(minibatches, capacity) - belady_rows(minibatches[:first], capacity)
+
+
+def _busiest(moved: Amounts, row_bytes: int, *rest: Amounts) -> float:
+    """Bytes of the busiest way. moved [H, H]: rows to a host, from a host.   rest: into, and out
+    of, each host; then rows are also asked for by id."""
+    np.fill_diagonal(moved, 0.0)  # within a host
+    into, out = (row_bytes * moved.sum(axis=axis) for axis in (1, 0))
+    if rest:
+        into, out = into + rest[0], out + moved.sum(axis=1) * ID_BYTES + rest[1]
+    return float(max(into.max(), out.max()))
 
 
 def compute_seconds(folder: Path) -> float:

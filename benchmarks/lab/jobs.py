@@ -82,6 +82,12 @@ STARTED: list[Job] = []
 
 def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
     """Start a job in a session of its own, one thread a rank."""
+
+    def as_from_a_terminal() -> None:
+        # What nohup and shells' background jobs ignore, and children would inherit.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(extra or {})}
     environment["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen(
@@ -91,16 +97,10 @@ def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=_as_from_a_terminal,
+        preexec_fn=as_from_a_terminal,
     )
     STARTED.append(Job(process))
     return STARTED[-1]
-
-
-def _as_from_a_terminal() -> None:
-    """What nohup and shells' background jobs ignore, and children would inherit."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def run(words: Sequence[str], extra: dict[str, str] | None = None) -> str:

@@ -36,6 +36,13 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
     enter = _configure(folder, hosts)
     daemons: list[subprocess.Popen[bytes]] = []
     null = subprocess.DEVNULL
+    asking = ["ip", "netns", "exec", hosts.switch] if hosts else []
+    asking += ["sinfo", "-h", "-N", "-o", "%T"]
+
+    def all_take_jobs() -> bool:
+        every = {**os.environ, **environment}
+        shown = subprocess.run(asking, env=every, capture_output=True, text=True, check=False)
+        return sum(state in ("idle", "mixed") for state in shown.stdout.split()) >= len(enter)
 
     def await_that(who: str, is_up: Callable[[], bool]) -> None:
         if not holds_within(_LIMIT_S, is_up, every_s=0.1):
@@ -47,8 +54,7 @@ def slurm(folder: Path, hosts: Hosts | None = None) -> Iterator[dict[str, str]]:
         for command in _commands(folder, hosts, enter):
             daemons.append(subprocess.Popen(command, stdin=null, stdout=null, stderr=null))
             await_that("munged", (folder / "munge.socket").exists)
-        asking = ["ip", "netns", "exec", hosts.switch] if hosts else []
-        await_that("a node", lambda: _num_up(asking, environment) >= len(enter))
+        await_that("a node", all_take_jobs)
         yield environment
     finally:
         for daemon in reversed(daemons):
@@ -93,13 +99,6 @@ def _commands(folder: Path, hosts: Hosts | None, enter: dict[str, list[str]]) ->
         [*controls, "slurmctld", "-D", "-f", config],
         *([*words, "slurmd", "-D", "-f", config, "-N", node] for node, words in enter.items()),
     ]
-
-
-def _num_up(inside: list[str], environment: dict[str, str]) -> int:
-    words = [*inside, "sinfo", "-h", "-N", "-o", "%T"]
-    every = {**os.environ, **environment}
-    shown = subprocess.run(words, env=every, capture_output=True, text=True, check=False)
-    return sum(state in ("idle", "mixed") for state in shown.stdout.split())
 
 
 def _free_port() -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.command import Row, at_least, table
-from benchmarks.peers.jobs import MemoryWatch
+from benchmarks.peers.jobs import watching_memory
 from benchmarks.runs import train
 from benchmarks.traces import check_graph
 from minidist.config import TrainConfig
@@ -38,8 +38,8 @@ _TABLE += "memory_ratio link_mb test_accuracy"
 _TRIAL_EPOCHS, _TRIED = 3, (0, 1, 2)
 # One training run: ``who`` (the peer's name, or our ``--prefetch``), ``epoch_s`` (median),
 # ``steps`` of an epoch, ``stages`` (seconds of an epoch by stage, medians; they may overlap),
-# ``test_accuracy``, ``memory`` (see ``MemoryWatch``) and ``link_mb`` (MB that hosts received over
-# their links, in the whole run; None on one host).
+# ``test_accuracy``, ``memory`` (see ``watching_memory``) and ``link_mb`` (MB that hosts received
+# over their links, in the whole run; None on one host).
 Run = Row
 
 
@@ -100,16 +100,16 @@ def train_ours(
 ) -> Run:
     """One run of ``minidist.train``. flags: of its prefetching.   launcher: see ``runs.train``."""
     names = ("hidden", "batch_size", "epochs", "fanout", "lr", "dropout", "seed", "eval_every")
-    with MemoryWatch() as watch:
+    with watching_memory() as (mark, memory):
         given = {name: getattr(run, name) for name in names}
-        summary = train(parts, {**given, **flags}, launcher, watch.mark)
+        summary = train(parts, {**given, **flags}, launcher, mark)
     return {
         "who": flags["prefetch"],
         "epoch_s": summary["epoch_time_s"],
         "steps": summary["steps_per_epoch"],
         "stages": {stage: summary[stage] for stage in STAGES},
         "test_accuracy": summary["test_accuracy"],
-        "memory": watch.peak,
+        "memory": memory,
         "link_mb": None,
     }
 

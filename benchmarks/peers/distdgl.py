@@ -32,7 +32,7 @@ from benchmarks.command import Row, answer, at_least
 from benchmarks.lab import hosts as lab
 from benchmarks.peers import comparison
 from benchmarks.peers.comparison import PROGRAMS, Run
-from benchmarks.peers.jobs import HOME, MemoryWatch, prepare, run_together
+from benchmarks.peers.jobs import HOME, prepare, run_together, watching_memory
 from benchmarks.runs import parts_of
 from benchmarks.traces import dataset_of
 from minidist.config import TrainConfig
@@ -171,20 +171,23 @@ class Bench(NamedTuple):
     def train_distdgl(self, samplers: int, run: TrainConfig) -> Run:
         """One run of DistDGL. Raises ValueError with its last words if it fails."""
         up, num = self.up, len(self.up.names)
-        with tempfile.TemporaryDirectory(prefix="distdgl-") as name, MemoryWatch() as watch:
+        with (
+            tempfile.TemporaryDirectory(prefix="distdgl-") as name,
+            watching_memory() as (mark, memory),
+        ):
             out = Path(name)
             ip_config = out / "ip_config.txt"
             ip_config.write_text("".join(f"{address} {_PORT}\n" for address in up.addresses))
             sizes = {"samplers": samplers, "threads": lab.cores_for(num), "hosts": num}
             files = {"part_config": str(self.part_config), "ip_config": str(ip_config)}
-            more = {"environment": watch.mark, "name": GRAPH_NAME, "master": up.addresses[0]}
+            more = {"environment": mark, "name": GRAPH_NAME, "master": up.addresses[0]}
             settings = comparison.write_task(run, self.parts, out, **sizes, **files, **more)
             words = [self.python, str(PROGRAMS / "distdgl_host.py"), str(settings)]
             commands = [
                 [*up.inside(host), *bound_to(host, num), *words, str(host)] for host in range(num)
             ]
             run_together(commands, {}, out / "log", comparison.LIMIT_S)
-            return comparison.read_peer(PEER, out, self.graph, watch.peak)
+            return comparison.read_peer(PEER, out, self.graph, memory)
 
     def train_ours(self, prefetch: str, config: DistdglConfig) -> Run:
         given = {} if prefetch in _UNBUFFERED else {"buffer": config.buffer}

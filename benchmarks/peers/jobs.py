@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.lab.hosts import Unavailable, holds_within, processes, read_process
@@ -82,45 +82,42 @@ def _failure_of(words: Sequence[str], folder: Path) -> str:
     return (errors or lines)[-1].strip() if done.returncode else ""
 
 
-class MemoryWatch:
-    """Samples the memory of a job's processes from when it is entered until it is left.
+@contextmanager
+def watching_memory() -> Iterator[tuple[dict[str, str], dict[str, float]]]:
+    """A mark for the environment of a job's processes, and the most that all held at once, MiB, as
+    it is seen meanwhile.
 
-    peak: the most that all held at once, MiB. rss_mb: resident sizes added up, so that pages which
-    several map count several times. pss_mb: each page once; looked at less often.
+    rss_mb: resident sizes added up, so that pages which several map count several times.
+    pss_mb: each page once; looked at less often.
     """
+    mark, peak = {MARK: uuid.uuid4().hex}, {"rss_mb": 0.0, "pss_mb": 0.0}
+    word, done = f"{MARK}={mark[MARK]}".encode(), threading.Event()
+    marked: dict[int, bool] = {}
 
-    def __init__(self) -> None:
-        self.mark = {MARK: uuid.uuid4().hex}
-        self.peak = {"rss_mb": 0.0, "pss_mb": 0.0}
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._marked: dict[int, bool] = {}
+    def look(name: str, size_of: Callable[[int], float]) -> None:
+        nonlocal marked
+        # Whether a process is ours is read once, when it is first seen.
+        marked = {
+            pid: marked[pid] if pid in marked else word in read_process(pid, "environ")
+            for pid in processes()
+        }
+        peak[name] = max(peak[name], sum(size_of(pid) for pid, ours in marked.items() if ours))
 
-    def __enter__(self) -> "MemoryWatch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
+    def sample() -> None:
         next_pss = time.monotonic()
-        while not self._done.wait(_RSS_EVERY_S):
-            ours = self._processes()
-            self.peak["rss_mb"] = max(self.peak["rss_mb"], sum(map(_rss_mb, ours)))
+        while not done.wait(_RSS_EVERY_S):
+            look("rss_mb", _rss_mb)
             if time.monotonic() >= next_pss:
-                self.peak["pss_mb"] = max(self.peak["pss_mb"], sum(map(_pss_mb, ours)))
+                look("pss_mb", _pss_mb)
                 next_pss = time.monotonic() + _PSS_EVERY_S
 
-    def _processes(self) -> list[int]:
-        """Ids of ours; whether a process is ours is read once, when it is first seen."""
-        there, word = processes(), f"{MARK}={self.mark[MARK]}".encode()
-        self._marked = {
-            pid: self._marked[pid] if pid in self._marked else word in read_process(pid, "environ")
-            for pid in there
-        }
-        return [pid for pid, is_ours in self._marked.items() if is_ours]
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield mark, peak
+    finally:
+        done.set()
+        thread.join()
 
 
 def _rss_mb(pid: int) -> float:

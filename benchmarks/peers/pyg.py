@@ -25,7 +25,7 @@ from benchmarks.command import Row, answer, at_least
 from benchmarks.lab.hosts import cores_for
 from benchmarks.peers import comparison
 from benchmarks.peers.comparison import PROGRAMS, Run
-from benchmarks.peers.jobs import HOME, MemoryWatch, prepare, run_together
+from benchmarks.peers.jobs import HOME, prepare, run_together, watching_memory
 from benchmarks.runs import parts_of
 from benchmarks.traces import dataset_of
 from minidist.config import TrainConfig
@@ -66,7 +66,10 @@ def measure(config: PygConfig) -> Row:
     graph = parts.graph()
 
     def train_pyg(workers: int, run: TrainConfig) -> Run:
-        with tempfile.TemporaryDirectory(prefix="pyg-") as name, MemoryWatch() as watch:
+        with (
+            tempfile.TemporaryDirectory(prefix="pyg-") as name,
+            watching_memory() as (mark, memory),
+        ):
             out, threads = Path(name), cores_for(config.ranks)
             arrays = {each: getattr(graph, each) for each in ("indptr", "indices", "x", "y")}
             np.savez(out / "graph.npz", train_ids=np.flatnonzero(graph.train_mask), **arrays)
@@ -74,9 +77,9 @@ def measure(config: PygConfig) -> Row:
             settings = comparison.write_task(run, parts, out, **sizes)
             words = [python, str(PROGRAMS / "pyg_train.py"), str(settings)]
             commands = [[*words, str(rank)] for rank in range(config.ranks)]
-            environment = {**watch.mark, "OMP_NUM_THREADS": str(threads)}
+            environment = {**mark, "OMP_NUM_THREADS": str(threads)}
             run_together(commands, environment, out / "log", comparison.LIMIT_S)
-            return comparison.read_peer(PEER, out, graph, watch.peak)
+            return comparison.read_peer(PEER, out, graph, memory)
 
     def ours(prefetch: str) -> Run:
         return comparison.train_ours(parts.path, config.training(), {"prefetch": prefetch})
