@@ -13,8 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.hosts import Unavailable
-from benchmarks.lab.signals import ending_on_signals
+from benchmarks.lab.hosts import Unavailable, ending_on_signals
 from rudder.cli.flags import fail, require
 from rudder.cli.table import render
 from rudder.cli.whole_file import write_json, write_text
@@ -56,9 +55,9 @@ def answer(
     measure: Callable[[Any], Row],
     text: Callable[[Row], str],
     draw: Callable[[Row], str] | None = None,
-) -> None:
+) -> Row:
     """Measure, print for people, and write ``config.json`` (settings and figures) and
-    ``config.figure`` (SVG) where these are named."""
+    ``config.figure`` (SVG) where these are named; what was measured."""
     with one_line():
         check_files(config)
         found = measure(config)
@@ -67,6 +66,7 @@ def answer(
             write_json(config.json, {"config": asdict(config), **found})
         if draw is not None and config.figure is not None:
             write_text(config.figure, draw(found))
+    return found
 
 
 def table(rows: Sequence[Row], keys: str) -> str:

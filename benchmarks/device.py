@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.command import Row, answer, at_least
-from benchmarks.timing import medians_ms
+from benchmarks.micro import medians_ms
 from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
 
 if TYPE_CHECKING:
     from minidist.comm.world import World
     from minidist.sampling.batch import MiniBatch
-    from minidist.sampling.loader import Loader
     from minidist.store.partition_dir import Parts
     from minidist.training.models import GNN
 
@@ -34,8 +33,6 @@ _WARM_UP = 5
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceConfig:
-    """Settings of ``python -m benchmarks.device``."""
-
     dataset: str = flag("synthetic:large", "graph to train on")
     parts: str | None = flag(None, "partition directory of one part; made where missing")
     device: str = flag("auto", "where to train", ("auto", "cpu", "cuda"))
@@ -108,11 +105,11 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     """Every figure, in milliseconds a step but for the evaluation's seconds."""
     from minidist.moment import Moment
     from minidist.sampling.loader import Loader
+    from minidist.training.evaluate import LayerwiseInference, evaluate
 
-    names = ("batch_size", "sample_threads", "features")
+    names, count = ("batch_size", "sample_threads", "features"), config.steps
     given: Row = {name: getattr(config, name) for name in names}
     loader = Loader.open(world, parts, fanouts=config.fanout, **given)
-    count = config.steps
     epochs = -(-(count + _WARM_UP) // len(loader)) + 1
     moments = [*loader.schedule.moments(epochs, Moment(0, 0))][: count + _WARM_UP + 1]
     samples = [loader.sample(moment) for moment in moments[:8]]
@@ -120,40 +117,32 @@ def stages(config: DeviceConfig, world: "World", parts: "Parts") -> Row:
     found["workers"] = loader.num_workers
     found["nodes"] = statistics.fmean(len(sample.n_id) for sample in samples)
     found["edges"] = statistics.fmean(len(sample.sources) for sample in samples)
-    one_thread = iter(map(loader.sample, moments))
-    found["sample_one_thread_ms"] = _each_ms(one_thread, min(count, 20), world)
+    alone = map(loader.sample, moments)
+    found["sample_one_thread_ms"] = _each_ms(alone, min(count, 20), world)
     found["sample_ms"] = _each_ms(loader.samples(iter(moments)), count, world)
     found["rows_ms"] = _each_ms(loader.fetched(itertools.cycle(samples), 1), count, world)
-    batch = next(loader.fetched(iter(samples), 0))
+    batch, (model, step) = next(loader.fetched(iter(samples), 0)), training(config, world, parts)
     batch.await_copies()
-    model, step = training(config, world, parts)
 
     def step_alone() -> None:
         step(batch)
         _wait(world)
 
-    found |= medians_ms({"train_ms": lambda: step_alone}, min(count, 30), _WARM_UP)
+    found |= medians_ms({"train_ms": step_alone}, min(count, 30), _WARM_UP)
     run = loader.run(epochs)
     found["step_ms"] = _each_ms(map(step, run), count, world)
     run.close()
     found["floor_ms"] = max(found[name] for name in ("sample_ms", "rows_ms", "train_ms"))
     found["step_over_floor"] = found["step_ms"] / found["floor_ms"]
     if config.evaluate:
-        found["evaluation_s"] = _evaluation_s(loader, model, world)
+        inference = LayerwiseInference(world, loader.server, loader.shards.mapped)
+        # The first compiles.
+        work = {"ms": lambda: evaluate(inference, model, world, loader.shard)}
+        found["evaluation_s"] = medians_ms(work, 1, warm_up=1)["ms"] / 1e3
     return found
 
 
-def _evaluation_s(loader: "Loader", model: "GNN", world: "World") -> float:
-    from minidist.training.evaluate import LayerwiseInference, evaluate
-
-    inference = LayerwiseInference(world, loader.server, loader.shards.mapped)
-    # The first compiles.
-    work = {"ms": lambda: lambda: evaluate(inference, model, world, loader.shard)}
-    return medians_ms(work, 1, warm_up=1)["ms"] / 1e3
-
-
 def table(found: Row) -> str:
-    """For people."""
     names = {
         "sample_one_thread_ms": "sample, one thread",
         "sample_ms": "sample, {workers} workers",

@@ -24,15 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer, at_least, one_line
+import numpy as np
+
+from benchmarks.command import Row, answer, at_least, one_line
 from benchmarks.lab.hosts import hosts, missing
+from benchmarks.micro import medians_ms
 from benchmarks.runs import output_of
-from benchmarks.timing import medians_ms
 from rudder.cli.flags import flag, parse
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from minidist.comm.world import World
     from minidist.store.partition_book import Ids
 
@@ -42,8 +42,6 @@ RATE = "1gbit"
 
 @dataclass(frozen=True, kw_only=True)
 class FetchConfig:
-    """Settings of ``python -m benchmarks.fetch``."""
-
     nodes: tuple[int, ...] = flag((200_000, 2_400_000), "rows of each table")
 
     def __post_init__(self) -> None:
@@ -52,8 +50,6 @@ class FetchConfig:
 
 def _rank(world: "World", folder: Path, num_nodes: int) -> dict[str, float]:
     """Rank 0 fetches rows of rank 1, which has nothing else to do; medians in ms."""
-    import numpy as np
-
     from minidist.comm.host import reachable_address
     from minidist.store.partition_book import PartitionBook
     from minidist.store.row_server import RowServer
@@ -61,22 +57,18 @@ def _rank(world: "World", folder: Path, num_nodes: int) -> dict[str, float]:
     book = PartitionBook(np.array([0, num_nodes, 2 * num_nodes]))
     rng = np.random.default_rng(world.rank)
     np.save(folder / f"rows{world.rank}.npy", rng.random((num_nodes, WIDTH), np.float32))
-    tables = np.load(folder / f"rows{world.rank}.npy", mmap_mode="r")
-    RowServer(world.transport, book, tables)
+    RowServer(world.transport, book, np.load(folder / f"rows{world.rank}.npy", mmap_mode="r"))
     port = _serve_raw() if world.rank else 0
     addresses = world.group.all_gather((reachable_address(), port), "meeting")
     found: dict[str, float] = {}
     if world.rank == 0:
+        rng = np.random.default_rng(7)
         with socket.create_connection(addresses[1], timeout=60) as raw:
-            ways, rng = _ways(world, book, folder, raw), np.random.default_rng(7)
-
-            def turn(way: "Callable[[Ids], object]") -> Callable[[], object]:
-                # Fresh ids: rows that another way just read are cached.
-                ids = num_nodes + rng.permutation(num_nodes)[:NUM_ROWS]
-                return lambda: way(ids)
-
-            works = {name: lambda way=way: turn(way) for name, way in ways.items()}  # type: ignore[misc]
-            found = medians_ms(works, 40, warm_up=3)
+            ways = _ways(world, book, folder, raw)
+            # Fresh ids each time: rows that another way just read are cached.
+            found = medians_ms(
+                ways, 40, 3, lambda: (num_nodes + rng.permutation(num_nodes)[:NUM_ROWS],)
+            )
     world.group.barrier("measuring")
     return found
 
@@ -85,14 +77,12 @@ def _ways(
     world: "World", book: Any, folder: Path, raw: socket.socket
 ) -> "dict[str, Callable[[Ids], object]]":
     """Ways to get rows of rank 1, or as many bytes."""
-    import numpy as np
-
     from minidist.moment import Moment
     from minidist.store.feature_store import PeerStore
     from minidist.store.row_copy import copy_rows
 
     out, everyone = np.empty((NUM_ROWS, WIDTH), np.float32), np.arange(NUM_ROWS)
-    own, first, moment = np.load(folder / "rows0.npy"), book.offsets[1], Moment(0, 0)
+    own, first = np.load(folder / "rows0.npy"), book.offsets[1]
 
     def ask(ids: "Ids") -> None:
         raw.sendall(b"1")
@@ -100,20 +90,19 @@ def _ways(
         while len(view):
             view = view[raw.recv_into(view) :]
 
-    def place(num_spare: int) -> "tuple[np.ndarray, Ids]":
-        return out, everyone
+    def fetching(peer_rows: Any) -> "Callable[[Ids], object]":
+        store = PeerStore(world.transport, book, [own, peer_rows])
+        return lambda ids: store.request(ids, lambda spare: (out, everyone), Moment(0, 0)).wait()
 
-    by_call = PeerStore(world.transport, book, [own, None])
     ways: dict[str, Callable[[Ids], object]] = {
         "memcpy": lambda ids: np.copyto(out, own[:NUM_ROWS]),
         "gather": lambda ids: copy_rows(own, ids - first, out, everyone),
         "take": lambda ids: np.take(own, ids - first, 0, out, mode="clip"),
-        "rpc": lambda ids: by_call.request(ids, place, moment).wait(),
+        "rpc": fetching(None),
         "raw": ask,
     }
     if world.transport.shares_host(1):
-        mapped = PeerStore(world.transport, book, [own, np.load(folder / "rows1.npy", "r")])
-        ways["map"] = lambda ids: mapped.request(ids, place, moment).wait()
+        ways["map"] = fetching(np.load(folder / "rows1.npy", "r"))
     return ways
 
 
@@ -136,10 +125,10 @@ def _start(launcher: list[str], folder: str, num_nodes: int) -> dict[str, float]
     return dict(json.loads(output_of(words, {"OMP_NUM_THREADS": "1"}).splitlines()[-1]))
 
 
-def _table(num_nodes: int) -> dict[str, Any]:
+def _table(num_nodes: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         host = _start(["mpiexec", "-n", "2"], folder, num_nodes)
-        found: dict[str, Any] = {"benchmark": "fetch", "nodes": num_nodes}
+        found: Row = {"benchmark": "fetch", "nodes": num_nodes}
         found |= {f"{name}_ms": value for name, value in host.items()}
         found["map_rows_per_s"] = 1e3 * NUM_ROWS / host["map"]
         found["map_to_gather_limit"] = min(host["gather"], host["take"]) / host["map"]

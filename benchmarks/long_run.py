@@ -12,9 +12,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.command import answer
+import numpy as np
+
+from benchmarks.command import Row, answer
+from benchmarks.lab.jobs import PYTHON, mpiexec, pid_of_rank, run, start
 from rudder.cli.flags import flag, parse, require
 from rudder.cli.table import render
 
@@ -23,8 +25,6 @@ _FIGURES = ("memory of a rank, MiB", "open files of a rank", "event log, KiB", "
 
 @dataclass(frozen=True, kw_only=True)
 class LongRunConfig:
-    """Settings of ``python -m benchmarks.long_run``."""
-
     epochs: int = flag(2000, "epochs to train")
     prefetch: str = flag("lookahead", "as minidist.train has it")
     json: str | None = flag(None, "also write the figures to this file")
@@ -33,12 +33,8 @@ class LongRunConfig:
         require(self.epochs >= 60, "epochs", self.epochs, "at least 60")
 
 
-def measure(config: LongRunConfig) -> dict[str, Any]:
+def measure(config: LongRunConfig) -> Row:
     """Train, and look at the ranks once a second."""
-    import numpy as np
-
-    from benchmarks.lab.jobs import PYTHON, mpiexec, run, start
-
     with tempfile.TemporaryDirectory() as folder:
         parts, out = f"{folder}/parts", Path(folder) / "run"
         graph = ["--dataset", "synthetic:tiny", "--parts", "2", "--out", parts]
@@ -49,7 +45,7 @@ def measure(config: LongRunConfig) -> dict[str, Any]:
         seen: list[tuple[float, ...]] = []
         while job.process.poll() is None:
             time.sleep(1)
-            seen += _look(out, str(out))
+            seen += _look(out)
         code, output = job.finish()
         if code != 0:
             raise ValueError(f"training ended with {code}: {output[-500:]}")
@@ -62,36 +58,27 @@ def measure(config: LongRunConfig) -> dict[str, Any]:
     return {"figures": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
-def _look(out: Path, marker: str) -> list[tuple[float, ...]]:
+def _look(out: Path) -> list[tuple[float, ...]]:
     """(epochs so far, and the figures) once training is under way."""
-    from benchmarks.lab.jobs import pid_of_rank
-
     log, checkpoint = out / "events-rank0.jsonl", out / "checkpoint.pt"
     try:
-        pid = pid_of_rank(0, marker)
-        status = Path(f"/proc/{pid}/status").read_text()
-        files = len(os.listdir(f"/proc/{pid}/fd"))
+        process = Path("/proc", str(pid_of_rank(0, str(out))))
+        memory = int((process / "status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+        files = len(os.listdir(process / "fd"))
         epochs = log.read_text().count('"event": "epoch"')
         sizes = log.stat().st_size / 1024, checkpoint.stat().st_size / 1024
-    except (OSError, AssertionError):  # before it begins, or at its end
+    except (OSError, AssertionError, IndexError):  # before it begins, or at its end
         return []
-    memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
     return [(float(epochs), memory, float(files), *sizes)]
 
 
-def table(found: dict[str, Any]) -> str:
-    """The slopes for people."""
+def table(found: Row) -> str:
     lines = [
-        (each["what"], *(f"{each[name]:,.1f}" for name in ("first", "last", "per_1000_epochs")))
-        for each in found["figures"]
+        (what, *(f"{number:,.1f}" for number in numbers))
+        for what, *numbers in (each.values() for each in found["figures"])
     ]
     return render(lines, ("", "first", "last", "per 1,000 epochs"))
 
 
-def main() -> None:
-    """The command line."""
-    answer(parse(LongRunConfig, __doc__), measure, table)
-
-
 if __name__ == "__main__":
-    main()
+    answer(parse(LongRunConfig, __doc__), measure, table)

@@ -28,30 +28,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.command import Row, answer
-from benchmarks.powerlaw import benchmark_step
-from benchmarks.timing import medians_ms
+from benchmarks.micro import benchmark_step, medians_ms
 from benchmarks.traces import record
 from rudder.cli.flags import flag, parse
 from rudder.cli.table import render
 from rudder.config import SteerConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rudder.deciders.base import Decider
     from rudder.observations import Context
     from rudder.replay.trace import Trace
 
 POLICIES = ("fixed", "massivegnn", "vip", "lru", "lfu", "lookahead")
+_PARTS = ("look_up", "scores", "proposal", "swap")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapConfig:
-    """Settings of ``python -m benchmarks.overlap``."""
-
     folder: str = flag("traces", "where traces are kept; recorded there where missing")
     agent_model: str = flag("embedded", "the model that thinks beside the steps")
     width: int = flag(100, "features of a row: 100 as ogbn-products, 602 as reddit")
@@ -62,8 +59,8 @@ class OverlapConfig:
 
 @contextmanager
 def thinking(decider: "Decider", contexts: "Sequence[Context]") -> Iterator[list[float]]:
-    """Decide without a pause in a thread, each time on the next context, from the first on again
-    after the last; yields the seconds of each decision."""
+    """Decide without a pause in a thread, on one context after the other, round and round; yields
+    the seconds of each decision."""
     seconds, stop = list[float](), threading.Event()
 
     def think() -> None:
@@ -85,7 +82,6 @@ def thinking(decider: "Decider", contexts: "Sequence[Context]") -> Iterator[list
 
 @contextmanager
 def counting() -> Iterator[None]:
-    """Another process counts meanwhile."""
     with subprocess.Popen([sys.executable, "-c", "n = 0\nwhile True: n += 1"]) as process:
         try:
             yield
@@ -93,7 +89,7 @@ def counting() -> Iterator[None]:
             process.kill()
 
 
-def step_beside(config: OverlapConfig, trace: "Trace") -> dict[str, float]:
+def step_beside(config: OverlapConfig, trace: "Trace") -> Row:
     """Median step time alone, beside a nonstop decider, and beside a busy process."""
     import torch
 
@@ -127,14 +123,13 @@ def step_beside(config: OverlapConfig, trace: "Trace") -> dict[str, float]:
         thoughts += seconds
     decider.close()
     alone, beside, neighbour = map(statistics.median, times.values())
-    found = {"alone_ms": alone, "beside_ms": beside, "ratio": beside / alone}
+    found: Row = {"alone_ms": alone, "beside_ms": beside, "ratio": beside / alone}
     found |= {"neighbour_ratio": neighbour / alone, "decisions": len(thoughts)}
     return found | {"decision_ms": 1e3 * statistics.median(thoughts)}
 
 
-def touch_cost(trace: "Trace", table: "np.ndarray") -> dict[str, Any]:
+def touch_cost(trace: "Trace", table: np.ndarray) -> Row:
     """Per minibatch: touching the ids, and gathering their rows; medians in ms."""
-    import numpy as np
     from numba import njit
 
     from minidist.store.row_copy import copy_rows
@@ -149,21 +144,19 @@ def touch_cost(trace: "Trace", table: "np.ndarray") -> dict[str, Any]:
     entries, counts = np.zeros(trace.num_ids, np.int32), np.zeros(trace.num_ids, np.float32)
     turns = itertools.cycle(trace.minibatches)
 
-    def gathering() -> Any:
+    def given() -> tuple[Any, Any]:
         ids = next(turns)
-        out = np.empty((len(ids), table.shape[1]), np.float32)
-        return lambda: copy_rows(table, ids, out, np.arange(len(ids)))
+        return ids, np.empty((len(ids), table.shape[1]), np.float32)
 
-    def touching() -> Any:
-        ids = next(turns)
-        return lambda: touch(ids, entries, counts, np.empty(len(ids), np.int32))
-
-    works = {"touch_ms": touching, "gather_ms": gathering}
-    times = medians_ms(works, trace.num_minibatches)
+    works = {
+        "touch_ms": lambda ids, _: touch(ids, entries, counts, np.empty(len(ids), np.int32)),
+        "gather_ms": lambda ids, out: copy_rows(table, ids, out, np.arange(len(ids))),
+    }
+    times = medians_ms(works, trace.num_minibatches, given=given)
     return {**times, "share": times["touch_ms"] / times["gather_ms"]}
 
 
-def _clocked(owner: object, method: str, part: str, spent: dict[str, float]) -> None:
+def _clock(owner: object, method: str, part: str, spent: dict[str, float]) -> None:
     """Add what each call of a method takes to ``spent[part]``."""
     inner = getattr(owner, method)
 
@@ -176,44 +169,28 @@ def _clocked(owner: object, method: str, part: str, spent: dict[str, float]) -> 
     setattr(owner, method, clocked)
 
 
-def _clocked_planner(
-    prefetch: str, trace: "Trace", width: int
-) -> tuple[Any, Any, dict[str, float]]:
-    """A planner, the rows of its buffer, and the seconds that each part of their work takes."""
+def own_times(planner: Any, trace: "Trace", table: np.ndarray) -> Iterator[dict[str, float]]:
+    """Of each minibatch: seconds of the prefetch thread's parts, of all its ``own`` work and of the
+    ``gather`` of the same rows; rows ``swapped``."""
+    from minidist.store.row_copy import copy_rows
     from rudder.buffer.rows import HostRows
-    from rudder.replay.runs import planner_of
 
-    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
+    num, width, foreseen = trace.num_minibatches, table.shape[1], 0
     rows, spent = HostRows(planner.facts.capacity, width), dict[str, float]()
     planner.start()
-    _clocked(planner.buffer, "look_up", "look_up", spent)
-    _clocked(planner.policy, "foresee", "scores", spent)
-    _clocked(planner.policy, "observe", "scores", spent)
-    _clocked(planner.policy, "propose", "proposal", spent)
-    _clocked(planner.buffer, "assign", "swap", spent)
-    _clocked(rows, "swap_in", "swap", spent)
-    return planner, rows, spent
-
-
-def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
-    """Per minibatch: what the prefetch thread adds, by part, and gathering the same rows; medians.
-
-    Shares are of the gather.
-    """
-    import numpy as np
-
-    from minidist.store.row_copy import copy_rows
-
-    num, width = trace.num_minibatches, table.shape[1]
-    planner, rows, spent = _clocked_planner(prefetch, trace, width)
-    facts, found, foreseen = planner.facts, defaultdict[str, list[float]](list), 0
+    _clock(planner.buffer, "look_up", "look_up", spent)
+    _clock(planner.policy, "foresee", "scores", spent)
+    _clock(planner.policy, "observe", "scores", spent)
+    _clock(planner.policy, "propose", "proposal", spent)
+    _clock(planner.buffer, "assign", "swap", spent)
+    _clock(rows, "swap_in", "swap", spent)
     for number in range(num):
-        spent |= dict.fromkeys(("look_up", "scores", "proposal", "swap"), 0.0)
+        spent |= dict.fromkeys(_PARTS, 0.0)
         ids, began = trace.minibatch(number), time.perf_counter()
         while foreseen < min(number + planner.window + 1, num):
             planner.foresee(trace.minibatch(foreseen))
             foreseen += 1
-        swap = planner.plan(ids, *divmod(number, facts.minibatches_per_epoch)).swap
+        swap = planner.plan(ids, *divmod(number, planner.facts.minibatches_per_epoch)).swap
         planned = time.perf_counter()
         # As the loader does it: a new output for every minibatch.
         out = np.empty((len(ids) + swap.num_extra, width), np.float32)
@@ -223,31 +200,36 @@ def own_cost(prefetch: str, trace: "Trace", table: "np.ndarray") -> Row:
             # Rows moved for the buffer alone lie behind the minibatch's; any of them will do here.
             rows.swap_in(swap.slots, out, swap.places % len(out))
         own = planned - began + time.perf_counter() - gathered
-        times = {**spent, "own": own, "gather": gathered - planned, "swapped": len(swap.ids)}
-        for name, value in times.items():
-            found[name].append(value)
+        yield {**spent, "own": own, "gather": gathered - planned, "swapped": len(swap.ids)}
+
+
+def own_cost(prefetch: str, trace: "Trace", table: np.ndarray) -> Row:
+    """Per minibatch: what the prefetch thread adds, by part, in shares of the gather; medians."""
+    from rudder.replay.runs import planner_of
+
+    planner, _ = planner_of(trace, SteerConfig(prefetch=prefetch, buffer=0.25))
+    facts = planner.facts
     # The first epoch compiles the kernels and fills the buffer.
-    first = facts.minibatches_per_epoch
-    swapped = statistics.fmean(found.pop("swapped")[first:])
-    return _shares(prefetch, trace, facts.capacity, swapped, {n: found[n][first:] for n in found})
-
-
-def _shares(
-    prefetch: str, trace: "Trace", capacity: int, swapped: float, found: dict[str, list[float]]
-) -> Row:
-    times = {name: statistics.median(each) for name, each in found.items()}
-    own, gather = times.pop("own"), times.pop("gather")
-    shares = {name: seconds / gather for name, seconds in times.items()}
+    later = [*own_times(planner, trace, table)][facts.minibatches_per_epoch :]
+    own, gather, *parts = (
+        statistics.median(times[name] for times in later) for name in ("own", "gather", *_PARTS)
+    )
+    shares = {name: seconds / gather for name, seconds in zip(_PARTS, parts, strict=True)}
     share = sum(shares.values())
-    known = {"policy": prefetch, "remote_rows": round(trace.mean_remote), "capacity": capacity}
-    known |= {"swapped": swapped, "gather_ms": 1e3 * gather, "own_ms": 1e3 * own}
-    return {**known, **shares, "share": share, "book": max(own / gather - share, 0.0)}
+    return {
+        "policy": prefetch,
+        "remote_rows": round(trace.mean_remote),
+        "capacity": facts.capacity,
+        "swapped": statistics.fmean(times["swapped"] for times in later),
+        "gather_ms": 1e3 * gather,
+        "own_ms": 1e3 * own,
+        **shares,
+        "share": share,
+        "book": max(own / gather - share, 0.0),
+    }
 
 
 def measure(config: OverlapConfig) -> Row:
-    """Both parts."""
-    import numpy as np
-
     trace = record("synthetic:medium", Path(config.folder))[0]
     table = np.random.default_rng(0).random((trace.num_ids, config.width), np.float32)
     own = [own_cost(policy, trace, table) for policy in POLICIES]
@@ -255,7 +237,6 @@ def measure(config: OverlapConfig) -> Row:
 
 
 def tables(found: Row) -> str:
-    """For people."""
     own = render([list(cost.values()) for cost in found["own"]], list(found["own"][0]))
     others = [render(list(found[name].items())) for name in ("touch", "beside")]
     return "\n\n".join([own, *others])

@@ -28,13 +28,8 @@ def parts_of(
         from minidist.config import PartitionConfig
         from minidist.partition.partitioner import run
 
-        given: dict[str, Any] = {
-            "dataset": dataset,
-            "parts": num_parts,
-            "method": method,
-            "seed": seed,
-        }
-        run(PartitionConfig(**given, out=str(path)))
+        given = {"dataset": dataset, "parts": num_parts, "method": method, "seed": seed}
+        run(PartitionConfig(**given, out=str(path)))  # type: ignore[arg-type]
     return path
 
 

@@ -17,16 +17,16 @@ the minibatches of the same run; the plain twin draws and places in Python.
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.command import answer, at_least
-from benchmarks.powerlaw import FANOUTS, NUM_SEEDS
+import numpy as np
+
+from benchmarks.command import Row, answer, at_least
+from benchmarks.micro import FANOUTS, NUM_SEEDS, medians_ms
 from benchmarks.runs import output_of
-from benchmarks.timing import medians_ms
 from rudder.cli.flags import flag, parse, require
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ print(1e3 * statistics.median(times))
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """Settings of ``python -m benchmarks.sampler``."""
-
     minibatches: int = flag(200, "of each graph")
     dgl_python: str | None = flag(None, "an interpreter that has dgl installed")
     presets: tuple[str, ...] = flag(("medium", "products"), "of generated graphs")
@@ -68,7 +66,7 @@ class SamplerConfig:
             require(name in PRESETS, "presets", name, f"some of {', '.join(PRESETS)}")
 
 
-def _floor(indices: "Ids") -> "Callable[[Ids], Any]":
+def _floor() -> Any:
     """A compiled pass that reads entries at these positions and writes them once."""
     from numba import njit
 
@@ -79,7 +77,7 @@ def _floor(indices: "Ids") -> "Callable[[Ids], Any]":
             out[i] = indices[positions[i]]
         return out
 
-    return lambda positions: read(indices, positions)
+    return read
 
 
 def _plain(graph: "Graph", seeds: "Ids") -> None:
@@ -98,8 +96,6 @@ def _plain(graph: "Graph", seeds: "Ids") -> None:
 
 
 def _dgl_ms(python: str, graph: "Graph", seeds: "Ids") -> float:
-    import numpy as np
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.npz"
         indices = graph.indices.astype(np.int64)
@@ -108,9 +104,7 @@ def _dgl_ms(python: str, graph: "Graph", seeds: "Ids") -> float:
         return float(output_of(words, {}).split()[-1])
 
 
-def _measure_one(preset: str, config: SamplerConfig) -> dict[str, Any]:
-    import numpy as np
-
+def _measure_one(preset: str, config: SamplerConfig) -> Row:
     from minidist.data.synthetic import PRESETS, generate
     from minidist.moment import Moment
     from minidist.sampling.neighbor_sampler import NeighborSampler
@@ -119,22 +113,22 @@ def _measure_one(preset: str, config: SamplerConfig) -> dict[str, Any]:
     graph = generate(PRESETS[preset], 0, f"synthetic:{preset}")
     shard = whole(graph)
     sampler = NeighborSampler(shard, [shard], fanouts=FANOUTS, seed=0, rank=0)
-    rng, steps, floor = np.random.default_rng(0), count(), _floor(graph.indices)
+    rng, steps, floor = np.random.default_rng(0), count(), _floor()
     seeds = [rng.choice(shard.train_ids, NUM_SEEDS, replace=False) for _ in range(20)]
     edges = len(sampler.sample(seeds[0], Moment(0, 0)).sources)
 
-    def sample() -> Callable[[], object]:
+    def sample(positions: "Ids") -> None:
         step = next(steps)
-        return lambda: sampler.sample(seeds[step % 20], Moment(0, step))
+        sampler.sample(seeds[step % 20], Moment(0, step))
 
-    def read() -> Callable[[], object]:
-        positions = rng.integers(graph.num_edges, size=edges)
-        return lambda: floor(positions)
-
-    times = medians_ms({"minibatch_ms": sample, "floor_ms": read}, config.minibatches)
-    times |= medians_ms({"plain_ms": lambda: lambda: _plain(graph, seeds[0])}, 1, warm_up=0)
+    times = medians_ms(
+        {"minibatch_ms": sample, "floor_ms": lambda positions: floor(graph.indices, positions)},
+        config.minibatches,
+        given=lambda: (rng.integers(graph.num_edges, size=edges),),
+    )
+    times |= medians_ms({"plain_ms": lambda: _plain(graph, seeds[0])}, 1, warm_up=0)
     ms = times["minibatch_ms"]
-    found: dict[str, Any] = {"benchmark": "sampler", "nodes": graph.num_nodes, "edges": edges}
+    found: Row = {"benchmark": "sampler", "nodes": graph.num_nodes, "edges": edges}
     found |= {"minibatches_per_s": 1e3 / ms, **times}
     found |= {"ratio_to_floor": ms / times["floor_ms"], "ratio_plain": times["plain_ms"] / ms}
     if config.dgl_python:
@@ -143,14 +137,9 @@ def _measure_one(preset: str, config: SamplerConfig) -> dict[str, Any]:
     return found
 
 
-def measure(config: SamplerConfig) -> dict[str, Any]:
-    """Figures of each graph."""
-    return {"graphs": [_measure_one(preset, config) for preset in config.presets]}
-
-
 if __name__ == "__main__":
     answer(
         parse(SamplerConfig, __doc__),
-        measure,
+        lambda config: {"graphs": [_measure_one(preset, config) for preset in config.presets]},
         lambda found: "\n".join(map(json.dumps, found["graphs"])),
     )

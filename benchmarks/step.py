@@ -9,11 +9,10 @@ thread, the two in turn; their outputs are compared first.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.command import answer, at_least
-from benchmarks.powerlaw import benchmark_step
-from benchmarks.timing import medians_ms
+from benchmarks.command import Row, answer, at_least
+from benchmarks.micro import benchmark_step, medians_ms
 from rudder.cli.flags import flag, parse
 
 if TYPE_CHECKING:
@@ -22,15 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """Settings of ``python -m benchmarks.step``."""
-
     repeats: int = flag(60, "steps of each, in turn")
 
     def __post_init__(self) -> None:
         at_least(self, 1, "repeats")
 
 
-def measure(config: StepConfig) -> dict[str, Any]:
+def measure(config: StepConfig) -> Row:
     """Sizes, milliseconds, and how much faster CSR is."""
     import torch
 
@@ -53,17 +50,9 @@ def measure(config: StepConfig) -> dict[str, Any]:
 
     ways = {"csr_ms": lambda: model.forward(batch), "edge_index_ms": by_edge_index}
     assert torch.allclose(ways["csr_ms"](), by_edge_index(), atol=1e-4)
-    times = medians_ms(
-        {name: lambda way=way: training(way) for name, way in ways.items()},  # type: ignore[misc]
-        config.repeats,
-    )
-    sizes = {"input_nodes": len(batch.n_id), "edges": len(batch.sources)}
-    return {
-        "benchmark": "step",
-        **sizes,
-        **times,
-        "ratio": times["edge_index_ms"] / times["csr_ms"],
-    }
+    times = medians_ms({name: training(way) for name, way in ways.items()}, config.repeats)
+    found: Row = {"benchmark": "step", "input_nodes": len(batch.n_id), "edges": len(batch.sources)}
+    return {**found, **times, "ratio": times["edge_index_ms"] / times["csr_ms"]}
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ A sample is a pure function of (seed, epoch, step, rank), so one of P trainers c
 with the seeds, the sampler and the ids of the real run: its trace is the trace of that run.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from minidist.config import TrainConfig
+from minidist.host_buffer.share import prior_of
 from minidist.moment import Moment
 from minidist.prefetch import PRESAMPLED
 from minidist.sampling.neighbor_sampler import NeighborSampler
@@ -21,7 +21,6 @@ from minidist.store.partition_dir import Parts
 from minidist.store.shard import Shard
 from minidist.training.models import GNN, build_model
 from rudder.observations import Facts
-from rudder.policies.base import Prior
 from rudder.replay.trace import Trace, make_trace
 
 # Bytes on the wire of a node that is asked for, and of a neighbour or a count in the answer where
@@ -77,16 +76,18 @@ class Trainers:
     def num_features(self) -> int:
         return self.parts.num_features
 
+    @property
+    def num_parameters(self) -> int:
+        return sum(each.numel() for each in sage_of(self.parts, self.run).parameters())
+
     def play(self, rank: int) -> Played:
         """All minibatches of a trainer, as a run with ``--trace-only`` would record them."""
         shard = self.parts.shard(rank, verify=False)
         files = (self.parts.files[f"part{part}/train_ids.npy"] for part in range(self.count))
-        num_train = [file.shape[0] for file in files]
-        run, fanouts = self.run, self.run.fanout
+        num_train, run = [file.shape[0] for file in files], self.run
         schedule = SeedSchedule(shard.train_ids, num_train, rank, run.batch_size, run.seed)
-        sampler = NeighborSampler(
-            self._topology, [self._topology], fanouts=fanouts, seed=run.seed, rank=rank
-        )
+        graph = self._topology
+        sampler = NeighborSampler(graph, [graph], fanouts=run.fanout, seed=run.seed, rank=rank)
         first, last = shard.book.range_of(rank)
         host = rank - rank % self.ranks_per_host
         begin, end = shard.book.offsets[[host, host + self.ranks_per_host]]
@@ -100,13 +101,23 @@ class Trainers:
             wire = (ID_BYTES * len(asked), NEIGHBOR_BYTES * answered)
             return drawn.n_id[remote], (len(drawn.n_id), len(drawn.sources), *wire)
 
-        steps = range(min(schedule.num_steps, PRESAMPLED))
-        presampled = [sample(Moment(run.epochs, step))[0] for step in steps]
-        played = [sample(moment) for moment in schedule.moments(run.epochs, Moment(0, 0))]
-        minibatches = [ids for ids, _ in played]
-        nodes, edges, requests, replies = np.array([sizes for _, sizes in played], np.int64).T
+        steps = schedule.num_steps
+        minibatches, sizes = zip(
+            *(sample(moment) for moment in schedule.moments(run.epochs, Moment(0, 0))), strict=True
+        )
+        nodes, edges, requests, replies = np.array(sizes, np.int64).T
         owners = [np.bincount(shard.book.owner(ids), minlength=self.count) for ids in minibatches]
-        trace = self._trace(shard, schedule, minibatches, presampled)
+        # Of an epoch that no run of this length trains on.
+        moments = (Moment(run.epochs, step) for step in range(min(steps, PRESAMPLED)))
+        presampled = np.concatenate([sample(moment)[0] for moment in moments])
+        trace = make_trace(
+            f"{self.parts.path.name}/rank{rank}",
+            minibatches,
+            facts=self._facts(shard, schedule),
+            num_ids=self.parts.num_nodes,
+            prior=prior_of(shard, *np.unique(presampled, return_counts=True)),
+            run={"dataset": self.parts.name, "rank": rank, "seed": run.seed},
+        )
         return Played(rank, trace, nodes, edges, requests, replies, np.array(owners))
 
     @cached_property
@@ -124,17 +135,10 @@ class Trainers:
         book = PartitionBook(np.array([0, parts.num_nodes]))
         return replace(shard, part=0, book=book, indptr=indptr, indices=indices)
 
-    def _trace(
-        self,
-        shard: Shard,
-        schedule: SeedSchedule,
-        minibatches: Sequence[Ids],
-        presampled: Sequence[Ids],
-    ) -> Trace:
-        parts, rank, steps = self.parts, shard.part, schedule.num_steps
-        facts = Facts(
-            num_nodes=parts.num_nodes,
-            num_edges=parts.num_edges,
+    def _facts(self, shard: Shard, schedule: SeedSchedule) -> Facts:
+        return Facts(
+            num_nodes=self.parts.num_nodes,
+            num_edges=self.parts.num_edges,
             part_nodes=shard.num_nodes,
             part_edges=len(shard.indices),
             num_parts=self.count,
@@ -142,12 +146,6 @@ class Trainers:
             capacity=0,
             row_bytes=4 * self.num_features,
             batch_size=schedule.batch_size,
-            num_minibatches=self.run.epochs * steps,
-            minibatches_per_epoch=steps,
+            num_minibatches=self.run.epochs * schedule.num_steps,
+            minibatches_per_epoch=schedule.num_steps,
         )
-        ids, counts = np.unique(np.concatenate(presampled), return_counts=True)
-        halo, degrees = np.asarray(shard.halo), np.asarray(shard.halo_degrees)
-        prior = Prior(halo=halo, halo_degrees=degrees, frequent=ids, frequencies=counts)
-        named: dict[str, Any] = {"dataset": parts.name, "rank": rank, "seed": self.run.seed}
-        known: dict[str, Any] = {"facts": facts, "num_ids": parts.num_nodes, "prior": prior}
-        return make_trace(f"{parts.path.name}/rank{rank}", minibatches, run=named, **known)

@@ -308,7 +308,7 @@ def test_where_it_cannot_run_it_says_what_is_missing(lacking: str, tmp_path: Pat
     (tmp_path / "true").symlink_to("/bin/true")
     if lacking == "root":
         # Another user may not be able to read this Python's modules.
-        program = "import os; from benchmarks.lab import command; os.seteuid(65534); command.main()"
+        program = "import os; from benchmarks.lab.__main__ import main; os.seteuid(65534); main()"
         words[1:3] = ["-c", program]
     else:
         extra["PATH"] = str(tmp_path)

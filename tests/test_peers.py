@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.lab.hosts import Unavailable, missing
+from benchmarks.command import Row
+from benchmarks.lab.hosts import Unavailable, missing, sweep
 from benchmarks.lab.jobs import start, wait_for
-from benchmarks.lab.leftovers import sweep
 from benchmarks.peers.comparison import (
     PROGRAMS,
-    Run,
     describe,
     read_peer,
     score,
@@ -27,11 +26,8 @@ from benchmarks.peers.comparison import (
     weights_of,
     write_task,
 )
-from benchmarks.peers.dgl_parts import lay_out
-from benchmarks.peers.distdgl import DistdglConfig, measure
-from benchmarks.peers.environment import HOME, Environment
-from benchmarks.peers.job import MARK, Memory, MemoryWatch, run_together
-from benchmarks.peers.pyg import PygConfig
+from benchmarks.peers.distdgl import DistdglConfig, lay_out, measure
+from benchmarks.peers.jobs import HOME, MARK, prepare, run_together, watching_memory
 from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
@@ -40,6 +36,7 @@ from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.
 DISTDGL = Path(os.environ.get("MINIDIST_DISTDGL", HOME / "distdgl"))
+MEMORY = {"rss_mb": 20.0, "pss_mb": 10.0}
 needs_hosts = pytest.mark.skipif(
     missing() is not None, reason=f"no hosts here: {missing()} is missing"
 )
@@ -113,9 +110,9 @@ def test_a_result_is_the_median_of_the_slowest_rank_after_the_first_epoch(
     graph12: Graph, tmp_path: Path
 ) -> None:
     _write_result(tmp_path, graph12)
-    run = read_peer("DistDGL", tmp_path, graph12, Memory(20, 10))
-    assert (run.epoch_s, run.steps, run.stages) == (3, 7, {"train_s": 1.5})
-    assert 0 <= run.test_accuracy <= 1
+    run = read_peer("DistDGL", tmp_path, graph12, MEMORY)
+    assert (run["epoch_s"], run["steps"], run["stages"]) == (3, 7, {"train_s": 1.5})
+    assert 0 <= run["test_accuracy"] <= 1
 
 
 ONE_STEP = """
@@ -147,9 +144,9 @@ def test_a_peers_loop_starts_from_our_weights_and_leaves_a_result(
     assert first.keys() == last.keys()
     for name, weights in first.items():
         assert 0 < np.abs(weights - last[name]).max() < 1e-5
-    peer = read_peer("PyG", out, graph12, Memory(2, 1))
-    assert (peer.steps, list(peer.stages)) == (1, ["train_s"])
-    assert 0 < peer.stages["train_s"] < peer.epoch_s
+    peer = read_peer("PyG", out, graph12, MEMORY)
+    assert (peer["steps"], list(peer["stages"])) == (1, ["train_s"])
+    assert 0 < peer["stages"]["train_s"] < peer["epoch_s"]
 
 
 @pytest.mark.parametrize("damage", ["rank0.json", "weights.npz", "{}", '{"epochs": []}'])
@@ -163,20 +160,15 @@ def test_a_missing_or_garbled_result_is_an_error_that_names_it(
     else:
         (tmp_path / "rank0.json").write_text(damage)
     with pytest.raises(ValueError, match=f"DistDGL left no result in {tmp_path}: "):
-        read_peer("DistDGL", tmp_path, graph12, Memory(20, 10))
+        read_peer("DistDGL", tmp_path, graph12, MEMORY)
 
 
 def test_ratios_are_to_the_peer() -> None:
-    def run(who: str, epoch_s: float, pss_mb: float) -> Run:
-        return Run(
-            who=who,
-            epoch_s=epoch_s,
-            steps=10,
-            stages={"train_s": epoch_s / 2},
-            test_accuracy=0.5,
-            memory=Memory(2 * pss_mb, pss_mb),
-            link_mb=100 * epoch_s,
-        )
+    def run(who: str, epoch_s: float, pss_mb: float) -> Row:
+        row: Row = {"who": who, "epoch_s": epoch_s, "steps": 10, "test_accuracy": 0.5}
+        memory = {"rss_mb": 2 * pss_mb, "pss_mb": pss_mb}
+        stages = {"train_s": epoch_s / 2}
+        return {**row, "stages": stages, "memory": memory, "link_mb": 100 * epoch_s}
 
     runs = [run("none", 1, 50), run("DistDGL", 3, 100), run("none", 2, 40), run("DistDGL", 5, 80)]
     rows = summarize("DistDGL", runs)
@@ -191,9 +183,8 @@ def test_ratios_are_to_the_peer() -> None:
 
 def test_a_peer_that_cannot_be_installed_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "env"
-    environment = Environment("Peer", folder, (("--no-index", "no-such-peer"),), "import peer")
     with pytest.raises(Unavailable, match=r"Peer cannot be had here: .*no-such-peer failed: ERROR"):
-        environment.prepare()
+        prepare("Peer", folder, [["--no-index", "no-such-peer"]], "import peer")
     assert not folder.exists()
 
 
@@ -205,20 +196,6 @@ def test_a_folder_without_the_peer_ends_the_command(peer: str, tmp_path: Path) -
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"cannot be used from {tmp_path}: {tmp_path} is no virtual environment" in done.stderr
-
-
-def test_nonsense_names_the_flag() -> None:
-    for flags, name in (
-        ({"graph": "nosuch"}, "--graph nosuch"),
-        ({"hosts": 1}, "--hosts 1"),
-        ({"rate": "fast"}, "--rate fast"),
-        ({"epochs": 1}, "--epochs 1"),
-        ({"samplers": -1}, "--samplers -1"),
-    ):
-        with pytest.raises(ValueError, match=name):
-            DistdglConfig(**flags)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="--workers -1"):
-        PygConfig(workers=-1)
 
 
 def _running(mark: str) -> list[str]:
@@ -255,10 +232,10 @@ def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Pa
 def test_memory_is_that_of_all_processes_of_the_job(tmp_path: Path) -> None:
     """A page that two processes share counts twice in the one figure and once in the other."""
     program = "import os, time; held = b'x' * (64 << 20); os.fork(); time.sleep(3)"
-    with MemoryWatch() as watch:
-        run_together([[sys.executable, "-c", program]], watch.mark, tmp_path / "log", 30)
-    assert watch.peak.rss_mb > 128
-    assert 64 < watch.peak.pss_mb < 100
+    with watching_memory() as (mark, memory):
+        run_together([[sys.executable, "-c", program]], mark, tmp_path / "log", 30)
+    assert memory["rss_mb"] > 128
+    assert 64 < memory["pss_mb"] < 100
 
 
 def _tiny(folder: Path) -> dict[str, Any]:

@@ -4,51 +4,65 @@
     repeat 2:  compute  pipeline | none  overlap  fixed ...      medians, fastest and slowest
                links of no rate  | links of the lab's rate
 
-All runs start the same way, on hosts of their own, and learn the same to the bit.
+All runs start the same way, on hosts of their own, and learn the same to the bit. How short an
+epoch could be follows from what must be computed and what must cross the links:
+
+                        rows, by Belady's bound --+
+    answers and requests of sampling hop by hop --+--> the busiest way of a link / its rate --+
+                        the sum of gradients -----+                                          max
+    forward, backward, sum and update of the same minibatches, with no link to wait for ----+
+
+Nobody runs for the bytes: a sample is a pure function, so each rank's minibatches are played here.
+What is left out (requests that arrive, acknowledgements) only lowers the limit.
+
+P ranks on H hosts; T minibatches of a rank.
 """
 
+import json
 import statistics
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.command import Row
-from benchmarks.compare.command import CompareConfig
-from benchmarks.compare.limit import (
-    Crossing,
-    Limit,
-    compute_seconds,
-    crossing,
-    num_parameters,
-    seconds,
-)
-from benchmarks.lab.hosts import Hosts, Unavailable, hosts, missing
+from benchmarks.lab import hosts as lab
 from benchmarks.runs import parts_of, train
 from benchmarks.traces import dataset_of
-from benchmarks.trainers import Trainers
+from benchmarks.trainers import ID_BYTES, Trainers
 from minidist.store.partition_dir import Parts
+from rudder.replay.belady import belady_rows
+from rudder.replay.trace import Trace
 
+if TYPE_CHECKING:
+    from benchmarks.compare.__main__ import CompareConfig
+
+# A full frame of Ethernet carries 1448 bytes of 1514 under TCP; the links' buckets count them all.
+FRAMES = 1514 / 1448
 # Runs of a repeat on links of no rate: with nothing ahead, and with all that overlaps.
 _FREE = ("none", "lookahead")
 _STAGES = ("wait_s", "sample_s", "fetch_s", "train_s")
+
+Amounts = NDArray[np.float64]
 
 
 class Unequal(SystemExit):
     """Two variants learned differently, which none may: the command ends with 1."""
 
 
-def measure(config: CompareConfig) -> Row:
-    """A record for each cell of the sweep."""
-    if lacking := missing():
-        raise Unavailable(f"there can be no hosts here: {lacking} is missing")
+def measure(config: "CompareConfig") -> Row:
+    if lacking := lab.missing():
+        raise lab.Unavailable(f"there can be no hosts here: {lacking} is missing")
     cells, num = config.cells(), len(config.variants.split(",")) + len(_FREE)
-    runs = len(cells) * config.repeats * num
     with (
         tempfile.TemporaryDirectory(prefix="minidist-parts-") as scratch,
-        tqdm(total=runs, unit="run", disable=None) as bar,
+        tqdm(total=len(cells) * config.repeats * num, unit="run", disable=None) as bar,
     ):
         folder = Path(config.folder or scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +74,7 @@ def measure(config: CompareConfig) -> Row:
         return {"cells": [contest(cell, folder, tick) for cell in cells]}
 
 
-def contest(cell: CompareConfig, folder: Path, tick: Callable[[str], None]) -> Row:
+def contest(cell: "CompareConfig", folder: Path, tick: Callable[[str], None]) -> Row:
     """The setting, its limit, and each variant's figures; ``tick`` is told of every run that ends.
 
     folder: where partitions are kept.   Raises Unequal where losses or accuracies differ,
@@ -70,8 +84,8 @@ def contest(cell: CompareConfig, folder: Path, tick: Callable[[str], None]) -> R
     runs: dict[str, list[Row]] = {name: [] for name in cell.variants.split(",")}
     compute, here, each = [], [], cell.ranks_per_host
     with (
-        hosts(cell.hosts, "none", ranks=each) as free,
-        hosts(cell.hosts, cell.rate, ranks=each) as up,
+        lab.hosts(cell.hosts, "none", ranks=each) as free,
+        lab.hosts(cell.hosts, cell.rate, ranks=each) as up,
         tempfile.TemporaryDirectory(prefix="minidist-compare-") as scratch,
     ):
         for repeat in range(cell.repeats):
@@ -83,50 +97,25 @@ def contest(cell: CompareConfig, folder: Path, tick: Callable[[str], None]) -> R
             here.append(train(path, ahead, free.mpiexec)["epoch_time_s"])
             tick("pipeline")
             for variant, ended in runs.items():
-                ended.append(_run(path, cell.flags(variant), up))
+                before = sum(up.received_bytes())
+                summary = train(path, cell.flags(variant), up.mpiexec)
+                crossed = sum(up.received_bytes()) - before
+                ended.append({**summary, "link_bytes": crossed})
                 tick(variant)
     require_equal([(name, run) for name, ended in runs.items() for run in ended])
     last = next(iter(runs.values()))[-1]
-    same = {name: last[name] for name in ("steps_per_epoch", "losses_sha256", "test_accuracy")}
+    trainers = Trainers(Parts.open(path), cell.training(), each)
+    crossing_ = crossing(trainers, cell.buffer, cell.topology == "partitioned")
     # Other work of the machine only adds to a time, and what is a limit must not hold any.
-    bytes_, limit = _limit(cell, Parts.open(path), min(compute), min(here))
+    limit = limit_of(min(compute), min(here), crossing_, cell.rate)
     return {
         **asdict(cell),
-        **same,
+        **{name: last[name] for name in ("steps_per_epoch", "losses_sha256", "test_accuracy")},
         "batch_size": cell.training().batch_size,
-        "crossing": bytes_._asdict(),
-        "limit": {**limit._asdict(), "limit_s": limit.limit_s, "communication_ratio": limit.ratio},
-        "variants": judge({name: _figures(each) for name, each in runs.items()}, limit.limit_s),
+        "crossing": crossing_,
+        "limit": limit,
+        "variants": judge({name: figures(each) for name, each in runs.items()}, limit["limit_s"]),
     }
-
-
-def _limit(
-    cell: CompareConfig, parts: Parts, compute_s: float, here_s: float
-) -> tuple[Crossing, Limit]:
-    trainers = Trainers(parts, cell.training(), cell.ranks_per_host)
-    asks = cell.topology == "partitioned"
-    found = crossing(trainers, cell.buffer, num_parameters(trainers), asks)
-    link_s, communication_s = (seconds(num, cell.rate) for num in (found.fewest, found.none))
-    return found, Limit(compute_s, link_s, communication_s, here_s)
-
-
-def judge(variants: dict[str, Row], limit_s: float) -> dict[str, Row]:
-    """The same figures, with ratios: how often faster than ``none`` and ``fixed``, and how far from
-    the limit. None where the one to compare with did not run."""
-    for figures in variants.values():
-        for name in ("none", "fixed"):
-            other = variants.get(name)
-            ratio = other["epoch_time_s"] / figures["epoch_time_s"] if other else None
-            figures[f"times_{name}"] = ratio
-        figures["over_limit"] = figures["epoch_time_s"] / limit_s
-    return variants
-
-
-def _run(path: Path, flags: dict[str, object], up: Hosts) -> Row:
-    """The summary of a run, and the bytes that came to all hosts meanwhile."""
-    before = sum(up.received_bytes())
-    summary = train(path, flags, up.mpiexec)
-    return {**summary, "link_bytes": sum(up.received_bytes()) - before}
 
 
 def require_equal(runs: Sequence[tuple[str, Row]]) -> None:
@@ -137,7 +126,7 @@ def require_equal(runs: Sequence[tuple[str, Row]]) -> None:
             raise Unequal(f"error: variants learned differently, by {key}: {found}")
 
 
-def _figures(runs: Sequence[Row]) -> Row:
+def figures(runs: Sequence[Row]) -> Row:
     """One variant's, over its repeats: times are medians, rows and bytes those of the last."""
     times = [run["epoch_time_s"] for run in runs]
     last, decided = runs[-1], runs[-1]["decisions"] or {}
@@ -156,3 +145,120 @@ def _figures(runs: Sequence[Row]) -> Row:
         "decisions": last["decisions"],
         "runs": [{name: run[name] for name in ("epoch_time_s", *_STAGES)} for run in runs],
     }
+
+
+def judge(variants: dict[str, Row], limit_s: float) -> dict[str, Row]:
+    """The same figures, with ratios: how often faster than ``none`` and ``fixed``, and how far from
+    the limit. None where the one to compare with did not run."""
+    for found in variants.values():
+        for name in ("none", "fixed"):
+            other = variants.get(name)
+            ratio = other["epoch_time_s"] / found["epoch_time_s"] if other else None
+            found[f"times_{name}"] = ratio
+        found["over_limit"] = found["epoch_time_s"] / limit_s
+    return variants
+
+
+def limit_of(compute_s: float, here_s: float, crossing: Row, rate: str) -> Row:
+    """Seconds of an epoch after the first; ``limit_s`` is max(compute, fewest bytes / bandwidth).
+
+    compute_s: of training alone, of the rank that comes last to each sum and so waits for none.
+    here_s: of the whole pipeline on links of no rate: sampling, gathering and training on these
+    cores, which the hosts of a lab share.   link_s: the fewest bytes at the link's rate;
+    communication_s: those of no buffer, as a ratio to compute.
+    """
+    bits = lab.bits_per_second(rate)
+    link_s, communication_s = (
+        0.0 if bits is None else 8 * FRAMES * crossing[name] / bits for name in ("fewest", "none")
+    )
+    return {
+        "compute_s": compute_s,
+        "link_s": link_s,
+        "communication_s": communication_s,
+        "here_s": here_s,
+        "limit_s": max(compute_s, link_s),
+        "communication_ratio": communication_s / compute_s,
+    }
+
+
+def crossing(trainers: Trainers, buffer: float, asks_neighbors: bool = True) -> dict[str, float]:
+    """Bytes that must cross the busiest way of any host's link in an epoch after the first.
+
+    rows_none: of remote rows with no buffer; rows: with the best that is filled on demand.
+    sampling, gradients: what else must.   none, fewest: all of it, where each is largest.
+
+    buffer: capacity of a rank as a share of its halo rows; a buffer that the ranks of a host share
+    can move fewer rows.   asks_neighbors: of nodes of other hosts, as where each host has the
+    in-edges of its own parts alone.
+    """
+    ranks = [trainers.play(rank) for rank in range(trainers.count)]
+    steps, epochs = ranks[0].trace.facts.minibatches_per_epoch, trainers.run.epochs
+    # The epochs that are timed begin with the second, if there is one.
+    first, num_epochs = (steps if epochs > 1 else 0), max(epochs - 1, 1)
+
+    def an_epoch(name: str) -> Amounts:
+        """[P, ...]: of each rank."""
+        return np.array([getattr(each, name)[first:].sum(axis=0) for each in ranks]) / num_epochs
+
+    rows = an_epoch("owners")  # [P, P]: of a rank, by owner
+    needed = rows.sum(axis=1)
+    fewest = np.array([_belady(played.trace, buffer, first) / num_epochs for played in ranks])
+    best = np.divide(fewest, needed, out=np.zeros_like(needed), where=needed > 0)
+    each = trainers.ranks_per_host
+    members = np.kron(np.eye(trainers.count // each), np.ones(each))  # [H, P]: of each host
+    replies, requests = (
+        members @ an_epoch(name) * asks_neighbors for name in ("reply_bytes", "request_bytes")
+    )
+    # Each host sends and receives all but its own share, once to add up and once to spread.
+    gradients = 2 * (1 - 1 / len(members)) * 4 * (trainers.num_parameters + 1) * steps
+
+    def busiest(kept: Amounts | float, *rest: Amounts) -> float:
+        """kept [P]: the share of its rows that a rank fetches."""
+        return _busiest(members @ (rows.T * kept).T @ members.T, 4 * trainers.num_features, *rest)
+
+    rest = replies + gradients, requests + gradients
+    return {
+        "rows_none": busiest(1.0),
+        "rows": busiest(best),
+        "sampling": float(max(replies.max(), requests.max())),
+        "gradients": gradients,
+        "none": busiest(1.0, *rest),
+        "fewest": busiest(best, *rest),
+    }
+
+
+def _belady(trace: Trace, buffer: float, first: int) -> int:
+    """Rows that the best buffer of the size moves for all minibatches from ``first`` on."""
+    capacity, minibatches = round(buffer * trace.facts.halo_rows), trace.minibatches
+    return belady_rows(minibatches, capacity) - belady_rows(minibatches[:first], capacity)
+
+
+def _busiest(moved: Amounts, row_bytes: int, *rest: Amounts) -> float:
+    """Bytes of the busiest way. moved [H, H]: rows to a host, from a host.   rest: into, and out
+    of, each host; then rows are also asked for by id."""
+    np.fill_diagonal(moved, 0.0)  # within a host
+    into, out = (row_bytes * moved.sum(axis=axis) for axis in (1, 0))
+    if rest:
+        into, out = into + rest[0], out + moved.sum(axis=1) * ID_BYTES + rest[1]
+    return float(max(into.max(), out.max()))
+
+
+def compute_seconds(folder: Path) -> float:
+    """Seconds of training of an epoch, from the event logs of all ranks of a run in ``folder``.
+
+    The median over epochs after the first. Of each step counts the rank that was quickest: the
+    others' times hold what they waited for it.
+    """
+    steps: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for file in folder.glob("events-rank*.jsonl"):
+        for line in file.read_text().splitlines():
+            event = json.loads(line)
+            if event["event"] == "step":
+                steps[event["epoch"], event["step"]].append(event["train_s"])
+    epochs: dict[int, float] = defaultdict(float)
+    for (epoch, _), seconds in steps.items():
+        epochs[epoch] += min(seconds)
+    if not epochs:
+        raise ValueError(f"{folder} holds no event log of a step")
+    later = [seconds for epoch, seconds in epochs.items() if epoch > 0]
+    return statistics.median(later or epochs.values())

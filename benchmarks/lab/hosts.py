@@ -1,5 +1,11 @@
-"""Hosts on one machine: network namespaces on a bridge, their links of a set rate. Root only."""
+"""Hosts on one machine: network namespaces on a bridge, their links of a set rate. Root only.
 
+Namespaces and temporary folders bear the process that made them, as ``md<pid>x<start>n<number>h``:
+whoever comes next sees from the pid and the start time, which no other process shares, that the
+owner is dead, and removes what it left.
+"""
+
+import itertools
 import json
 import os
 import re
@@ -7,13 +13,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from benchmarks.lab.leftovers import new_prefix, remove, sweep
-from benchmarks.lab.signals import ending_on_signals
+from types import FrameType
 
 # Addresses are 10.77.0.10 and up.
 MAX_HOSTS = 240
@@ -21,51 +27,96 @@ MAX_HOSTS = 240
 NETWORK = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
 _SWITCH = "10.77.0.1"
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-# Runs words in a namespace, under a host's name: files are shared, as on a cluster, but for the
-# names of hosts; /dev/shm and System V's memory are not. `ip netns exec` would hide the cgroups
-# that slurmd needs.
-_ENTER = """#!/bin/sh
-namespace=$1; name=$2; shift 2
-exec nsenter --net="/run/netns/$namespace" unshare --uts --ipc --mount sh -c '
-    hostname "$0" && mount -t tmpfs shm /dev/shm && mount --bind "FOLDER/names" /etc/hosts &&
-    exec "$@"' "$name" "$@"
-"""
-# hydra hands its remote shell ssh's options, the host, and the command.
-_REMOTE_SHELL = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do shift; done
-number=${1##*.}; shift
-exec "FOLDER/enter" "PREFIX$number" "host$((number - 10))" sh -c "$*"
-"""
 _CONGESTION_CONTROLS = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
-_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_NAMESPACES = Path("/run/netns")
+_NAME = re.compile(r"(md(\d+)x(\d+)n\d+h)")
+_numbers = itertools.count()
+# A process that is still there this long after SIGKILL hangs in the kernel.
+_LIMIT_S = 10.0
 
 
 class Unavailable(RuntimeError):
     """What was asked for cannot be had on this machine; the message says why."""
 
 
+def holds_within(limit_s: float, condition: Callable[[], object], every_s: float = 0.02) -> bool:
+    """Wait until the condition holds; False if it has not after so many seconds."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+def processes() -> list[int]:
+    """The ids of all processes of this machine."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def read_process(pid: int, name: str) -> bytes:
+    """What the kernel tells of a process; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit meanwhile, so that ``finally`` is reached, as on Ctrl-C.
+
+    Who has handlers already, or ignores SIGHUP (nohup), keeps that; so do threads, where Python
+    allows no handlers.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    both = (signal.SIGTERM, signal.SIGHUP) if main else ()
+    numbers = [number for number in both if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Hosts:
     """Namespaces and the switch between them.
 
-    switch: the namespace of the bridge, 10.77.0.1.   names: of the hosts' namespaces.
-    addresses: of host0, host1, and so on, from 10.77.0.10 up.
-    mpiexec: words that run a program on all hosts, as many ranks on each as were asked for.
-    folder: a temporary one that goes when the hosts do.
+    names: of the hosts' namespaces.   addresses: of host0, host1, and so on, from 10.77.0.10 up.
+    ranks: of ``mpiexec`` on each host.   folder: a temporary one that goes when the hosts do, named
+    as the namespace of the bridge, 10.77.0.1.
     """
 
-    switch: str
     names: list[str]
     addresses: list[str]
-    mpiexec: list[str]
+    ranks: int
     folder: Path
 
+    @property
+    def switch(self) -> str:
+        return self.folder.name
+
+    @property
+    def mpiexec(self) -> list[str]:
+        """Words that run a program on all hosts, as many ranks on each as were asked for."""
+        return self.mpiexec_of(*[self.ranks] * len(self.names))
+
     def mpiexec_of(self, *ranks: int) -> list[str]:
-        """``mpiexec`` with so many ranks on each host."""
-        words, where = list(self.mpiexec), self.mpiexec.index("-hosts") + 1
         shares = zip(self.addresses, ranks, strict=True)
-        words[where] = ",".join(f"{address}:{num}" for address, num in shares)
-        return [*words[:-1], str(sum(ranks))]
+        return [
+            *("ip", "netns", "exec", self.switch, "env"),
+            *(f"{name}={value}" for name, value in NETWORK.items()),
+            *("mpiexec", "-hosts", ",".join(f"{address}:{num}" for address, num in shares)),
+            *("-localhost", _SWITCH, "-launcher", "ssh"),
+            *("-launcher-exec", str(self.folder / "shell"), "-n", str(sum(ranks))),
+        ]
 
     def inside(self, host: int | None) -> list[str]:
         """Words that run a program on a host, or with None on the switch."""
@@ -79,7 +130,6 @@ class Hosts:
         return [(int(each["tx"]["bytes"]), int(each["rx"]["bytes"])) for each in stats]
 
     def received_bytes(self) -> list[int]:
-        """What the network interface of each host has received."""
         return [received for _, received in self.traffic()]
 
 
@@ -103,9 +153,9 @@ def bits_per_second(rate: str) -> float | None:
     return None if match is None else float(match[1]) * _UNITS[match[2]]
 
 
-def require_delay(delay: str) -> None:
-    """Raise ValueError unless this is a time as tc reads it: ``2ms``."""
-    if not re.fullmatch(r"\d+(\.\d+)?(us|ms|s)", delay):
+def require_delay(delay: str | None) -> None:
+    """Raise ValueError unless this is a time as tc reads it: ``2ms``; or none."""
+    if delay is not None and not re.fullmatch(r"\d+(\.\d+)?(us|ms|s)", delay):
         raise ValueError(f"--delay {delay}: expected a time such as 500us or 2ms")
 
 
@@ -122,54 +172,91 @@ def hosts(num: int, rate: str, delay: str | None = None, ranks: int = 1) -> Iter
     if not 1 <= num <= MAX_HOSTS:
         raise ValueError(f"--hosts {num}: expected 1 to {MAX_HOSTS}")
     bits = bits_per_second(rate)
-    if delay is not None:
-        require_delay(delay)
+    require_delay(delay)
     sweep()
-    prefix = new_prefix()
-    folder = Path(tempfile.gettempdir()) / f"{prefix}sw"
+    prefix = f"md{os.getpid()}x{_start_of(os.getpid())}n{next(_numbers)}h"
     names = [f"{prefix}{10 + number}" for number in range(num)]
     addresses = [f"10.77.0.{10 + number}" for number in range(num)]
-    mpiexec = [
-        *("ip", "netns", "exec", folder.name, "env"),
-        *(f"{name}={value}" for name, value in NETWORK.items()),
-        *("mpiexec", "-hosts", ",".join(f"{address}:{ranks}" for address in addresses)),
-        *("-localhost", _SWITCH, "-launcher", "ssh", "-launcher-exec", str(folder / "shell")),
-        *("-n", str(num * ranks)),
-    ]
+    up = Hosts(names, addresses, ranks, Path(tempfile.gettempdir()) / f"{prefix}sw")
     try:
         with ending_on_signals():
-            folder.mkdir(mode=0o700)
-            _write_files(folder, prefix, addresses)
-            _bring_up(folder.name, names, addresses, bits, delay)
-            yield Hosts(folder.name, names, addresses, mpiexec, folder)
+            up.folder.mkdir(mode=0o700)
+            _write_files(up.folder, prefix, addresses)
+            _bring_up(up, bits, delay)
+            yield up
     finally:
         # Ctrl-C must not stop the work that it asked for.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        remove(prefix)
+        stopping = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+        _remove(prefix)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def sweep() -> None:
+    """Remove everything that dead processes left."""
+    found = {match.groups() for name in _names() if (match := _NAME.match(name))}
+    for prefix, pid, start in found:
+        if _start_of(int(pid)) != int(start):
+            _remove(prefix)
+
+
+def _remove(prefix: str) -> None:
+    """Kill the processes inside the namespaces of this prefix; delete those and its folders."""
+    names = [name for name in _names() if name.startswith(prefix)]
+    for name in names:
+        _kill_inside(name)
+    for name in names:
+        if (_NAMESPACES / name).exists():
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        shutil.rmtree(Path(tempfile.gettempdir()) / name, ignore_errors=True)
+
+
+def _names() -> list[str]:
+    folders = [str(_NAMESPACES), tempfile.gettempdir()]
+    return [name for folder in folders if os.path.isdir(folder) for name in os.listdir(folder)]
+
+
+def _kill_inside(name: str) -> None:
+    words = ["ip", "netns", "pids", name]
+
+    def is_empty() -> bool:
+        shown = subprocess.run(words, check=False, capture_output=True, text=True).stdout
+        for pid in shown.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        return not shown.split()
+
+    holds_within(_LIMIT_S, is_empty)
+
+
+def _start_of(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None if it is dead."""
+    # The command's name, which stands in brackets, may hold anything.
+    fields = read_process(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) if fields and fields[0] not in b"ZX" else None
 
 
 def _write_files(folder: Path, prefix: str, addresses: list[str]) -> None:
     # As peers look to sockets that listen to IPv6 too, which torch asks for names.
-    both = [each for address in addresses for each in (address, f"::ffff:{address}")]
-    hosts = [f"{address} host{number // 2}" for number, address in enumerate(both)]
-    names = ["127.0.0.1 localhost", "::1 localhost", f"{_SWITCH} switch", *hosts]
+    names = ["127.0.0.1 localhost", "::1 localhost", f"{_SWITCH} switch"]
+    for number, address in enumerate(addresses):
+        names += [f"{address} host{number}", f"::ffff:{address} host{number}"]
     (folder / "names").write_text("\n".join(names) + "\n")
-    for name, text in (("enter", _ENTER), ("shell", _REMOTE_SHELL)):
+    for name in ("enter", "shell"):
+        text = Path(__file__).with_name(f"{name}.sh").read_text()
         (folder / name).write_text(text.replace("FOLDER", str(folder)).replace("PREFIX", prefix))
         (folder / name).chmod(0o755)
 
 
-def _bring_up(
-    switch: str, names: list[str], addresses: list[str], bits: float | None, delay: str | None
-) -> None:
+def _bring_up(up: Hosts, bits: float | None, delay: str | None) -> None:
+    switch = up.switch
     _ip(f"netns add {switch}")
     _ip(f"-n {switch} link set lo up")
     _ip(f"-n {switch} link add br0 type bridge")
     _ip(f"-n {switch} link set br0 up")
     _ip(f"-n {switch} addr add {_SWITCH}/24 dev br0")
     has_cubic = "cubic" in _CONGESTION_CONTROLS.read_text().split()
-    for number, (name, address) in enumerate(zip(names, addresses, strict=True)):
+    for number, (name, address) in enumerate(zip(up.names, up.addresses, strict=True)):
         _ip(f"netns add {name}")
         _ip(f"-n {switch} link add v{number} type veth peer name eth0 netns {name}")
         _ip(f"-n {switch} link set v{number} master br0 up")
@@ -187,7 +274,7 @@ def _bring_up(
             _ip(f"netns exec {switch} tc qdisc add dev v{number} {netem}")
             place = "parent 9:1"
         if bits is not None:
-            peers = [each for each in (*addresses, _SWITCH) if each != address]
+            peers = [each for each in (*up.addresses, _SWITCH) if each != address]
             _shape(switch, f"v{number}", place, bits, [f"src {peer}" for peer in peers])
             _shape(name, "eth0", "root", bits, [f"dst {peer}" for peer in peers])
 

@@ -5,12 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lab import slurm
+from benchmarks.lab.hosts import holds_within, processes, read_process
 
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
@@ -82,6 +82,12 @@ STARTED: list[Job] = []
 
 def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
     """Start a job in a session of its own, one thread a rank."""
+
+    def as_from_a_terminal() -> None:
+        # What nohup and shells' background jobs ignore, and children would inherit.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(extra or {})}
     environment["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{environment['PATH']}"
     process = subprocess.Popen(
@@ -91,16 +97,10 @@ def start(words: Sequence[str], extra: dict[str, str] | None = None) -> Job:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=_as_from_a_terminal,
+        preexec_fn=as_from_a_terminal,
     )
     STARTED.append(Job(process))
     return STARTED[-1]
-
-
-def _as_from_a_terminal() -> None:
-    """What nohup and shells' background jobs ignore, and children would inherit."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def run(words: Sequence[str], extra: dict[str, str] | None = None) -> str:
@@ -113,34 +113,27 @@ def run(words: Sequence[str], extra: dict[str, str] | None = None) -> str:
 def ranks_of(marker: str) -> list[int]:
     """Process ids of the Python ranks whose command line holds the marker, oldest first."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_text().split("\0")
-        except OSError:  # gone meanwhile
-            continue
-        is_rank = words[0] == PYTHON and "torch.distributed.run" not in words
-        if is_rank and any(marker in word for word in words):
-            found.append(int(folder.name))
+    for pid in processes():
+        line = read_process(pid, "cmdline").decode()
+        words = line.split("\0")
+        if words[0] == PYTHON and "torch.distributed.run" not in words and marker in line:
+            found.append(pid)
     return sorted(found)
 
 
 def pid_of_rank(rank: int, marker: str) -> int:
     """The process of a rank; where it has a supervisor, which is older, not that one."""
     for pid in reversed(ranks_of(marker)):
-        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        words = read_process(pid, "environ").decode().split("\0")
         if any(f"{name}={rank}" in words for name in ("PMI_RANK", "RANK", "OMPI_COMM_WORLD_RANK")):
             return pid
     raise AssertionError(f"no rank {rank}")
 
 
 def shared_memory() -> set[str]:
-    """The names of all shared-memory files of this machine."""
     return set(os.listdir("/dev/shm"))
 
 
 def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
     """Wait until the condition holds; fails after ``limit`` seconds."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    assert holds_within(limit, condition, every_s=0.05), "waited in vain"

@@ -1,1 +1,1 @@
-"""The paper's evaluation: one table of its figures and tables (``exhibits``), and one runner."""
+"""The paper's evaluation: one table of its figures and tables (``exhibits``), and their running."""

@@ -14,16 +14,10 @@ from benchmarks.command import one_line
 from benchmarks.paper.settings import PaperConfig
 from rudder.cli.flags import parse
 
-
-def main() -> None:
-    """The command line."""
+if __name__ == "__main__":
     config = parse(PaperConfig, __doc__)
     # Imported late: who asks for help does not wait for PyTorch.
-    from benchmarks.paper.runner import run
+    from benchmarks.paper.exhibits import run
 
     with one_line():
         raise SystemExit(run(config))
-
-
-if __name__ == "__main__":
-    main()

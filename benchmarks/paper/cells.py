@@ -6,8 +6,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, wraps
 from pathlib import Path
@@ -57,12 +56,10 @@ class Cell:
 
     @property
     def steer(self) -> dict[str, Any]:
-        """Settings of ``SteerConfig``."""
         plain = self.variant.kind == "plain"
         return {**self.variant.steer, **({} if plain else {"buffer": self.buffer})}
 
     def measure(self, config: PaperConfig) -> Row:
-        """The row. Raises ValueError where it cannot be measured."""
         cell = {"graph": self.graph, "ranks": self.ranks, "buffer": self.buffer}
         cell |= {"batch": self.batch, "mode": self.flags.get("decider_mode", "async")}
         cell |= {"live": self.how is live, "variant": self.variant.name, "kind": self.variant.kind}
@@ -71,12 +68,10 @@ class Cell:
 
 def grid(config: PaperConfig, some: Sequence[Variant], how: Measure, **flags: Any) -> list[Cell]:
     """A cell for each graph, number of ranks, buffer and variant."""
+    every = itertools.product(str(config.graphs).split(","), config.ranks, config.buffer, some)
     return [
         Cell(graph=graph, ranks=ranks, buffer=buffer, variant=variant, how=how, flags=flags)
-        for graph in str(config.graphs).split(",")
-        for ranks in config.ranks
-        for buffer in config.buffer
-        for variant in some
+        for graph, ranks, buffer, variant in every
     ]
 
 
@@ -129,13 +124,23 @@ def live(config: PaperConfig, cell: Cell) -> Row:
 
     link: of each host, or why there is none. Raises ValueError with a failed run's last words.
     """
-    recipe = RECIPES[cell.graph]
+    recipe, parts = RECIPES[cell.graph], _parts(config, cell)
+    rate, lacking = str(config.rate), missing()
     # About 100 minibatches a rank, whatever the number of ranks.
     epochs = config.epochs or max(recipe.epochs * cell.ranks // (4 * NUM_PARTS), 4)
     flags = {"batch_size": recipe.batch_size, "epochs": epochs, "hidden": config.hidden}
-    parts = _parts(config, cell)
-    with _links(str(config.rate), cell.ranks) as (launcher, link):
-        run = train(parts, {**flags, "eval_every": 0, **cell.steer, **cell.flags}, launcher)
+    flags |= {"eval_every": 0, **cell.steer, **cell.flags}
+    if rate == "none" or lacking:
+        why = "not asked for" if rate == "none" else f"needs {lacking}"
+        link = f"none: all ranks on this host ({why})"
+        run = train(parts, flags)
+    else:
+        link = rate
+        try:
+            with hosts(cell.ranks, rate) as up:
+                run = train(parts, flags, up.mpiexec)
+        except Unavailable as error:
+            raise ValueError(f"--rate {rate}: {error}: give --rate none") from None
     rows, found = run["rows"], {**(run["buffer"] or {}), "decisions": run["decisions"]}
     row = _figures(rows["misses"] + rows["replacements"], rows["remote"], found)
     times = {"epoch_s": run["epoch_time_s"], "train_s": run["train_s"], "wait_s": run["wait_s"]}
@@ -144,20 +149,6 @@ def live(config: PaperConfig, cell: Cell) -> Row:
 
 def _parts(config: PaperConfig, cell: Cell) -> Path:
     return parts_of(dataset_of(cell.graph), cell.ranks, Path(config.folder))
-
-
-@contextmanager
-def _links(rate: str, ranks: int) -> Iterator[tuple[list[str], str]]:
-    """Words that start ranks on hosts of their own, and the rate of each one's link."""
-    if rate == "none" or missing():
-        why = "not asked for" if rate == "none" else f"needs {missing()}"
-        yield [], f"none: all ranks on this host ({why})"
-        return
-    try:
-        with hosts(ranks, rate) as up:
-            yield up.mpiexec, rate
-    except Unavailable as error:
-        raise ValueError(f"--rate {rate}: {error}: give --rate none") from None
 
 
 def record(config: PaperConfig, cell: Cell) -> list[Trace]:
@@ -170,7 +161,6 @@ def record(config: PaperConfig, cell: Cell) -> list[Trace]:
 
 @again("epochs")
 def replayed(config: PaperConfig, cell: Cell) -> Row:
-    """Recorded minibatches under a variant."""
     setting, traces = SteerConfig(**cell.steer), record(config, cell)
     found = row_of(traces, setting, [replay(trace, setting) for trace in traces], belady=0)
     return _figures(found["rows_moved"], found["rows_none"], found)

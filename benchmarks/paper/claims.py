@@ -55,7 +55,6 @@ def pick(rows: Iterable[Row], who: str = "", **where: object) -> list[Row]:
 
 
 def values(rows: Iterable[Row], key: str) -> list[Any]:
-    """A figure of the measured rows that have it."""
     return [row[key] for row in pick(rows) if row.get(key) is not None]
 
 

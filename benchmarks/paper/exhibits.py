@@ -1,25 +1,34 @@
-"""Exhibits: what is measured for each figure and table of the paper, and how it is drawn.
+"""Exhibits: what is measured for each figure and table of the paper, how it is drawn, and running.
 
-Beside it ``exhibits.toml`` has the words: titles, what the paper says, and how that is checked.
+Beside it ``exhibits.toml`` has the words (titles, what the paper says, and how that is checked) and
+the cells' graphs, ranks and buffers.
+
+OUT/NAME.json   settings, rows, claims with verdicts, the table      OUT/NAME.svg   the figure
+OUT/index.html  all of them
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from benchmarks.charts import Panel
-from benchmarks.panels import bars, beside, curves, lines
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tqdm import tqdm
+
+from benchmarks.charts import Panel, bars, curves, figure, lines
+from benchmarks.command import Row
 from benchmarks.paper import cells, settings
 from benchmarks.paper.cells import Cell, grid, live, replayed
-from benchmarks.paper.claims import HEADINGS, WORDS, Rows, judge, verdict
+from benchmarks.paper.claims import HEADINGS, WORDS, Rows, compare, judge, pick, verdict
 from benchmarks.paper.settings import EXPERTS, FIXED, NONE, SELDOM, SINGLE, PaperConfig, Variant
 from benchmarks.traces import RECIPES, available
+from rudder.cli.table import render
+from rudder.cli.whole_file import write_json, write_text
 
 _CELL = "{graph}, {ranks} ranks, buffer {buffer:.0%}"
-_PHOTO, _BOTH = ("amazon_photo",), ("amazon_photo", "synthetic:small")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Exhibit:
     """One figure or table.
 
@@ -31,39 +40,36 @@ class Exhibit:
     draw: Callable[[Rows], list[Panel]]
     columns: str
     graphs: Sequence[str] = ()
-    ranks: tuple[int, ...] = (2,)
-    buffers: tuple[float, ...] = (0.25,)
+    ranks: Sequence[int] = (2,)
+    buffers: Sequence[float] = (0.25,)
 
     def settle(self, config: PaperConfig) -> PaperConfig:
         """The config, with this exhibit's own values where it leaves them open."""
         graphs, ranks, buffers = self.graphs or available(), self.ranks, self.buffers
         rate, epochs = settings.RATE, config.epochs
         if config.quick:
-            graphs, ranks, buffers = graphs[:1], ranks[:2], (*sorted({min(buffers), max(buffers)}),)
+            graphs, ranks, buffers = graphs[:1], ranks[:2], sorted({min(buffers), max(buffers)})
             rate, epochs = settings.QUICK_RATE, epochs or settings.QUICK_EPOCHS
-        config = replace(config, ranks=config.ranks or ranks, buffer=config.buffer or buffers)
-        names = config.graphs or ",".join(graphs)
-        return replace(config, graphs=names, rate=config.rate or rate, epochs=epochs)
+        return replace(
+            config,
+            ranks=config.ranks or tuple(ranks),
+            buffer=config.buffer or tuple(buffers),
+            graphs=config.graphs or ",".join(graphs),
+            rate=config.rate or rate,
+            epochs=epochs,
+        )
 
 
-def report(name: str, rows: Rows, told: Mapping[str, Any]) -> dict[str, Any]:
-    """What NAME.json holds. The line of a row that could not be measured ends with why."""
-    claims = []
-    for paper, check in WORDS[name]["claims"].items():
-        here, holds = judge(check, rows)
-        claims.append({"paper": paper, "here": here, "holds": holds, "verdict": verdict([holds])})
-    keys = f"graph ranks buffer variant {EXHIBITS[name].columns}".split()
-    keys += ["missing"] if any("missing" in row for row in rows) else []
-    return {
-        **WORDS[name],
-        "name": name,
-        "verdict": verdict(claim["holds"] for claim in claims),
-        "claims": claims,
-        "header": [HEADINGS.get(key, key) for key in keys],
-        "lines": [["-" if row.get(key) is None else row[key] for key in keys] for row in rows],
-        "settings": told,
-        "rows": rows,
-    }
+def beside(rows: Rows) -> list[Row]:
+    """Rows with the percent of epoch time ``saved`` and %-Hits ``gained`` on fixed's; not fixed."""
+    found = []
+    for row in (row for row in rows if row["variant"] != "fixed"):
+        fixed = pick(rows, "fixed")
+        time, hits = (compare([row], fixed, key, "variant") for key in ("epoch_s", "hits_pct"))
+        found.append(
+            row | {"saved": -time[0] if time else None, "gained": hits[0] if hits else None}
+        )
+    return found
 
 
 def _massivegnn(config: PaperConfig) -> list[Cell]:
@@ -92,7 +98,7 @@ def _unseen(config: PaperConfig) -> list[Cell]:
         for size in (batch // 2, batch, 2 * batch):
             deciders = [*config.agents(), mlp, *others, *tuned]
             found += grid(one, deciders, replayed, batch_size=size)
-        if graph in _PHOTO:
+        if graph == "amazon_photo":
             two = replace(one, ranks=(2,), buffer=config.buffer[-1:])
             deciders = [NONE, config.agents()[0], mlp, tuned[1]]
             found += grid(two, deciders, live, batch_size=batch // 2)
@@ -105,105 +111,169 @@ def _experts(config: PaperConfig) -> list[Cell]:
     return grid(config, [FIXED, *agents], live)
 
 
-EXHIBITS = {
-    "remote_nodes": Exhibit(
-        ranks=(4,),
-        cells=lambda config: grid(config, [NONE], cells.remote_nodes),
-        draw=lambda rows: curves(rows, "{graph}, {ranks} ranks", "remote nodes"),
-        columns="minibatches new_first new_last distinct_first distinct_last",
+_WAYS: dict[str, tuple[Callable[[PaperConfig], list[Cell]], Callable[[Rows], list[Panel]]]] = {
+    "remote_nodes": (
+        lambda config: grid(config, [NONE], cells.remote_nodes),
+        lambda rows: curves(rows, "{graph}, {ranks} ranks", "remote nodes"),
     ),
-    "strategies": Exhibit(
-        ranks=(4,),
-        cells=lambda config: grid(
-            config, [SINGLE, SELDOM, FIXED, config.agents()[0]], cells.hits_curve
-        ),
-        draw=lambda rows: curves(rows, _CELL, "%-Hits"),
-        columns="hits_pct moved_pct replace_pct",
+    "strategies": (
+        lambda config: grid(config, [SINGLE, SELDOM, FIXED, config.agents()[0]], cells.hits_curve),
+        lambda rows: curves(rows, _CELL, "%-Hits"),
     ),
-    "scaling": Exhibit(
-        graphs=_BOTH,
-        ranks=(2, 4),
-        buffers=(0.05, 0.25),
-        cells=lambda config: grid(config, [NONE, FIXED, config.agents()[0]], live),
-        draw=lambda rows: lines(rows, "{graph}, buffer {buffer:.0%}", "ranks", "epoch_s"),
-        columns="epoch_s train_s wait_s moved_pct hits_pct link",
+    "scaling": (
+        lambda config: grid(config, [NONE, FIXED, config.agents()[0]], live),
+        lambda rows: lines(rows, "{graph}, buffer {buffer:.0%}", "ranks", "epoch_s"),
     ),
-    "llm_and_classifiers": Exhibit(
-        graphs=_BOTH,
-        cells=lambda config: grid(config, [FIXED, *config.agents(), *config.classifiers()], live),
-        draw=lambda rows: bars(beside(rows), _CELL, "saved gained"),
-        columns="epoch_s wait_s moved_pct hits_pct replace_pct link",
+    "llm_and_classifiers": (
+        lambda config: grid(config, [FIXED, *config.agents(), *config.classifiers()], live),
+        lambda rows: bars(beside(rows), _CELL, "saved gained"),
     ),
-    "communication": Exhibit(
-        ranks=(2, 4, 8),
-        buffers=(0.05, 0.25),
-        cells=lambda config: grid(config, config.agents()[:1], replayed),
-        draw=lambda rows: lines(rows, "{graph}", "ranks", "moved_pct", "buffer {buffer}"),
-        columns="moved_pct hits_pct replace_pct",
+    "communication": (
+        lambda config: grid(config, config.agents()[:1], replayed),
+        lambda rows: lines(rows, "{graph}", "ranks", "moved_pct", "buffer {buffer}"),
     ),
-    "massivegnn": Exhibit(
-        ranks=(4,),
-        buffers=(0.05, 0.25),
-        cells=_massivegnn,
-        draw=lambda rows: bars(
-            rows, "buffer {buffer:.0%}", "moved_pct hits_pct epoch_s", "{graph}"
-        ),
-        columns="best moved_pct hits_pct epoch_s wait_s link",
+    "massivegnn": (
+        _massivegnn,
+        lambda rows: bars(rows, "buffer {buffer:.0%}", "moved_pct hits_pct epoch_s", "{graph}"),
     ),
-    "buffer_sizes": Exhibit(
-        graphs=_PHOTO,
-        buffers=(0.05, 0.1, 0.15, 0.2, 0.25),
-        cells=lambda config: grid(
-            config, [FIXED, *config.agents(), *config.classifiers("mlp")], live
-        ),
-        draw=lambda rows: lines(rows, "{graph}", "buffer", "epoch_s moved_pct hits_pct"),
-        columns="epoch_s wait_s moved_pct hits_pct replace_pct link",
+    "buffer_sizes": (
+        lambda config: grid(config, [FIXED, *config.agents(), *config.classifiers("mlp")], live),
+        lambda rows: lines(rows, "{graph}", "buffer", "epoch_s moved_pct hits_pct"),
     ),
-    "modes": Exhibit(
-        graphs=_PHOTO,
-        cells=_modes,
-        draw=lambda rows: bars(
+    "modes": (
+        _modes,
+        lambda rows: bars(
             rows,
             "all cells",
             "pass_at_1 interval replace_pct valid_pct hits_pct epoch_s",
             name="{mode}",
         ),
-        columns="mode pass_at_1 pass_at_1_ci interval valid_pct replace_pct latency_ms_p50 "
-        "hits_pct epoch_s link",
     ),
-    "pass_at_1": Exhibit(
-        cells=lambda config: (
+    "pass_at_1": (
+        lambda config: (
             grid(config, config.agents(), live) + grid(config, config.classifiers(), replayed)
         ),
-        draw=lambda rows: bars(rows, "{graph}", "pass_at_1"),
-        columns="pass_at_1 pass_at_1_ci count interval replace_pct valid_pct",
+        lambda rows: bars(rows, "{graph}", "pass_at_1"),
     ),
-    "unseen": Exhibit(
-        graphs=("amazon_photo", "tolokers"),
-        ranks=(4,),
-        buffers=(0.05, 0.25),
-        cells=_unseen,
-        draw=lambda rows: bars(rows, _CELL, "hits_pct epoch_s", "batch {batch}"),
-        columns="batch hits_pct moved_pct pass_at_1 pass_at_1_ci replace_pct latency_ms_p50 "
-        "epoch_s",
+    "unseen": (
+        _unseen,
+        lambda rows: bars(rows, _CELL, "hits_pct epoch_s", "batch {batch}"),
     ),
-    "trajectories": Exhibit(
-        graphs=("amazon_photo", "tolokers", "synthetic:small"),
-        ranks=(4,),
-        cells=lambda config: grid(
+    "trajectories": (
+        lambda config: grid(
             config, [config.agents()[0], *config.classifiers("mlp")], cells.trajectory
         ),
-        draw=lambda rows: curves(rows, _CELL, "%-Hits"),
-        columns="replace_pct early_pct late_pct start_hits steady_hits moved replacement_rows",
+        lambda rows: curves(rows, _CELL, "%-Hits"),
     ),
-    "experts": Exhibit(
-        graphs=_PHOTO,
-        buffers=(0.05, 0.15, 0.25),
-        cells=_experts,
-        draw=lambda rows: [
+    "experts": (
+        _experts,
+        lambda rows: [
             *bars(beside(rows), _CELL, "pass_at_1"),
             *lines(beside(rows), "{graph}", "buffer", "saved"),
         ],
-        columns="pass_at_1 pass_at_1_ci interval valid_pct replace_pct epoch_s hits_pct",
     ),
 }
+EXHIBITS = {name: Exhibit(*ways, **WORDS[name]["cells"]) for name, ways in _WAYS.items()}
+
+
+def measure(name: str, config: PaperConfig) -> Row:
+    """An exhibit's report, also written. Raises ValueError on what cannot be measured."""
+    config = replace(EXHIBITS[name].settle(config), exhibits=name)
+    wanted = EXHIBITS[name].cells(config)
+    able = [cell for cell in wanted if not cell.variant.missing]
+    rows = [cell.measure(config) for cell in tqdm(able, name, unit="cell", disable=None)]
+    for one in {
+        cell.variant.name: cell.variant for cell in wanted if cell.variant.missing
+    }.values():
+        rows.append({**vars(one), "variant": one.name, "graph": "-", "batch": "-", "mode": "async"})
+    found = report(name, rows, asdict(config))
+    write_json(Path(config.out) / f"{name}.json", found)
+    return found
+
+
+def report(name: str, rows: Rows, told: Row) -> Row:
+    """What NAME.json holds. The line of a row that could not be measured ends with why."""
+    claims = []
+    for paper, check in WORDS[name]["claims"].items():
+        here, holds = judge(check, rows)
+        claims.append({"paper": paper, "here": here, "holds": holds, "verdict": verdict([holds])})
+    keys = f"graph ranks buffer variant {EXHIBITS[name].columns}".split()
+    keys += ["missing"] if any("missing" in row for row in rows) else []
+    return {
+        **{key: WORDS[name][key] for key in ("title", "source", "note")},
+        "name": name,
+        "verdict": verdict(claim["holds"] for claim in claims),
+        "claims": claims,
+        "header": [HEADINGS.get(key, key) for key in keys],
+        "lines": [["-" if row.get(key) is None else row[key] for key in keys] for row in rows],
+        "settings": told,
+        "rows": rows,
+    }
+
+
+def text(found: Row) -> str:
+    """A report for people: the table, then each claim with its verdict."""
+    words = [f"{found['title']} (paper: {found['source']})", ""]
+    words += [render(found["lines"], found["header"]), "", found["note"]]
+    for claim in found["claims"]:
+        here = f"here:  {claim['here']} -> {claim['verdict']}"
+        words += ["", f"paper: {claim['paper']}", here]
+    return "\n".join(words)
+
+
+def draw(found: Row, out: Path) -> Row:
+    """The report with its figure, also written, and the command that measures it again."""
+    svg = figure(found["title"], EXHIBITS[found["name"]].draw(found["rows"]))
+    write_text(out / f"{found['name']}.svg", svg)
+    words = ["python -m benchmarks.paper"]
+    for name, value in found["settings"].items():
+        if value and name not in ("folder", "out"):
+            shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+            words.append(f"--{name.replace('_', '-')}" + f" {shown}" * (value is not True))
+    return found | {"svg": svg, "command": " ".join(words)}
+
+
+def earlier(out: Path) -> dict[str, Row]:
+    """What a folder holds. Verdicts and figures are made anew from its rows. Raises ValueError."""
+    found = {}
+    for file in (out / f"{name}.json" for name in EXHIBITS):
+        if file.is_file():
+            kept = json.loads(file.read_text())
+            try:
+                found[file.stem] = draw(report(file.stem, kept["rows"], kept["settings"]), out)
+            except KeyError as error:
+                why = f"{file} has no {error}, so it is of another version"
+                raise ValueError(f"{why}: remove it or give another --out") from None
+    return found
+
+
+def write_page(out: Path, reports: Mapping[str, Row], failed: Mapping[str, str]) -> Path:
+    """One HTML file that asks nothing of a network.   failed: why others did not run."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    ordered = [reports[name] for name in EXHIBITS if name in reports]
+    words = {"reports": ordered, "failed": failed, "quick": settings.QUICK}
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "index.html", pages.get_template("page.html.j2").render(words))
+    return out / "index.html"
+
+
+def run(config: PaperConfig) -> int:
+    """Measure the exhibits that were chosen, the page after each. Returns the exit code.
+
+    Raises ValueError on reports of another version, OSError where nothing can be written.
+    """
+    out, failed = Path(config.out), dict[str, str]()
+    reports = earlier(out)
+    page = write_page(out, reports, failed)
+    for name in config.chosen():
+        try:
+            found = reports[name] = draw(measure(name, config), out)
+            short = f"{found['verdict']:14}  {found['title']} ({found['source']})"
+            tqdm.write(text(found) if config.exhibits else short)
+        except ValueError as error:
+            failed[name] = str(error)
+            tqdm.write(f"{'did not run':14}  {name}: {error}")
+        page = write_page(out, reports, failed)
+    print(f"wrote {page}")
+    return 1 if failed else 0

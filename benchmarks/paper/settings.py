@@ -43,8 +43,6 @@ SELDOM = Variant("infrequent", "heuristic", {"prefetch": "rudder", "decider": "e
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig:
-    """Settings of ``python -m benchmarks.paper``."""
-
     exhibits: str | None = flag(None, "names with commas between (default: all); none: the page")
     quick: bool = flag(False, f"minutes instead of an hour: {QUICK}")
     folder: str = flag("traces/paper", "where parts, traces and runs are kept and used again")
@@ -83,7 +81,6 @@ class PaperConfig:
         )
 
     def chosen(self) -> list[str]:
-        """The exhibits to measure."""
         from benchmarks.paper.exhibits import EXHIBITS
 
         names = [] if self.exhibits == "none" else (self.exhibits or ",".join(EXHIBITS)).split(",")

@@ -12,21 +12,20 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.command import Row, at_least, table
-from benchmarks.peers.job import Memory, MemoryWatch
+from benchmarks.peers.jobs import watching_memory
 from benchmarks.runs import train
 from benchmarks.traces import check_graph
 from minidist.config import TrainConfig
 from rudder.cli.flags import flag, require
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from minidist.graph import Graph
     from minidist.store.partition_dir import Parts
 
@@ -37,6 +36,11 @@ STAGES = ("sample_s", "fetch_s", "wait_s", "train_s")
 _TABLE = "who epoch_s fastest slowest faster steps sample_s fetch_s wait_s train_s rss_mb pss_mb "
 _TABLE += "memory_ratio link_mb test_accuracy"
 _TRIAL_EPOCHS, _TRIED = 3, (0, 1, 2)
+# One training run: ``who`` (the peer's name, or our ``--prefetch``), ``epoch_s`` (median),
+# ``steps`` of an epoch, ``stages`` (seconds of an epoch by stage, medians; they may overlap),
+# ``test_accuracy``, ``memory`` (see ``watching_memory``) and ``link_mb`` (MB that hosts received
+# over their links, in the whole run; None on one host).
+Run = Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,33 +62,14 @@ class PeerConfig:
         require(self.epochs >= 2, "epochs", self.epochs, "at least 2: the first is not counted")
 
     def training(self) -> TrainConfig:
-        """What both sides train."""
         names = ("hidden", "batch_size", "epochs")
         sizes: Row = {name: getattr(self, name) for name in names}
         return TrainConfig(**sizes, eval_every=0)
 
 
-class Run(NamedTuple):
-    """One training run.
-
-    who: the peer's name, or our ``--prefetch``.   epoch_s: median.   steps: of an epoch.
-    stages: seconds of an epoch by stage, medians; stages may overlap.
-    link_mb: MB that hosts received over their links, in the whole run; None on one host.
-    """
-
-    who: str
-    epoch_s: float
-    steps: int
-    stages: dict[str, float]
-    test_accuracy: float
-    memory: Memory
-    link_mb: float | None = None
-
-
 def write_task(run: TrainConfig, parts: "Parts", out: Path, **more: object) -> Path:
     """What a peer's program reads, in a folder: settings, and the weights that ours starts from.
     Returns the settings' file. Raises ValueError on labels that the programs do not take."""
-    import numpy as np
     import torch
 
     from benchmarks.trainers import sage_of
@@ -100,7 +85,7 @@ def write_task(run: TrainConfig, parts: "Parts", out: Path, **more: object) -> P
     return out / "settings.json"
 
 
-def weights_of(convs: Iterable[Any]) -> "dict[str, NDArray[np.float32]]":
+def weights_of(convs: Iterable[Any]) -> dict[str, NDArray[np.float32]]:
     """The weights of PyG's SAGEConvs, named as ``score`` takes them."""
     found = {}
     for number, conv in enumerate(convs):
@@ -115,46 +100,50 @@ def train_ours(
 ) -> Run:
     """One run of ``minidist.train``. flags: of its prefetching.   launcher: see ``runs.train``."""
     names = ("hidden", "batch_size", "epochs", "fanout", "lr", "dropout", "seed", "eval_every")
-    with MemoryWatch() as watch:
+    with watching_memory() as (mark, memory):
         given = {name: getattr(run, name) for name in names}
-        summary = train(parts, {**given, **flags}, launcher, watch.mark)
-    return Run(
-        str(flags["prefetch"]),
-        summary["epoch_time_s"],
-        summary["steps_per_epoch"],
-        {stage: summary[stage] for stage in STAGES},
-        summary["test_accuracy"],
-        watch.peak,
-    )
+        summary = train(parts, {**given, **flags}, launcher, mark)
+    return {
+        "who": flags["prefetch"],
+        "epoch_s": summary["epoch_time_s"],
+        "steps": summary["steps_per_epoch"],
+        "stages": {stage: summary[stage] for stage in STAGES},
+        "test_accuracy": summary["test_accuracy"],
+        "memory": memory,
+        "link_mb": None,
+    }
 
 
-def read_peer(who: str, folder: Path, graph: "Graph", memory: Memory) -> Run:
+def read_peer(who: str, folder: Path, graph: "Graph", memory: Mapping[str, float]) -> Run:
     """What a peer's program wrote: ``rank<R>.json`` with every epoch's seconds by stage, and
     ``weights.npz``. Raises ValueError where they are missing or no result."""
-    import numpy as np
+
+    def slowest(name: str) -> float:
+        """Of each epoch after the first; the median."""
+        times = [max(rank[name] for rank in epoch) for epoch in zip(*ranks, strict=True)]
+        return float(statistics.median(times[1:] or times))
 
     try:
         ranks = [json.loads(file.read_text())["epochs"] for file in sorted(folder.glob("rank*"))]
         weights = dict(np.load(folder / "weights.npz"))
-        steps = max(int(epoch["steps"]) for epochs in ranks for epoch in epochs)
-        names = [name for name in ranks[0][0] if name in STAGES]
-        medians = {name: _median_of_slowest(ranks, name) for name in ("epoch_s", *names)}
+        return {
+            "who": who,
+            "epoch_s": slowest("epoch_s"),
+            "steps": max(int(epoch["steps"]) for epochs in ranks for epoch in epochs),
+            "stages": {name: slowest(name) for name in ranks[0][0] if name in STAGES},
+            "test_accuracy": score(weights, graph),
+            "memory": memory,
+            "link_mb": None,
+        }
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{who} left no result in {folder}: {error}") from None
-    return Run(who, medians.pop("epoch_s"), steps, medians, score(weights, graph), memory)
 
 
-def _median_of_slowest(ranks: Sequence[Sequence[Mapping[str, float]]], name: str) -> float:
-    slowest = [max(times[name] for times in epoch) for epoch in zip(*ranks, strict=True)]
-    return float(statistics.median(slowest[1:] or slowest))
-
-
-def score(weights: "Mapping[str, NDArray[np.float32]]", graph: "Graph") -> float:
+def score(weights: Mapping[str, NDArray[np.float32]], graph: "Graph") -> float:
     """Accuracy over all test nodes of a GraphSAGE (mean), with all neighbours.
 
     weights: of layer l from 0 on, ``self<l>`` and ``neighbours<l>`` [out, in], ``bias<l>`` [out].
     """
-    import numpy as np
     import torch
 
     degrees = np.diff(graph.indptr)
@@ -190,23 +179,20 @@ def in_turn(
     setting: the peer's number of loader processes; unless the user names one, that with the
     shortest epoch in a short run.   train_peer: given it.   ours: by ``--prefetch``.
     """
-    run, number, trials = config.training(), getattr(config, setting), dict[int, float]()
+    run, number, trials = config.training(), getattr(config, setting), list[Row]()
     if number is None:
         short = replace(run, epochs=_TRIAL_EPOCHS)
-        trials = {tried: train_peer(tried, short).epoch_s for tried in _TRIED}
-        number = min(trials, key=lambda tried: trials[tried])
+        trials = [
+            {setting: tried, "epoch_s": train_peer(tried, short)["epoch_s"]} for tried in _TRIED
+        ]
+        number = min(trials, key=lambda trial: float(trial["epoch_s"]))[setting]
     sides = [peer, *config.variants.split(",")] * config.repeats
     runs = [
         train_peer(number, run) if side == peer else ours(side)
         for side in tqdm(sides, unit="run", disable=None)
     ]
-    tried = [{setting: value, "epoch_s": epoch_s} for value, epoch_s in trials.items()]
-    found = {"benchmark": f"peers.{peer.lower()}", setting: number, "trials": tried}
-    return {**found, "sides": summarize(peer, runs), "runs": [_as_row(run) for run in runs]}
-
-
-def _as_row(run: Run) -> Row:
-    return {**run._asdict(), "memory": run.memory._asdict()}
+    found = {"benchmark": f"peers.{peer.lower()}", setting: number, "trials": trials}
+    return {**found, "sides": summarize(peer, runs), "runs": runs}
 
 
 def summarize(peer: str, runs: Sequence[Run]) -> list[Row]:
@@ -216,18 +202,18 @@ def summarize(peer: str, runs: Sequence[Run]) -> list[Row]:
     that processes share counted once.
     """
     rows: list[Row] = []
-    for who in sorted(dict.fromkeys(run.who for run in runs), key=lambda name: name != peer):
-        mine = [run for run in runs if run.who == who]
-        times = [run.epoch_s for run in mine]
+    for who in sorted(dict.fromkeys(run["who"] for run in runs), key=lambda name: name != peer):
+        mine = [run for run in runs if run["who"] == who]
+        times = [run["epoch_s"] for run in mine]
         row = {"who": who, "epoch_s": statistics.median(times), "epoch_s_runs": times}
-        row |= {"fastest": min(times), "slowest": max(times), "steps": mine[0].steps}
-        row["test_accuracy"] = statistics.median(run.test_accuracy for run in mine)
-        row["rss_mb"] = max(run.memory.rss_mb for run in mine)
-        row["pss_mb"] = max(run.memory.pss_mb for run in mine)
-        links = [run.link_mb for run in mine if run.link_mb is not None]
+        row |= {"fastest": min(times), "slowest": max(times), "steps": mine[0]["steps"]}
+        row["test_accuracy"] = statistics.median(run["test_accuracy"] for run in mine)
+        for name in ("rss_mb", "pss_mb"):
+            row[name] = max(run["memory"][name] for run in mine)
+        links = [run["link_mb"] for run in mine if run["link_mb"] is not None]
         row["link_mb"] = statistics.median(links) if links else None
-        for stage in mine[0].stages:
-            row[stage] = statistics.median(run.stages[stage] for run in mine)
+        for stage in mine[0]["stages"]:
+            row[stage] = statistics.median(run["stages"][stage] for run in mine)
         rows.append(row)
     for row in rows:
         row["faster"] = rows[0]["epoch_s"] / row["epoch_s"]
@@ -236,7 +222,6 @@ def summarize(peer: str, runs: Sequence[Run]) -> list[Row]:
 
 
 def describe(head: str, peer: str, setting: str, found: Row) -> str:
-    """The report for people."""
     tried = ", ".join(f"{each[setting]} {each['epoch_s']:.3g} s" for each in found["trials"])
     told = f" (tried: {tried})" if tried else ""
     used = f"{peer} with {found[setting]} {setting} a process{told}"

@@ -17,37 +17,22 @@ has as many threads. DistDGL is given the best number of sampler processes that 
 out: its library exists only for PyTorch up to 2.2.1. See ``comparison`` for what is measured.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.command import Row, answer, at_least
-from benchmarks.lab.hosts import (
-    MAX_HOSTS,
-    Hosts,
-    Unavailable,
-    bits_per_second,
-    cores_for,
-    hosts,
-    missing,
-)
-from benchmarks.peers.comparison import (
-    LIMIT_S,
-    PROGRAMS,
-    PeerConfig,
-    Run,
-    describe,
-    in_turn,
-    read_peer,
-    train_ours,
-    write_task,
-)
-from benchmarks.peers.dgl_parts import GRAPH_NAME, lay_out
-from benchmarks.peers.environment import HOME, Environment
-from benchmarks.peers.job import MemoryWatch, run_together
+from benchmarks.lab import hosts as lab
+from benchmarks.peers import comparison
+from benchmarks.peers.comparison import PROGRAMS, Run
+from benchmarks.peers.jobs import HOME, prepare, run_together, watching_memory
 from benchmarks.runs import parts_of
 from benchmarks.traces import dataset_of
 from minidist.config import TrainConfig
@@ -56,8 +41,11 @@ from rudder.cli.flags import flag, parse, require
 if TYPE_CHECKING:
     from minidist.graph import Graph
     from minidist.store.partition_dir import Parts
+    from minidist.store.shard import Shard
 
 PEER = "DistDGL"
+GRAPH_NAME = "graph"
+_NODE, _EDGE = "_N", "_N:_E:_N"
 _PORT = 30050
 _UNBUFFERED = ("none", "overlap")
 _TORCH = f"torch=={version('torch').split('+')[0]}"
@@ -74,9 +62,7 @@ import dgl.distributed
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistdglConfig(PeerConfig):
-    """Settings of ``python -m benchmarks.peers.distdgl``."""
-
+class DistdglConfig(comparison.PeerConfig):
     hosts: int = flag(2, "how many, with one part each")
     rate: str = flag("none", "of each host's link, in each direction, as 200mbit")
     buffer: float = flag(0.25, "of our buffered variants, as a share of the halo rows")
@@ -86,10 +72,78 @@ class DistdglConfig(PeerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(2 <= self.hosts <= MAX_HOSTS, "hosts", self.hosts, f"2 to {MAX_HOSTS}")
-        bits_per_second(self.rate)
+        require(2 <= self.hosts <= lab.MAX_HOSTS, "hosts", self.hosts, f"2 to {lab.MAX_HOSTS}")
+        lab.bits_per_second(self.rate)
         require(0 < self.buffer <= 1, "buffer", self.buffer, "more than 0 and at most 1")
         at_least(self, 0, "samplers")
+
+
+def part_arrays(shard: "Shard", first_edge: int) -> dict[str, NDArray[Any]]:
+    """One part of n owned nodes, h halo nodes, e in-edges of owned nodes and D features; ids local
+    to it unless they are named otherwise.
+
+    src, dst: int64 [e].   node_ids: int64 [n + h], global.   inner_node: uint8 [n + h], 1 if owned.
+    edge_ids: int64 [e], global, from first_edge on.   x float32 [n, D], y int64 [n], train_mask
+    uint8 [n]: of owned nodes.
+    """
+    first = int(shard.book.offsets[shard.part])
+    last = first + shard.num_nodes
+    sources = shard.indices.astype(np.int64)
+    remote = shard.num_nodes + np.searchsorted(shard.halo, sources)
+    train_mask = np.zeros(shard.num_nodes, np.uint8)
+    train_mask[shard.train_ids - first] = 1
+    return {
+        "src": np.where((sources >= first) & (sources < last), sources - first, remote),
+        "dst": np.repeat(np.arange(shard.num_nodes), np.diff(shard.indptr)),
+        "node_ids": np.concatenate([np.arange(first, last), shard.halo]),
+        "inner_node": np.repeat(np.array([1, 0], np.uint8), [shard.num_nodes, len(shard.halo)]),
+        "edge_ids": first_edge + np.arange(len(sources)),
+        "x": np.array(shard.x),
+        "y": np.array(shard.y),
+        "train_mask": train_mask,
+    }
+
+
+def lay_out(parts: "Parts", folder: Path) -> Path:
+    """Our partition as DistDGL's: the same owners, the same ids, and so the same edges cut.
+
+        FOLDER/
+          NAME.json            part sizes, node and edge ranges, types, and the paths below
+          part0/
+            arrays.npz         what the peer's own program writes the three from
+            graph.dgl          the in-edges of owned nodes; owned nodes first, then their halo
+            node_feat.dgl      x, y and train_mask of owned nodes
+            edge_feat.dgl      empty
+          part1/ ...
+
+    Both number nodes so that a part owns a contiguous range, and keep an edge with the owner of its
+    destination; edges are numbered part by part, in the order of our in-edge lists. A part holds
+    what ``dgl.distributed.partition_graph`` gives it with its default of one halo hop. Writes the
+    configuration and each part's arrays; returns the configuration's path.
+    """
+    node_map, edge_map, first_edge = [], [], 0
+    config: dict[str, Any] = {
+        "graph_name": GRAPH_NAME,
+        "num_nodes": parts.num_nodes,
+        "num_edges": parts.num_edges,
+        "part_method": parts.method,
+        "num_parts": parts.num_parts,
+        "halo_hops": 1,
+        "ntypes": {_NODE: 0},
+        "etypes": {_EDGE: 0},
+    }
+    files = {"node_feats": "node_feat", "edge_feats": "edge_feat", "part_graph": "graph"}
+    for part in range(parts.num_parts):
+        home, arrays = folder / f"part{part}", part_arrays(parts.shard(part), first_edge)
+        home.mkdir(parents=True)
+        np.savez(home / "arrays.npz", **arrays)  # type: ignore[arg-type]
+        node_map.append([int(offset) for offset in parts.book.offsets[part : part + 2]])
+        edge_map.append([first_edge, first_edge := first_edge + len(arrays["src"])])
+        config[f"part-{part}"] = {key: f"part{part}/{file}.dgl" for key, file in files.items()}
+    config |= {"node_map": {_NODE: node_map}, "edge_map": {_EDGE: edge_map}}
+    path = folder / f"{GRAPH_NAME}.json"
+    path.write_text(json.dumps(config, indent=1))
+    return path
 
 
 def bound_to(host: int | str, num_hosts: int) -> list[str]:
@@ -97,9 +151,9 @@ def bound_to(host: int | str, num_hosts: int) -> list[str]:
 
     host: its number, or the shell's variable that will hold it.
     """
-    share = cores_for(num_hosts)
+    share = lab.cores_for(num_hosts)
     script = (
-        f"first=$(({host} * {share} % {cores_for(1)})); "
+        f"first=$(({host} * {share} % {lab.cores_for(1)})); "
         f'exec taskset -c "$first-$((first + {share - 1}))" "$@"'
     )
     return ["sh", "-c", script, "sh"]
@@ -112,76 +166,70 @@ class Bench(NamedTuple):
     parts: "Parts"
     graph: "Graph"
     part_config: Path
-    up: Hosts
+    up: lab.Hosts
 
     def train_distdgl(self, samplers: int, run: TrainConfig) -> Run:
         """One run of DistDGL. Raises ValueError with its last words if it fails."""
         up, num = self.up, len(self.up.names)
-        with tempfile.TemporaryDirectory(prefix="distdgl-") as name, MemoryWatch() as watch:
+        with (
+            tempfile.TemporaryDirectory(prefix="distdgl-") as name,
+            watching_memory() as (mark, memory),
+        ):
             out = Path(name)
             ip_config = out / "ip_config.txt"
             ip_config.write_text("".join(f"{address} {_PORT}\n" for address in up.addresses))
-            sizes = {"samplers": samplers, "threads": cores_for(num), "hosts": num}
+            sizes = {"samplers": samplers, "threads": lab.cores_for(num), "hosts": num}
             files = {"part_config": str(self.part_config), "ip_config": str(ip_config)}
-            more = {"environment": watch.mark, "name": GRAPH_NAME, "master": up.addresses[0]}
-            settings = write_task(run, self.parts, out, **sizes, **files, **more)
+            more = {"environment": mark, "name": GRAPH_NAME, "master": up.addresses[0]}
+            settings = comparison.write_task(run, self.parts, out, **sizes, **files, **more)
             words = [self.python, str(PROGRAMS / "distdgl_host.py"), str(settings)]
             commands = [
                 [*up.inside(host), *bound_to(host, num), *words, str(host)] for host in range(num)
             ]
-            run_together(commands, {}, out / "log", LIMIT_S)
-            return read_peer(PEER, out, self.graph, watch.peak)
+            run_together(commands, {}, out / "log", comparison.LIMIT_S)
+            return comparison.read_peer(PEER, out, self.graph, memory)
 
-    def train_ours(self, prefetch: str, run: TrainConfig, buffer: float) -> Run:
-        """One of ours, bound to the same cores."""
-        given = {} if prefetch in _UNBUFFERED else {"buffer": buffer}
+    def train_ours(self, prefetch: str, config: DistdglConfig) -> Run:
+        given = {} if prefetch in _UNBUFFERED else {"buffer": config.buffer}
         launcher = [*self.up.mpiexec, *bound_to("$PMI_RANK", len(self.up.names))]
-        return train_ours(self.parts.path, run, {"prefetch": prefetch, **given}, launcher)
+        flags = {"prefetch": prefetch, **given}
+        return comparison.train_ours(self.parts.path, config.training(), flags, launcher)
 
-    def crossed(self, train: Callable[[], Run]) -> Run:
+    def crossed(self, train: Callable[..., Run], *given: object) -> Run:
         """A run, with what came over the links meanwhile."""
         before = sum(self.up.received_bytes())
-        ended = train()
-        return ended._replace(link_mb=(sum(self.up.received_bytes()) - before) / 1e6)
+        ended = train(*given)
+        return {**ended, "link_mb": (sum(self.up.received_bytes()) - before) / 1e6}
 
 
 def measure(config: DistdglConfig) -> Row:
-    """All runs. Raises Unavailable, and ValueError where a run fails."""
-    if lacking := missing():
-        raise Unavailable(f"no hosts here: {lacking} is missing")
-    environment = Environment(PEER, Path(config.env).absolute(), _INSTALLS, _PROBE)
-    python = str(environment.prepare())
+    if lacking := lab.missing():
+        raise lab.Unavailable(f"no hosts here: {lacking} is missing")
+    python = prepare(PEER, Path(config.env).absolute(), _INSTALLS, _PROBE)
     from minidist.store.partition_dir import Parts
 
     parts = Parts.open(parts_of(dataset_of(config.graph), config.hosts, Path(config.folder)))
     with (
         tempfile.TemporaryDirectory(prefix="distdgl-parts-") as folder,
-        hosts(config.hosts, config.rate) as up,
+        lab.hosts(config.hosts, config.rate) as up,
     ):
         part_config = lay_out(parts, Path(folder))
         converting = [python, str(PROGRAMS / "dgl_parts.py"), folder]
-        run_together([converting], {}, Path(folder) / "log", LIMIT_S)
+        run_together([converting], {}, Path(folder) / "log", comparison.LIMIT_S)
         bench = Bench(python, parts, parts.graph(), part_config, up)
-        found = in_turn(
+        found = comparison.in_turn(
             *(config, PEER, "samplers"),
-            lambda samplers, run: bench.crossed(lambda: bench.train_distdgl(samplers, run)),
-            lambda side: bench.crossed(
-                lambda: bench.train_ours(side, config.training(), config.buffer)
-            ),
+            lambda samplers, run: bench.crossed(bench.train_distdgl, samplers, run),
+            lambda side: bench.crossed(bench.train_ours, side, config),
         )
     return {**found, "edge_cut": parts.statistics.get("edge_cut")}
 
 
-def main() -> None:
-    """The command line."""
+if __name__ == "__main__":
     config = parse(DistdglConfig, __doc__)
     head = (
         f"{config.graph}, {config.hosts} hosts, links of rate {config.rate}, batch "
         f"{config.batch_size}, hidden {config.hidden}, buffer {config.buffer:.0%}; epochs "
         f"{config.epochs}, repeats {config.repeats}"
     )
-    answer(config, measure, lambda found: describe(head, PEER, "samplers", found))
-
-
-if __name__ == "__main__":
-    main()
+    answer(config, measure, lambda found: comparison.describe(head, PEER, "samplers", found))

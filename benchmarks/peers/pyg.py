@@ -19,21 +19,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.command import Row, answer, at_least
 from benchmarks.lab.hosts import cores_for
-from benchmarks.peers.comparison import (
-    LIMIT_S,
-    PROGRAMS,
-    PeerConfig,
-    Run,
-    describe,
-    in_turn,
-    read_peer,
-    train_ours,
-    write_task,
-)
-from benchmarks.peers.environment import HOME, Environment
-from benchmarks.peers.job import MemoryWatch, run_together
+from benchmarks.peers import comparison
+from benchmarks.peers.comparison import PROGRAMS, Run
+from benchmarks.peers.jobs import HOME, prepare, run_together, watching_memory
 from benchmarks.runs import parts_of
 from benchmarks.traces import dataset_of
 from minidist.config import TrainConfig
@@ -54,9 +46,7 @@ from torch_geometric.loader import NeighborLoader
 
 
 @dataclass(frozen=True, kw_only=True)
-class PygConfig(PeerConfig):
-    """Settings of ``python -m benchmarks.peers.pyg``."""
-
+class PygConfig(comparison.PeerConfig):
     ranks: int = flag(2, "processes of either side")
     workers: int | None = flag(None, "loader workers of a PyG process (default: try)")
     env: str = flag(str(HOME / "pyg"), "PyG's environment; made there where missing")
@@ -68,46 +58,39 @@ class PygConfig(PeerConfig):
 
 
 def measure(config: PygConfig) -> Row:
-    """All runs. Raises Unavailable, and ValueError where a run fails."""
-    borrowed = Path(sysconfig.get_path("purelib"))
-    folder = Path(config.env).absolute()
-    python = Environment(PEER, folder, _INSTALLS, _PROBE, borrowed).prepare()
-    import numpy as np
-
+    folder, borrowed = Path(config.env).absolute(), sysconfig.get_path("purelib")
+    python = prepare(PEER, folder, _INSTALLS, _PROBE, borrowed)
     from minidist.store.partition_dir import Parts
 
-    path = parts_of(dataset_of(config.graph), config.ranks, Path(config.folder))
-    parts = Parts.open(path)
+    parts = Parts.open(parts_of(dataset_of(config.graph), config.ranks, Path(config.folder)))
     graph = parts.graph()
 
     def train_pyg(workers: int, run: TrainConfig) -> Run:
-        with tempfile.TemporaryDirectory(prefix="pyg-") as name, MemoryWatch() as watch:
+        with (
+            tempfile.TemporaryDirectory(prefix="pyg-") as name,
+            watching_memory() as (mark, memory),
+        ):
             out, threads = Path(name), cores_for(config.ranks)
             arrays = {each: getattr(graph, each) for each in ("indptr", "indices", "x", "y")}
             np.savez(out / "graph.npz", train_ids=np.flatnonzero(graph.train_mask), **arrays)
             sizes = {"ranks": config.ranks, "workers": workers, "threads": threads}
-            settings = write_task(run, parts, out, **sizes)
-            words = [str(python), str(PROGRAMS / "pyg_train.py"), str(settings)]
+            settings = comparison.write_task(run, parts, out, **sizes)
+            words = [python, str(PROGRAMS / "pyg_train.py"), str(settings)]
             commands = [[*words, str(rank)] for rank in range(config.ranks)]
-            environment = {**watch.mark, "OMP_NUM_THREADS": str(threads)}
-            run_together(commands, environment, out / "log", LIMIT_S)
-            return read_peer(PEER, out, graph, watch.peak)
+            environment = {**mark, "OMP_NUM_THREADS": str(threads)}
+            run_together(commands, environment, out / "log", comparison.LIMIT_S)
+            return comparison.read_peer(PEER, out, graph, memory)
 
     def ours(prefetch: str) -> Run:
-        return train_ours(path, config.training(), {"prefetch": prefetch})
+        return comparison.train_ours(parts.path, config.training(), {"prefetch": prefetch})
 
-    return in_turn(config, PEER, "workers", train_pyg, ours)
+    return comparison.in_turn(config, PEER, "workers", train_pyg, ours)
 
 
-def main() -> None:
-    """The command line."""
+if __name__ == "__main__":
     config = parse(PygConfig, __doc__)
     head = (
         f"{config.graph}, {config.ranks} ranks on one host, batch {config.batch_size}, hidden "
         f"{config.hidden}; epochs {config.epochs}, repeats {config.repeats}"
     )
-    answer(config, measure, lambda found: describe(head, PEER, "workers", found))
-
-
-if __name__ == "__main__":
-    main()
+    answer(config, measure, lambda found: comparison.describe(head, PEER, "workers", found))

@@ -16,21 +16,17 @@ from 2 trainers to P, which is extrapolated. r is minibatches to a decision.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
-from math import hypot
-from pathlib import Path
-from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.charts import Panel, figure, lines
 from benchmarks.command import Row, answer, at_least, table
-from benchmarks.lab.hosts import Unavailable, bits_per_second, missing
+from benchmarks.lab.hosts import bits_per_second
 from minidist.config import METHODS
 from rudder.cli.flags import flag, parse, require
 
 if TYPE_CHECKING:
-    from benchmarks.scale.costs import Costs
     from minidist.run_config import RunConfig
 
 _PRESETS = "none,overlap,fixed,massivegnn,degree,vip,lru,lfu,lookahead,rudder"
@@ -42,8 +38,6 @@ _CHECKS = "checked_at variant predicted_s measured_s off_pct"
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleConfig:
-    """Settings of ``python -m benchmarks.scale``."""
-
     dataset: str = flag("synthetic:medium", "the graph, as minidist.train names it")
     trainers: tuple[int, ...] = flag((4, 8, 16, 64, 256), "numbers of trainers")
     sample: int = flag(6, "trainers to play of each number, or all where there are fewer")
@@ -107,96 +101,13 @@ class ScaleConfig:
         ]
 
 
-def simulated(config: ScaleConfig, count: int) -> Row:
-    """The rows of a number of trainers, with what these need; kept in the folder."""
-    from benchmarks.runs import kept
-    from benchmarks.scale.rows import scale_of, split
-    from benchmarks.trainers import Trainers
-
-    settings, folder = config.settings(), Path(config.folder)
-
-    def made() -> Row:
-        trainers = Trainers(split(settings[0], count, folder), settings[0])
-        return scale_of(trainers, settings, config.sample, config.whole)
-
-    return kept(folder, [count, config.sample, config.whole, *map(asdict, settings)], made)
-
-
-def predicted(config: ScaleConfig, scales: Sequence[Row]) -> Row:
-    """Costs, checks, and the epochs of all numbers of trainers."""
-    from benchmarks.scale.real_runs import RealRuns
-
-    runs, checks = RealRuns(Path(config.folder), config.repeats), []
-    costs = runs.calibrate(config.run(2, "none"), config.calibrate)
-    for place, variant in product(config.check.split(","), config.variants.split(",")):
-        ranks, _, rate = place.partition("@")
-        run = config.run(int(ranks), variant)
-        said = runs.epochs(run, rate or None, costs)["none" if variant == "none" else "ahead"]
-        took = runs.summary(run, rate or None)["epoch_time_s"]
-        row = {"checked_at": place, "variant": variant, "predicted_s": said, "measured_s": took}
-        checks.append({**row, "off_pct": 100 * (said / took - 1)})
-    off = [abs(row["off_pct"]) for row in checks]
-    error = hypot(*off) / len(off) ** 0.5
-    times = [row for scale in scales for row in extrapolated(config, costs, scale, error)]
-    errors = {"median_pct": median(off), "worst_pct": max(off), "root_mean_square_pct": error}
-    return {"costs": costs._asdict(), "checks": checks, "errors": errors, "times": times}
-
-
-def extrapolated(config: ScaleConfig, costs: "Costs", scale: Row, error: float) -> Iterator[Row]:
-    """Epochs of a number of trainers, for each rate and setting. error: of checks, percent."""
-    from benchmarks.scale.costs import Work
-
-    slow = product([costs.decision_s, *(ms / 1e3 for ms in config.decision_ms)], (False, True))
-    decisions, (once, each) = list(slow), costs.train
-    there = costs._replace(train=(once / config.speedup, each / config.speedup))
-    for rate, row in product(config.cluster.split(","), scale["rows"]):
-        work, kind = Work.of(scale, row, len(config.fanout)), "ahead"
-        if row["setting"] == "none":
-            kind, none = "none", there.epoch(work, row["trainers"], config.cores, rate)["none"]
-        for decision_s, sync in decisions if row["setting"] == "rudder llm" else [(0.0, False)]:
-            where = (config.cores, rate, decision_s, sync)
-            found, two = (there.epoch(work, count, *where) for count in (row["trainers"], 2))
-            epoch, steps = found[kind], work.edges.shape[1] / work.num_epochs
-            rows_pct = 100 * (row["moved_error"] or 0.0) / max(row["moved"], 1)
-            pct = hypot(error, rows_pct, 100 * (1 - two[kind] / epoch))
-            told = f" {'sync' if sync else 'async'} {1e3 * decision_s:.3g} ms" if decision_s else ""
-            named = {name: row[name] for name in ("trainers", "buffer")} | {"link": rate}
-            times = {"epoch_s": epoch, "epoch_s_error": epoch * pct / 100, "of_none": epoch / none}
-            share, steps_r = 100 * found["train"] / epoch, -int(-decision_s * steps // epoch)
-            named |= {"setting": row["setting"] + told, "r": 1 if sync else max(1, steps_r)}
-            yield {**named, **times, "training_pct": share, "parts": found}
-
-
-def sampling_errors(rows: Sequence[Row]) -> Row:
-    """What rows of samples were off by where all trainers were played, percent."""
-    pairs = [(row["of_a_sample"], row["moved"]) for row in rows if row.get("of_a_sample")]
-    off = [100 * abs(guess["moved"] / true - 1) for guess, true in pairs]
-    said = [100 * (guess["moved_error"] or 0.0) / true for guess, true in pairs]
-    if not off:
-        return {}
-    within = 100 * fmean(one <= 2 * error for one, error in zip(off, said, strict=True))
-    errors = {"median_pct": median(off), "worst_pct": max(off), "said_pct": median(said)}
-    return {"count": len(off), **errors, "within_twice_said_pct": within}
-
-
 def told(errors: Row) -> str:
     """For people, in percent."""
     words = [f"{name.removesuffix('_pct').replace('_', ' ')} {errors[name]:.3g}" for name in errors]
     return f"are off by, in percent: {', '.join(words) or 'not measured'}"
 
 
-def measure(config: ScaleConfig) -> Row:
-    """Rows, and times unless they are not asked for."""
-    if config.calibrate != "none" and (lacking := missing()):
-        raise Unavailable(f"links need {lacking}, which is missing; --calibrate none: no times")
-    scales = [simulated(config, count) for count in config.trainers]
-    rows = [row for scale in scales for row in scale["rows"]]
-    found: Row = {"benchmark": "scale", "scales": scales, "sampling": sampling_errors(rows)}
-    return found | (predicted(config, scales) if config.calibrate != "none" else {})
-
-
 def tables(found: Row) -> str:
-    """For people."""
     rows = [row for scale in found["scales"] for row in scale["rows"]]
     words = [table(rows, _ROWS), f"A sample's rows {told(found['sampling'])}"]
     if "times" in found:
@@ -207,9 +118,6 @@ def tables(found: Row) -> str:
 
 def draw(found: Row) -> str:
     """As SVG: %-Hits, rows and epochs over the numbers of trainers, for every buffer."""
-    from benchmarks.charts import Panel, figure
-    from benchmarks.panels import lines
-
     rows, panels = [row for scale in found["scales"] for row in scale["rows"]], list[Panel]()
     for share in dict.fromkeys(row["buffer"] for row in rows if row["buffer"]):
         title, here = f"buffer {share:.0%}", [row for row in rows if row["buffer"] == share]
@@ -220,4 +128,8 @@ def draw(found: Row) -> str:
 
 
 if __name__ == "__main__":
-    answer(parse(ScaleConfig, __doc__), measure, tables, draw)
+    config = parse(ScaleConfig, __doc__)
+    # Imported late: who asks for help does not wait for PyTorch.
+    from benchmarks.scale.costs import measure
+
+    answer(config, measure, tables, draw)

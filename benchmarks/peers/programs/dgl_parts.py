@@ -1,4 +1,4 @@
-"""Write DistDGL's files from the arrays that ``benchmarks.peers.dgl_parts`` laid out.
+"""Write DistDGL's files from the arrays that ``benchmarks.peers.distdgl`` laid out.
 
     python dgl_parts.py FOLDER
 
@@ -19,7 +19,6 @@ from dgl.data import utils  # type: ignore[import-not-found]  # noqa: E402
 
 
 def write(folder: Path) -> None:
-    """One part."""
     loaded = np.load(folder / "arrays.npz")
     arrays = {name: torch.from_numpy(loaded[name]) for name in loaded}
     graph = dgl.graph((arrays["src"], arrays["dst"]), num_nodes=len(arrays["node_ids"]))

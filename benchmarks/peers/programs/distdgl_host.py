@@ -20,7 +20,6 @@ _SERVER_LIMIT_S = 30.0
 
 
 def main() -> int:
-    """Start both, and wait. Returns the exit code."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     starter = os.getppid()
     host, hosts, samplers = int(sys.argv[2]), settings["hosts"], settings["samplers"]

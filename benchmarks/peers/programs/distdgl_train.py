@@ -35,7 +35,6 @@ def named(conv: Any) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """The server's or the trainer's process."""
     settings = json.loads(Path(sys.argv[1]).read_text())
     # A server serves here, and leaves from here.
     dgl.distributed.initialize(settings["ip_config"])

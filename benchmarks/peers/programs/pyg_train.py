@@ -54,7 +54,6 @@ def named(conv: Any) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """One rank's process."""
     settings, rank = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2])
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"] + rank)

@@ -1,8 +1,12 @@
-"""What the sampler, step and overlap benchmarks share: a graph of 200k nodes and 4.4M directed
-edges, a minibatch of it, and a model to train on that.
+"""What the micro benchmarks share: medians of works in turn, and a step to measure.
+
+The graph has 200k nodes and 4.4M directed edges.
 """
 
-from typing import TYPE_CHECKING
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minidist.sampling.batch import MiniBatch
@@ -10,6 +14,27 @@ if TYPE_CHECKING:
 
 NUM_SEEDS = 1000
 FANOUTS = (10, 25)
+
+
+def medians_ms(
+    works: Mapping[str, Callable[..., object]],
+    repeats: int,
+    warm_up: int = 5,
+    given: Callable[[], tuple[Any, ...]] = tuple,
+) -> dict[str, float]:
+    """Milliseconds of each work, in turn, so that what else the machine does hits all alike; the
+    first few turns, which compile and fill caches, do not count.
+
+    given: a work's arguments, made anew before each, untimed.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(warm_up + repeats):
+        for name, work in works.items():
+            arguments = given()
+            began = time.perf_counter()
+            work(*arguments)
+            times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(spent[warm_up:]) for name, spent in times.items()}
 
 
 def benchmark_step() -> "tuple[MiniBatch, GNN]":
