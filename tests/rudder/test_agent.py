@@ -17,15 +17,7 @@ from rudder.deciders.llm import LLMDecider
 from rudder.deciders.worker import Worker
 from rudder.observations import Action, Decision
 from tests.rudder.contexts import FACTS, random_context
-from tests.rudder.gguf_models import (
-    CHAT,
-    NO_SYSTEM,
-    ONLY_STATE,
-    SHAPE,
-    THINKS,
-    ModelFile,
-    write_model,
-)
+from tests.rudder.gguf_models import CHAT, NO_SYSTEM, ONLY_STATE, SHAPE, THINKS, write_model
 
 # A byte is a token here, so the whole prompt takes four times what it takes a real model.
 LONG = replace(SHAPE, context=8192)
@@ -52,9 +44,7 @@ class Agent:
 
 
 def model(folder: Path, template: str | None = CHAT, **varied: Any) -> Path:
-    return write_model(
-        folder / "model.gguf", ModelFile(template=template, **({"shape": LONG} | varied))
-    )
+    return write_model(folder / "model.gguf", template, **({"shape": LONG} | varied))
 
 
 def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
