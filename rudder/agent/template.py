@@ -38,9 +38,7 @@ def _raise(message: str) -> None:
 def compile_template(source: str) -> jinja2.Template:
     """A template whose loops go through ``in_time``. Raises ValueError where it does not parse."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_GenerationTag, jinja2.ext.loopcontrols],
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
     )
     try:
         tree = environment.parse(source)
