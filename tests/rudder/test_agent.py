@@ -115,6 +115,14 @@ def test_the_system_text_reaches_models_without_a_system_role(tmp_path: Path) ->
     assert engine.template.own
 
 
+def test_marks_of_training_text_change_nothing() -> None:
+    content = "{{ m['content'] }}"
+    marked = CHAT.replace(content, f"{{% generation %}}{content}{{%- endgeneration -%}}")
+    assert ChatTemplate(marked).own
+    texts = [ChatTemplate(source).render("a", "### state", False) for source in (CHAT, marked)]
+    assert texts[0] == texts[1]
+
+
 def test_a_thought_is_opened_and_closed(tmp_path: Path) -> None:
     engine = LlamaEngine(model(tmp_path, THINKS), context=512)
     render = engine.template.render

@@ -1,5 +1,6 @@
 """Distillation: the same file twice, llama.cpp and PyTorch agree, and the shipped model decides."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,8 @@ def test_scores_of_known_answers() -> None:
 def test_the_shipped_model() -> None:
     """Small, always valid, quick, and right about where %-Hits go on graphs it never saw."""
     assert EMBEDDED.stat().st_size < 1_000_000
+    card = json.loads(EMBEDDED.with_suffix(".json").read_text())
+    assert "rows lost %" in card_table(card)
     decider = LLMDecider(FACTS, SteerConfig())
     for seed in range(50):  # figures as no run has them
         assert decider.decide(random_context(seed), lambda word: None).valid
