@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -25,10 +26,9 @@ from benchmarks.runs import parts_of, train
 from benchmarks.traces import RECIPES, dataset_of, graphs_of
 from rudder.cli.flags import flag, parse
 from rudder.config import SteerConfig
-from rudder.presets import read_preset
-from rudder.replay.grid import row_of
-from rudder.replay.runs import replay
-from rudder.replay.trace import Trace, read_traces
+
+if TYPE_CHECKING:
+    from rudder.replay.trace import Trace
 
 _LIVE = "graph ranks buffer rows_pct every:best_pct after:best_pct always_pct pass_at_1 valid_pct "
 _LIVE += "replace_pct interval latency_ms_p50 latency_ms_p95 answer_ms_p50"
@@ -52,6 +52,8 @@ class AgentsConfig:
     json: str | None = flag(None, "also write the figures to this file")
 
     def __post_init__(self) -> None:
+        from rudder.presets import read_preset
+
         graphs_of(self.graphs)
         at_least(self, 2, "ranks")  # one has nothing remote
         for buffer, decider in product(self.buffer, self.others.split(",")):
@@ -59,20 +61,17 @@ class AgentsConfig:
 
     def steering(self, decider: str, buffer: float) -> SteerConfig:
         """The settings of a decider that replays."""
-        return SteerConfig(
-            prefetch="rudder",
-            decider=decider,
-            buffer=buffer,
-            agent_model=self.agent_model,
-            agent_threads=self.agent_threads,
-            classifier_dir=self.classifier_dir,
-        )
+        names = ("agent_model", "agent_threads", "classifier_dir")
+        named: Row = {name: getattr(self, name) for name in names}
+        return SteerConfig(prefetch="rudder", decider=decider, buffer=buffer, **named)
 
 
 def live(
     config: AgentsConfig, graph: str, ranks: int, buffer: float, folder: Path
-) -> tuple[Row, list[Trace]]:
+) -> "tuple[Row, list[Trace]]":
     """The summary and the traces of a real run."""
+    from rudder.replay.trace import read_traces
+
     recipe = RECIPES[graph]
     flags = {
         "hidden": 32,
@@ -89,8 +88,11 @@ def live(
     return train(parts, flags), read_traces(folder / "trace")
 
 
-def beside(config: AgentsConfig, traces: Sequence[Trace], buffer: float) -> dict[str, Row]:
+def beside(config: AgentsConfig, traces: "Sequence[Trace]", buffer: float) -> dict[str, Row]:
     """Rows and decisions of the other deciders on the same minibatches."""
+    from rudder.replay.grid import row_of
+    from rudder.replay.runs import replay
+
     found = {}
     for kind in KINDS:
         best, ranks, moved = best_schedule(traces, buffer, kind)
@@ -123,11 +125,10 @@ def measure(config: AgentsConfig) -> Row:
 
 def live_row(record: Row) -> Row:
     """A live run for people: rows in percent of none, and the agent's figures."""
-    beside = [record["beside"].get(name, {}) for name in ("every:best", "after:best", "always")]
-    moved = [record["rows_moved"], *(other.get("rows_moved") for other in beside)]
-    shares = [None if rows is None else 100 * rows / record["rows_none"] for rows in moved]
-    names = ("rows_pct", "every:best_pct", "after:best_pct", "always_pct")
-    return {**record, **record["live"], **dict(zip(names, shares, strict=True))}
+    moved = {f"{name}_pct": other["rows_moved"] for name, other in record["beside"].items()}
+    moved["rows_pct"] = record["rows_moved"]
+    shares = {name: 100 * rows / record["rows_none"] for name, rows in moved.items()}
+    return {**record, **record["live"], **shares}
 
 
 def decider_row(records: Sequence[Row], name: str, cells: Sequence[Row]) -> Row:

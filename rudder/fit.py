@@ -26,15 +26,7 @@ from rudder.cli.whole_file import whole_folder, write_json
 from rudder.deciders.classifier import IF_KEPT, IF_REPLACED, REPLACE, SUFFIXES, TARGETS, VERSION
 from rudder.deciders.inputs import NAMES
 from rudder.learn.classifiers import Trained, train
-from rudder.learn.dataset import (
-    LABELS,
-    Answers,
-    Dataset,
-    dataset_of,
-    score,
-    scores_table,
-    split,
-)
+from rudder.learn.dataset import LABELS, Answers, Dataset, dataset_of, score, scores_table, split
 from rudder.learn.examples import gather
 from rudder.presets import CLASSIFIERS
 from rudder.replay.trace import Trace, read_traces

@@ -14,7 +14,7 @@ from benchmarks.command import Row
 from benchmarks.paper.claims import FAILS, HOLDS, PARTLY, UNKNOWN, judge, verdict
 from benchmarks.paper.exhibits import EXHIBITS, report, run
 from benchmarks.paper.settings import DENSE, EXPERTS, PaperConfig
-from tests.rudder.gguf_models import ONLY_STATE, ModelFile, write_model
+from tests.rudder.gguf_models import ONLY_STATE, write_model
 
 REPLAYED = ("remote_nodes", "strategies", "communication", "trajectories")
 LIVE = [pytest.param(one, marks=pytest.mark.slow) for one in EXHIBITS if one not in REPLAYED]
@@ -88,7 +88,7 @@ def measured(name: str, config: PaperConfig) -> dict[str, Any]:
 def test_exhibits_run(name: str, tiny: PaperConfig, tmp_path: Path) -> None:
     if name == "experts":
         # Its prompts are short, as it reads letter by letter.
-        model = write_model(tmp_path / "granite.gguf", ModelFile(template=ONLY_STATE))
+        model = write_model(tmp_path / "granite.gguf", ONLY_STATE)
         tiny = replace(tiny, agent_model=f"embedded,granite3.1-3b={model}")
     rows = {row["variant"]: row for row in measured(name, tiny)["rows"]}
     timed = [row for row in rows.values() if "epoch_s" in row]

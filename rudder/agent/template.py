@@ -4,31 +4,22 @@ A template is a program that came with a model. It runs in jinja2's sandbox, and
 deadline: nothing that a file says makes a run wait.
 """
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jinja2
-import jinja2.ext
-from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rudder.agent.state import STATE_MARK
 
 _PLAIN = "{% for m in messages %}{{ m['content'] }}\n\n{% endfor %}Answer:\n"
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+# ``{% generation %}`` marks text for training; here it means nothing.
+_GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation\b")
 # A template takes a millisecond.
 _RENDER_S = 2.0
-
-
-class _GenerationTag(jinja2.ext.Extension):
-    """``{% generation %}`` marks text for training; here it means nothing."""
-
-    tags = {"generation"}  # noqa: RUF012 (as jinja2 has it)
-
-    def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
-        parser.stream.skip(1)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _raise(message: str) -> None:
@@ -38,10 +29,9 @@ def _raise(message: str) -> None:
 def compile_template(source: str) -> jinja2.Template:
     """A template whose loops go through ``in_time``. Raises ValueError where it does not parse."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[_GenerationTag, jinja2.ext.loopcontrols],
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
+    source = _GENERATION.sub(lambda tag: tag[1] + ("endif" if tag[2] else "if true"), source)
     try:
         tree = environment.parse(source)
         for loop in list(tree.find_all(jinja2.nodes.For)):

@@ -21,12 +21,11 @@ def _log(value: float | None) -> float:
     return math.copysign(math.log1p(abs(value or 0.0)), value or 0.0)
 
 
-def _effect(action: Action, number: Callable[[Effect], float]) -> Callable[[Metrics], float]:
-    def read(m: Metrics) -> float:
-        effect = m.effects.get(action)
-        return number(effect) if effect else 0.0
+_NO_EFFECT = Effect(count=0, hits_change=0.0, moved_change=0.0)
 
-    return read
+
+def _effect(action: Action, number: Callable[[Effect], float]) -> Callable[[Metrics], float]:
+    return lambda m: number(m.effects.get(action, _NO_EFFECT))
 
 
 def _last(number: Callable[[Outcome], float]) -> Callable[[Metrics], float]:

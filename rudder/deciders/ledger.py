@@ -94,12 +94,13 @@ class Ledger:
         decision = decider.decide(context, act_early)
         answered_ms = 1e3 * (time.perf_counter() - began)
         was_early = decided_ms is not None
-        if not was_early:
+        if decided_ms is None:
+            decided_ms = answered_ms
             act(decision.action)
-        times = {"decided_ms": decided_ms or answered_ms, "answered_ms": answered_ms}
-        self.tally.decided_ms.append(times["decided_ms"])
+        self.tally.decided_ms.append(decided_ms)
         self.tally.answered_ms.append(answered_ms)
         if decider.exchange:
+            times = {"decided_ms": decided_ms, "answered_ms": answered_ms}
             self.log("exchange", **decider.exchange, **times)
         if was_early and not decision.valid:
             raise RuntimeError("the answer was cut off after its decision")
@@ -144,19 +145,22 @@ class Ledger:
 
     def _settle(self) -> None:
         """Pair decisions with the minibatch after the one that applied them; drop those where that
-        is known no more."""
+        is known no more, after a slow answer."""
         latest = self.latest
         while latest is not None and self._open and self._open[0][-1] < latest.minibatch:
             decision, before, applied = self._open.popleft()
-            newest_first = reversed(self._recent)
-            after = next((seen for seen in newest_first if seen.minibatch == applied + 1), None)
-            if after is None:
-                continue  # too long ago: a slow answer
-            outcome = Outcome(decision=decision, before=before, applied=applied, after=after)
-            self._outcomes.append(outcome)
-            self.tally.judged += 1
-            self.tally.passed += outcome.passed
-            self.log("decision", **_described(outcome))
+            for after in reversed(self._recent):
+                if after.minibatch == applied + 1:
+                    self._note(
+                        Outcome(decision=decision, before=before, applied=applied, after=after)
+                    )
+                    break
+
+    def _note(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self.tally.judged += 1
+        self.tally.passed += outcome.passed
+        self.log("decision", **_described(outcome))
 
 
 def _described(outcome: Outcome) -> dict[str, Any]:

@@ -93,7 +93,8 @@ class Worker:
         self._changed = threading.Condition()
         self._waiting: Snapshot | None = None
         self._question: _Question | None = None
-        self._closing, self._dead, self._patience = False, False, _PATIENCE_S
+        # No more is asked: the thread is to end, or has died.
+        self._closing, self._patience = False, _PATIENCE_S
         self._thread = threading.Thread(target=self._run, name="rudder-decider", daemon=True)
         self._thread.start()
 
@@ -159,7 +160,7 @@ class Worker:
     def _settled(self) -> bool:
         """Whether there is nothing to wait for, or the newest snapshot's action is there."""
         question = self._question
-        if self._dead or (question is not None and question.late):
+        if self._closing or (question is not None and question.late):
             return True
         return self._waiting is None and (question is None or question.action is not None)
 
@@ -170,7 +171,7 @@ class Worker:
             self._decider.close()
         except BaseException as error:
             with self._changed:
-                self._dead, self._question = True, None
+                self._closing, self._question = True, None
                 self.ledger.fail(f"the decider's thread died of {type(error).__name__}: {error}")
                 self._changed.notify_all()
 
@@ -194,24 +195,20 @@ class Worker:
 
         with self._changed:
             context = self.ledger.context()
+        failure = None
         try:
             decision = self.ledger.ask(self._decider, context, act)
         except Exception as error:
-            self._give_up(question, error)
-            return
+            failure = f"{type(error).__name__}: {error}"
+            # If its word was acted on, that was a decision without an answer.
+            action, minibatch = question.action or Action.KEEP, question.before.minibatch
+            decision = Decision(action=action, minibatch=minibatch, valid=False)
         with self._changed:
             question.decision = decision
-            self._settle(question)
-
-    def _give_up(self, question: _Question, error: Exception) -> None:
-        """The decider raised. If its word was acted on, that was a decision without an answer."""
-        with self._changed:
-            if not question.late and not self._closing:
-                self.ledger.fail(f"{type(error).__name__}: {error}")
-            action, minibatch = question.action or Action.KEEP, question.before.minibatch
-            question.decision = Decision(action=action, minibatch=minibatch, valid=False)
-            if question.applied is None or self._closing:
-                question.late = True
+            if failure is not None:
+                if not question.late and not self._closing:
+                    self.ledger.fail(failure)
+                question.late |= question.applied is None or self._closing
             self._settle(question)
 
     def _settle(self, question: _Question) -> None:

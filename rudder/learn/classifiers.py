@@ -47,14 +47,7 @@ def train(name: str, rows: Floats, labels: Ints, seed: int) -> Trained:
     Raises ValueError where its library is not installed.
     """
     classes, numbers = np.unique(labels, return_inverse=True)
-    trainers = {
-        "mlp": _mlp,
-        "lr": _lr,
-        "rf": _rf,
-        "svm": _svm,
-        "xgb": _xgb,
-        "tabnet": _tabnet,
-    }
+    trainers = {"mlp": _mlp, "lr": _lr, "rf": _rf, "svm": _svm, "xgb": _xgb, "tabnet": _tabnet}
     try:
         with warnings.catch_warnings():
             # Not converged within so many steps, or which device is used: scores tell.
@@ -162,15 +155,8 @@ def _tabnet(rows: Floats, numbers: Ints, seed: int) -> _Fitted:
     model = TabNetClassifier(seed=seed, verbose=0, device_name="cpu")
     # At least 4 steps an epoch, however few examples; a last batch that is not full is dropped.
     batch = int(np.clip(len(rows) // 4, 2, 256))
-    narrow = rows.astype(np.float32)
-    model.fit(
-        narrow,
-        numbers,
-        max_epochs=_TABNET_EPOCHS,
-        patience=0,
-        batch_size=batch,
-        virtual_batch_size=batch,
-    )
+    narrow, sizes = rows.astype(np.float32), {"batch_size": batch, "virtual_batch_size": batch}
+    model.fit(narrow, numbers, max_epochs=_TABNET_EPOCHS, patience=0, **sizes)
     torch.set_num_threads(threads)
 
     def write(file: Path) -> None:

@@ -60,18 +60,15 @@ def dataset_of(examples: Sequence[Example], label: str = "counterfactual") -> Da
 
     label: ``counterfactual``, the example's own, or ``paper``: see ``was_replacing_right``.
     """
-    by_paper = label == "paper"
+    if label == "paper":
+        right = [was_replacing_right(one.replaced.outcome) for one in examples]
+    else:
+        right = [one.replace for one in examples]
     latest = [one.context.latest for one in examples]
     both = [(one.kept, one.replaced) for one in examples]
     return Dataset(
         x=np.stack([inputs(one.context) for one in examples]),
-        replace=np.array(
-            [
-                was_replacing_right(one.replaced.outcome) if by_paper else one.replace
-                for one in examples
-            ],
-            bool,
-        ),
+        replace=np.array(right, bool),
         hits=np.array([[TRENDS.index(ending.hits) for ending in two] for two in both], np.int8),
         rows=np.array([[ending.rows for ending in two] for two in both], np.int64),
         run=np.array([one.run for one in examples]),

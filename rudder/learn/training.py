@@ -95,9 +95,7 @@ class TokenizedExample:
 
 
 def tokenize_examples(
-    examples: Sequence[Example],
-    tokenize: Callable[[str], list[int]],
-    with_history: bool = True,
+    examples: Sequence[Example], tokenize: Callable[[str], list[int]], with_history: bool = True
 ) -> list[TokenizedExample]:
     """Tokenize examples as llama.cpp will."""
     return [

@@ -22,13 +22,9 @@ FACTS = Facts(
 def snapshot(minibatch: int, hits: int = 50, **changes: int) -> Snapshot:
     """A minibatch of 100 remote rows, with other figures where they matter."""
     figures = {
-        "epoch": 0,
-        "step": minibatch,
         "remote": 100,
         "halo_remote": 80,
         "halo_hits": min(hits, 80),
-        "replaced": 0,
-        "replacement_rows": 0,
         "stale": 10,
         "candidates": 10,
         "filled": 20,
@@ -44,8 +40,6 @@ def random_snapshot(minibatch: int, draw: random.Random) -> Snapshot:
     halo_remote = draw.randint(0, remote)
     return Snapshot(
         minibatch=minibatch,
-        epoch=minibatch // 20,
-        step=minibatch % 20,
         remote=remote,
         hits=hits,
         halo_remote=halo_remote,

@@ -1,6 +1,5 @@
 """Tiny llama models of random weights, written as GGUF: they answer nonsense, but really run."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +23,6 @@ ONLY_STATE = (
     "<|im_start|>{% for m in messages %}{% if m['role'] == 'user' %}"
     "{{ m['content'].split('### state\\n')[-1] }}{% endif %}{% endfor %}<|im_end|>"
 )
-SILENT = "<|im_start|>assistant\n"
 SHAPE = LlamaShape(dim=32, layers=1, heads=2, kv_heads=1, ff=64, context=2048)
 
 
@@ -39,32 +37,22 @@ def byte_vocabulary() -> Vocabulary:
     return Vocabulary(tokens=tokens, types=types, merges=words, begin=256, end=257)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFile:
-    """What a test varies. template None: the file has none."""
-
-    template: str | None = CHAT
-    shape: LlamaShape = SHAPE
-    architecture: str = "llama"
-    kind: str = "F16"
-    seed: int = 0
-
-
-def write_model(path: Path, model: ModelFile | None = None) -> Path:
-    """Write a model of random weights and return its path."""
-    model, vocabulary = model or ModelFile(), byte_vocabulary()
-    torch.manual_seed(model.seed)
-    transformer = Transformer(model.shape, len(vocabulary.tokens))
+def write_model(
+    path: Path,
+    template: str | None = CHAT,
+    shape: LlamaShape = SHAPE,
+    architecture: str = "llama",
+    kind: str = "F16",
+) -> Path:
+    """Write a model of random weights and return its path. template None: the file has none."""
+    vocabulary = byte_vocabulary()
+    torch.manual_seed(0)
+    model = Transformer(shape, len(vocabulary.tokens))
     with torch.no_grad():
-        for weight in transformer.parameters():
+        for weight in model.parameters():
             if weight.ndim == 2:
                 weight.normal_(std=0.3)
     write_gguf(
-        path,
-        transformer,
-        vocabulary,
-        chat_template=model.template,
-        kind=model.kind,
-        architecture=model.architecture,
+        path, model, vocabulary, chat_template=template, kind=kind, architecture=architecture
     )
     return path

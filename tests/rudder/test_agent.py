@@ -17,15 +17,7 @@ from rudder.deciders.llm import LLMDecider
 from rudder.deciders.worker import Worker
 from rudder.observations import Action, Decision
 from tests.rudder.contexts import FACTS, random_context
-from tests.rudder.gguf_models import (
-    CHAT,
-    NO_SYSTEM,
-    ONLY_STATE,
-    SHAPE,
-    THINKS,
-    ModelFile,
-    write_model,
-)
+from tests.rudder.gguf_models import CHAT, NO_SYSTEM, ONLY_STATE, SHAPE, THINKS, write_model
 
 # A byte is a token here, so the whole prompt takes four times what it takes a real model.
 LONG = replace(SHAPE, context=8192)
@@ -52,9 +44,7 @@ class Agent:
 
 
 def model(folder: Path, template: str | None = CHAT, **varied: Any) -> Path:
-    return write_model(
-        folder / "model.gguf", ModelFile(template=template, **({"shape": LONG} | varied))
-    )
+    return write_model(folder / "model.gguf", template, **({"shape": LONG} | varied))
 
 
 def test_every_answer_is_valid_and_acted_on_early(tmp_path: Path) -> None:
@@ -123,6 +113,14 @@ def test_the_system_text_reaches_models_without_a_system_role(tmp_path: Path) ->
     text = engine.template.render("the task", "### state\nnow", reasoning=False)
     assert text == "<|im_start|>user\nthe task\n\n### state\nnow<|im_end|>\n<|im_start|>assistant\n"
     assert engine.template.own
+
+
+def test_marks_of_training_text_change_nothing() -> None:
+    content = "{{ m['content'] }}"
+    marked = CHAT.replace(content, f"{{% generation %}}{content}{{%- endgeneration -%}}")
+    assert ChatTemplate(marked).own
+    texts = [ChatTemplate(source).render("a", "### state", False) for source in (CHAT, marked)]
+    assert texts[0] == texts[1]
 
 
 def test_a_thought_is_opened_and_closed(tmp_path: Path) -> None:

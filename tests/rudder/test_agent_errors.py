@@ -11,7 +11,7 @@ from rudder.agent.models import SHORT_NAMES, resolve_model
 from rudder.config import SteerConfig
 from rudder.deciders.llm import LLMDecider
 from tests.rudder.contexts import FACTS
-from tests.rudder.gguf_models import SHAPE, ModelFile, write_model
+from tests.rudder.gguf_models import SHAPE, write_model
 
 
 def decider(path: Path, context: int = 2048) -> LLMDecider:
@@ -39,19 +39,19 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "model.gguf", ModelFile(architecture="llama9000"))
+    path = write_model(tmp_path / "model.gguf", architecture="llama9000")
     with pytest.raises(ValueError, match=r"model\.gguf.*'llama9000'.*too old"):
         decider(path)
 
 
 def test_trained_context_too_small(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "model.gguf", ModelFile(shape=replace(SHAPE, context=256)))
+    path = write_model(tmp_path / "model.gguf", shape=replace(SHAPE, context=256))
     with pytest.raises(ValueError, match=r"model\.gguf with a context of 256 tokens.*longer texts"):
         decider(path)
 
 
 def test_asked_context_too_small(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "model.gguf", ModelFile(shape=replace(SHAPE, context=8192)))
+    path = write_model(tmp_path / "model.gguf", shape=replace(SHAPE, context=8192))
     with pytest.raises(ValueError, match=r"takes 3\d\d\d tokens.*larger --agent-context"):
         decider(path, 512)
 

@@ -1,5 +1,6 @@
 """Distillation: the same file twice, llama.cpp and PyTorch agree, and the shipped model decides."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,7 +97,10 @@ def test_the_shipped_model() -> None:
     assert sum(decision.reason in REASONS for decision in decisions) >= 95
     decider.close()
     answers, _ = ask(EMBEDDED, examples)
-    assert score(answers, dataset_of(examples))["pass_at_1"] > 70
+    found = score(answers, dataset_of(examples))
+    assert found["pass_at_1"] > 70
+    card = json.loads(EMBEDDED.with_suffix(".json").read_text())
+    assert "excess rows %" in card_table(card | {"exam": {"embedded": found}})
 
 
 @pytest.mark.parametrize(
