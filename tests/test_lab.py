@@ -113,15 +113,8 @@ def hosts_of(lab: Job) -> list[str]:
 
 def processes_with(marker: str) -> list[int]:
     """Process ids of all whose command line holds the marker, the lab itself left out."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_text()
-        except OSError:  # gone meanwhile
-            continue
-        if marker in words and "benchmarks.lab" not in words:
-            found.append(int(entry.name))
-    return found
+    lines = {pid: hosts.read_process(pid, "cmdline").decode() for pid in hosts.processes()}
+    return [pid for pid, line in lines.items() if marker in line and "benchmarks.lab" not in line]
 
 
 def start_waiting(marker: Path, *flags: str) -> Job:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.command import Row
-from benchmarks.lab.hosts import Unavailable, missing, sweep
+from benchmarks.lab.hosts import Unavailable, missing, processes, read_process, sweep
 from benchmarks.lab.jobs import start, wait_for
 from benchmarks.peers.comparison import (
     PROGRAMS,
@@ -200,17 +200,12 @@ def test_a_folder_without_the_peer_ends_the_command(peer: str, tmp_path: Path) -
 
 def _running(mark: str) -> list[str]:
     """Names of the programs of all processes that have this in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                words = (process / "cmdline").read_text().split("\0")
-                found += [Path(word).name for word in words if word.endswith(".py")][:1] or [
-                    words[0]
-                ]
-        except OSError:  # gone meanwhile
-            continue
-    return found
+    ours = [pid for pid in processes() if mark.encode() in read_process(pid, "environ")]
+    commands = [read_process(pid, "cmdline").decode().split("\0") for pid in ours]
+    return [
+        next((Path(word).name for word in words if word.endswith(".py")), words[0])
+        for words in commands
+    ]
 
 
 def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Path) -> None:

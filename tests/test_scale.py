@@ -12,8 +12,18 @@ import pytest
 from benchmarks.command import Row
 from benchmarks.lab.hosts import missing
 from benchmarks.scale.__main__ import ScaleConfig
-from benchmarks.scale.costs import Costs, RealRuns, Work, extrapolated, line, sampling_errors, worst
-from benchmarks.scale.rows import estimate, scale_of, split
+from benchmarks.scale.model import (
+    Costs,
+    RealRuns,
+    Work,
+    estimate,
+    extrapolated,
+    line,
+    sampling_errors,
+    scale_of,
+    split,
+    worst,
+)
 from benchmarks.trainers import Trainers
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.transport.base import Op
