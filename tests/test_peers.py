@@ -32,14 +32,13 @@ from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
 from minidist.training.models import build_model
+from tests.mpi.needs import need
 from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.
 DISTDGL = Path(os.environ.get("MINIDIST_DISTDGL", HOME / "distdgl"))
 MEMORY = {"rss_mb": 20.0, "pss_mb": 10.0}
-needs_hosts = pytest.mark.skipif(
-    missing() is not None, reason=f"no hosts here: {missing()} is missing"
-)
+needs_hosts = need("hosts")
 needs_distdgl = pytest.mark.skipif(
     not DISTDGL.exists(), reason=f"DistDGL is not installed in {DISTDGL}"
 )
