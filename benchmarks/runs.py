@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.hosts import cores_for
+from rudder.cli.whole_file import write_json
 
 
 def parts_of(
@@ -74,8 +75,6 @@ def output_of(words: Sequence[str], environment: Mapping[str, str]) -> str:
 
 def kept(folder: Path, asked: Any, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What was found in the folder when the same was asked before, or is made now."""
-    from rudder.cli.whole_file import write_json
-
     words = json.dumps(asked, sort_keys=True)
     file = folder / f"{hashlib.sha256(words.encode()).hexdigest()[:20]}.json"
     if not file.exists():

@@ -11,7 +11,6 @@ import pytest
 from benchmarks.compare import contest as contests
 from benchmarks.compare.__main__ import CompareConfig, cell_text, draw
 from benchmarks.compare.contest import FRAMES, compute_seconds, contest, crossing, judge, limit_of
-from benchmarks.lab import hosts
 from benchmarks.lab.jobs import PYTHON, start
 from benchmarks.runs import parts_of
 from benchmarks.trainers import Trainers
@@ -21,11 +20,10 @@ from minidist.run_config import RunConfig
 from minidist.store.partition_dir import Parts
 from rudder.replay.belady import plain_belady_rows
 from rudder.replay.trace import read_traces
+from tests.mpi.needs import need
 
 HIDDEN, BATCH, EPOCHS = 8, 60, 3
-needs_hosts = pytest.mark.skipif(
-    hosts.missing() is not None, reason=f"no hosts here: {hosts.missing()} is missing"
-)
+needs_hosts = need("hosts")
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lab import hosts, slurm
+from benchmarks.lab import hosts
 from benchmarks.lab.jobs import PYTHON, Job, start, wait_for
 from minidist.config import PartitionConfig
 from minidist.partition.partitioner import run as partition
+from tests.mpi.needs import need
 
 LAB = [PYTHON, "-m", "benchmarks.lab"]
 NAMESPACES = Path("/run/netns")
-needs_hosts = pytest.mark.skipif(
-    hosts.missing() is not None, reason=f"no hosts here: {hosts.missing()} is missing"
-)
-needs_slurm = pytest.mark.skipif(
-    slurm.missing() is not None, reason=f"Slurm cannot run here: {slurm.missing()} is missing"
-)
+needs_hosts = need("hosts")
+needs_slurm = need("srun")
 # Each rank sends so many bytes to the next in a ring, or all to rank 0, and rank 2 then by four
 # connections; prints the seconds from its first byte to its last. Rank 0 also prints the share of
 # its bytes that the last rank had sent when the first was through.
@@ -113,15 +110,8 @@ def hosts_of(lab: Job) -> list[str]:
 
 def processes_with(marker: str) -> list[int]:
     """Process ids of all whose command line holds the marker, the lab itself left out."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_text()
-        except OSError:  # gone meanwhile
-            continue
-        if marker in words and "benchmarks.lab" not in words:
-            found.append(int(entry.name))
-    return found
+    lines = {pid: hosts.read_process(pid, "cmdline").decode() for pid in hosts.processes()}
+    return [pid for pid, line in lines.items() if marker in line and "benchmarks.lab" not in line]
 
 
 def start_waiting(marker: Path, *flags: str) -> Job:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.command import Row
-from benchmarks.lab.hosts import Unavailable, missing, sweep
+from benchmarks.lab.hosts import Unavailable, missing, processes, read_process, sweep
 from benchmarks.lab.jobs import start, wait_for
 from benchmarks.peers.comparison import (
     PROGRAMS,
@@ -32,14 +32,13 @@ from minidist.config import TrainConfig
 from minidist.graph import Graph
 from minidist.sampling.batch import LayerEdges
 from minidist.training.models import build_model
+from tests.mpi.needs import need
 from tests.parts import split_graph
 
 # Names a folder that has DistDGL, where it is not where the command keeps it.
 DISTDGL = Path(os.environ.get("MINIDIST_DISTDGL", HOME / "distdgl"))
 MEMORY = {"rss_mb": 20.0, "pss_mb": 10.0}
-needs_hosts = pytest.mark.skipif(
-    missing() is not None, reason=f"no hosts here: {missing()} is missing"
-)
+needs_hosts = need("hosts")
 needs_distdgl = pytest.mark.skipif(
     not DISTDGL.exists(), reason=f"DistDGL is not installed in {DISTDGL}"
 )
@@ -200,17 +199,12 @@ def test_a_folder_without_the_peer_ends_the_command(peer: str, tmp_path: Path) -
 
 def _running(mark: str) -> list[str]:
     """Names of the programs of all processes that have this in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                words = (process / "cmdline").read_text().split("\0")
-                found += [Path(word).name for word in words if word.endswith(".py")][:1] or [
-                    words[0]
-                ]
-        except OSError:  # gone meanwhile
-            continue
-    return found
+    ours = [pid for pid in processes() if mark.encode() in read_process(pid, "environ")]
+    commands = [read_process(pid, "cmdline").decode().split("\0") for pid in ours]
+    return [
+        next((Path(word).name for word in words if word.endswith(".py")), words[0])
+        for words in commands
+    ]
 
 
 def test_a_failed_process_takes_the_others_and_their_children_along(tmp_path: Path) -> None:

@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 
 from benchmarks.command import Row
-from benchmarks.lab.hosts import missing
 from benchmarks.scale.__main__ import ScaleConfig
-from benchmarks.scale.costs import Costs, RealRuns, Work, extrapolated, line, sampling_errors, worst
-from benchmarks.scale.rows import estimate, scale_of, split
+from benchmarks.scale.model import (
+    Costs,
+    RealRuns,
+    Work,
+    estimate,
+    extrapolated,
+    line,
+    sampling_errors,
+    scale_of,
+    split,
+    worst,
+)
 from benchmarks.trainers import Trainers
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.transport.base import Op
@@ -21,6 +30,7 @@ from minidist.run import train, train_in_threads
 from minidist.run_config import RunConfig
 from rudder.cli.flags import from_args
 from rudder.replay.trace import read_traces
+from tests.mpi.needs import need
 
 RUN: dict[str, Any] = {"fanout": (5, 4), "batch_size": 20, "epochs": 3, "seed": 3, "hidden": 8}
 COSTS = Costs((1.0, 0.0), (2.0, 0.0), (3.0, 0.5), message_s=0.25, link_share=0.5, sum_s=0.125)
@@ -196,7 +206,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(missing() is not None, reason=f"no hosts here: {missing()}")
+@need("hosts")
 def test_the_command_with_times(tmp_path: Path) -> None:
     found = command(tmp_path, "--trainers 8 --prefetch fixed --check 1,3 --variants none,fixed")[1]
     assert [row["checked_at"] for row in found["checks"]] == ["1", "1", "3", "3"]

@@ -105,14 +105,14 @@ def contest(cell: "CompareConfig", folder: Path, tick: Callable[[str], None]) ->
     require_equal([(name, run) for name, ended in runs.items() for run in ended])
     last = next(iter(runs.values()))[-1]
     trainers = Trainers(Parts.open(path), cell.training(), each)
-    crossing_ = crossing(trainers, cell.buffer, cell.topology == "partitioned")
+    bytes_ = crossing(trainers, cell.buffer, cell.topology == "partitioned")
     # Other work of the machine only adds to a time, and what is a limit must not hold any.
-    limit = limit_of(min(compute), min(here), crossing_, cell.rate)
+    limit = limit_of(min(compute), min(here), bytes_, cell.rate)
     return {
         **asdict(cell),
         **{name: last[name] for name in ("steps_per_epoch", "losses_sha256", "test_accuracy")},
         "batch_size": cell.training().batch_size,
-        "crossing": crossing_,
+        "crossing": bytes_,
         "limit": limit,
         "variants": judge({name: figures(each) for name, each in runs.items()}, limit["limit_s"]),
     }

@@ -68,7 +68,7 @@ def measure(config: FaultsConfig) -> Row:
     require(bool(cases), "only", config.only, "part of a fault's name, under these launchers")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        catalogue.template(folder, lambda words: jobs.run([jobs.PYTHON, *words]))
+        catalogue.template(folder)
         cluster: dict[str, str] = {}
         if any(launcher == "srun" for _, launcher in cases):
             scratch = stack.enter_context(tempfile.TemporaryDirectory())

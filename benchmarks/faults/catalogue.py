@@ -5,12 +5,13 @@ import shutil
 import signal
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.jobs import Job, pid_of_rank, ranks_of
+from benchmarks.lab.jobs import PYTHON, Job, pid_of_rank, ranks_of, run
+from rudder.agent.models import EMBEDDED
 
 EVERY = "mpiexec openmpi torchrun srun bare local"
 # A silent rank is given up after so many seconds.
@@ -99,16 +100,14 @@ def strike(how: str, job: Job, folder: Path) -> None:
             os.kill(pid_of_rank(int(rank), str(folder)), signal.Signals[name])
 
 
-def template(folder: Path, run: Callable[[list[str]], object]) -> None:
+def template(folder: Path) -> None:
     """What every case begins with: parts for two ranks and three, a finished run, a model."""
     part = ["-m", "minidist.partition", "--dataset", "synthetic:tiny", "--method", "random"]
-    run([*part, "--parts", "2", "--out", str(folder / "parts")])
-    run([*part, "--parts", "3", "--out", str(folder / "three")])
+    run([PYTHON, *part, "--parts", "2", "--out", str(folder / "parts")])
+    run([PYTHON, *part, "--parts", "3", "--out", str(folder / "three")])
     where = ["--transport", "local", "--parts", str(folder / "parts"), "--epochs", "1"]
-    run([*TRAIN, *where, "--out", str(folder / "done")])
+    run([PYTHON, *TRAIN, *where, "--out", str(folder / "done")])
     for file in (folder / "done").glob("*-before.*"):  # a damaged file would be made up for
         file.unlink()
-    from rudder.agent.models import EMBEDDED
-
     shutil.copy(EMBEDDED, folder / "model.gguf")
     (folder / "small").mkdir()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lab import slurm
-from benchmarks.lab.hosts import holds_within, processes, read_process
+from benchmarks.lab.hosts import holds_within, missing, processes, read_process
 
 PYTHON = sys.executable
 MPIEXEC = str(Path(PYTHON).parent / "mpiexec")
@@ -46,7 +46,9 @@ LAUNCHERS = {
 
 
 def lacking(launcher: str) -> str | None:
-    """What this machine lacks for a launcher, or None."""
+    """What this machine lacks for a launcher, or for ``hosts``; None if nothing."""
+    if launcher == "hosts" and missing():
+        return f"no hosts here: {missing()} is missing"
     if launcher in ("openmpi", "pmix") and shutil.which("mpirun.openmpi") is None:
         return "Open MPI is missing: apt-get install openmpi-bin libpmix-dev"
     if launcher in ("srun", "pmix") and slurm.missing():
@@ -124,7 +126,7 @@ def ranks_of(marker: str) -> list[int]:
 def pid_of_rank(rank: int, marker: str) -> int:
     """The process of a rank; where it has a supervisor, which is older, not that one."""
     for pid in reversed(ranks_of(marker)):
-        words = read_process(pid, "environ").decode().split("\0")
+        words = Path(f"/proc/{pid}/environ").read_text().split("\0")
         if any(f"{name}={rank}" in words for name in ("PMI_RANK", "RANK", "OMPI_COMM_WORLD_RANK")):
             return pid
     raise AssertionError(f"no rank {rank}")

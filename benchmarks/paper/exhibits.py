@@ -201,9 +201,9 @@ def report(name: str, rows: Rows, told: Row) -> Row:
     keys += ["missing"] if any("missing" in row for row in rows) else []
     return {
         **{key: WORDS[name][key] for key in ("title", "source", "note")},
+        "claims": claims,
         "name": name,
         "verdict": verdict(claim["holds"] for claim in claims),
-        "claims": claims,
         "header": [HEADINGS.get(key, key) for key in keys],
         "lines": [["-" if row.get(key) is None else row[key] for key in keys] for row in rows],
         "settings": told,

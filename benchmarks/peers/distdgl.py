@@ -107,19 +107,11 @@ def part_arrays(shard: "Shard", first_edge: int) -> dict[str, NDArray[Any]]:
 def lay_out(parts: "Parts", folder: Path) -> Path:
     """Our partition as DistDGL's: the same owners, the same ids, and so the same edges cut.
 
-        FOLDER/
-          NAME.json            part sizes, node and edge ranges, types, and the paths below
-          part0/
-            arrays.npz         what the peer's own program writes the three from
-            graph.dgl          the in-edges of owned nodes; owned nodes first, then their halo
-            node_feat.dgl      x, y and train_mask of owned nodes
-            edge_feat.dgl      empty
-          part1/ ...
-
     Both number nodes so that a part owns a contiguous range, and keep an edge with the owner of its
     destination; edges are numbered part by part, in the order of our in-edge lists. A part holds
     what ``dgl.distributed.partition_graph`` gives it with its default of one halo hop. Writes the
-    configuration and each part's arrays; returns the configuration's path.
+    configuration, whose path is returned, and each part's ``arrays.npz``, from which the peer's own
+    program writes the files that the configuration names.
     """
     node_map, edge_map, first_edge = [], [], 0
     config: dict[str, Any] = {

@@ -9,7 +9,7 @@ counts what those ranks of a real run count. Figures are the mean trainer's rows
 standard error. Epochs and batch are the same for all numbers of trainers (strong scaling);
 deciders are asked about every minibatch, as with ``--decider-mode sync``.
 
-Times: ``benchmarks/scale/costs.py`` has the model. Its costs are fitted to short runs of two ranks,
+Times: ``benchmarks/scale/model.py`` has the model. Its costs are fitted to short runs of two ranks,
 on this host and on two of ``benchmarks.lab``, and checked against other runs. +- is the root of the
 squares of three errors: of the checks (root mean square), of the rows, and what an epoch grows by
 from 2 trainers to P, which is extrapolated. r is minibatches to a decision.
@@ -130,6 +130,6 @@ def draw(found: Row) -> str:
 if __name__ == "__main__":
     config = parse(ScaleConfig, __doc__)
     # Imported late: who asks for help does not wait for PyTorch.
-    from benchmarks.scale.costs import measure
+    from benchmarks.scale.model import measure
 
     answer(config, measure, tables, draw)
