@@ -152,14 +152,8 @@ def train() -> tuple[list[float], dict[str, int]]:
                  itertools.pairwise(offsets)]  # fmt: skip
     steps = max(-(-len(ids) // BATCH) for ids in train_ids)
     torch.manual_seed(SEED)
-    model = build_model(
-        "sage",
-        num_features=graph.num_features,
-        hidden=HIDDEN,
-        num_classes=graph.num_classes,
-        num_layers=len(FANOUTS),
-        dropout=0.5,
-    )
+    sizes = {"num_features": graph.num_features, "num_classes": graph.num_classes}
+    model = build_model("sage", **sizes, hidden=HIDDEN, num_layers=len(FANOUTS), dropout=0.5)
     adam = torch.optim.Adam(model.parameters(), lr=0.003)
     buffers, losses = [], list[float]()
     for first, last in itertools.pairwise(offsets):

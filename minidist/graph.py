@@ -134,10 +134,8 @@ def in_edges(
     edge that was given in both directions is then no duplicate worth a warning.
     """
     if src.shape != dst.shape or src.ndim != 1:
-        raise ValueError(
-            f"graph {name!r}: edge ends must be two vectors of one length, "
-            f"got {src.shape} and {dst.shape}"
-        )
+        shapes = f"got {src.shape} and {dst.shape}"
+        raise ValueError(f"graph {name!r}: edge ends must be two vectors of one length, {shapes}")
     for ends in (src, dst):
         if len(ends) and (int(ends.min()) < 0 or int(ends.max()) >= num_nodes):
             bad = int(ends.min()) if int(ends.min()) < 0 else int(ends.max())
@@ -152,12 +150,10 @@ def in_edges(
     if warn:
         touched = np.diff(indptr) > 0
         touched[indices] = True
-        num_isolated = int(num_nodes - touched.sum())
-        for count, what in (
-            (num_loops, "self loops dropped"),
-            (0 if undirected else num_duplicates, "duplicate edges dropped"),
-            (num_isolated, "isolated nodes kept: they are classified from their own features"),
-        ):
+        isolated = "isolated nodes kept: they are classified from their own features"
+        counts = {isolated: int(num_nodes - touched.sum()), "self loops dropped": num_loops}
+        counts["duplicate edges dropped"] = 0 if undirected else num_duplicates
+        for what, count in counts.items():
             if count:
                 warnings.warn(f"graph {name!r}: {count} {what}", UserWarning, stacklevel=2)
     return indptr, indices

@@ -16,6 +16,7 @@ from minidist.store.partition_book import no_ids
 from minidist.store.partition_dir import Parts
 from rudder.config import SteerConfig, bytes_of
 from rudder.observations import Facts
+from rudder.policies.base import Prior
 from rudder.prefetcher import Prefetcher, RankContext
 from rudder.presets import capacity_of, read_preset, scope_of
 from rudder.sizing.choice import View
@@ -54,12 +55,9 @@ def steer(
     scope = scope_of(config, hosts)
     if not preset.has_buffer and not config.records and scope == "rank":
         raise ValueError(f"--prefetch {config.prefetch}: expected a preset with a buffer")
-    # Of an epoch that no run of this length trains on.
-    presamples = preset.presamples or config.records
-    frequent = loader.presample(num_epochs, PRESAMPLED) if presamples else (no_ids(), no_ids())
     context = RankContext(
         facts=_facts(config, parts, loader, num_epochs),
-        prior=prior_of(loader.shard, *frequent),
+        prior=_prior(config, loader, num_epochs),
         num_ids=parts.num_nodes,
         rank=world.rank,
         seed=seed + world.rank,
@@ -71,16 +69,23 @@ def steer(
     )
     # All ranks of the world meet, also those that are alone on their host.
     links = link_hosts(world, hosts) if scope == "host" else []
-    shares = functools.partial(share, config, loader, context, links)
-    make_store = shares if context.sharing else None
+    shares = functools.partial(share, config, loader, context, links) if context.sharing else None
     try:
-        prefetcher = Prefetcher(config, loader.store.remote, context, log, make_store)
+        prefetcher = Prefetcher(config, loader.store.remote, context, log, shares)
     except BaseException:
         for link in links:  # or the others would wait for us
             link.close()
         raise
     loader.use(prefetcher.store)
     return prefetcher
+
+
+def _prior(config: SteerConfig, loader: Loader, num_epochs: int) -> Prior:
+    """What a policy may know before the first minibatch."""
+    # Of an epoch that no run of this length trains on.
+    presamples = read_preset(config).presamples or config.records
+    frequent = loader.presample(num_epochs, PRESAMPLED) if presamples else (no_ids(), no_ids())
+    return prior_of(loader.shard, *frequent)
 
 
 def _facts(config: SteerConfig, parts: Parts, loader: Loader, num_epochs: int) -> Facts:

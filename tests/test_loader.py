@@ -19,7 +19,8 @@ from minidist.graph import Graph
 from minidist.moment import Moment
 from minidist.prefetch import steer
 from minidist.sampling.batch import MiniBatch
-from minidist.sampling.loader import Loader, Run
+from minidist.sampling.loader import Loader
+from minidist.sampling.pipeline import Run
 from minidist.sampling.seeds import SeedSchedule
 from minidist.store.partition_dir import Parts
 from rudder.buffer.index import Ids

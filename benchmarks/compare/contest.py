@@ -103,10 +103,13 @@ def contest(cell: "CompareConfig", folder: Path, tick: Callable[[str], None]) ->
                 ended.append({**summary, "link_bytes": crossed})
                 tick(variant)
     require_equal([(name, run) for name, ended in runs.items() for run in ended])
-    last = next(iter(runs.values()))[-1]
-    trainers = Trainers(Parts.open(path), cell.training(), each)
-    bytes_ = crossing(trainers, cell.buffer, cell.topology == "partitioned")
-    # Other work of the machine only adds to a time, and what is a limit must not hold any.
+    last = runs[cell.variants.split(",")[0]][-1]
+    bytes_ = crossing(
+        Trainers(Parts.open(path), cell.training(), each),
+        cell.buffer,
+        cell.topology == "partitioned",
+    )
+    # Other work only adds to a time, and what is a limit must not hold any.
     limit = limit_of(min(compute), min(here), bytes_, cell.rate)
     return {
         **asdict(cell),
@@ -184,20 +187,16 @@ def limit_of(compute_s: float, here_s: float, crossing: Row, rate: str) -> Row:
 def crossing(trainers: Trainers, buffer: float, asks_neighbors: bool = True) -> dict[str, float]:
     """Bytes that must cross the busiest way of any host's link in an epoch after the first.
 
-    rows_none: of remote rows with no buffer; rows: with the best that is filled on demand.
-    sampling, gradients: what else must.   none, fewest: all of it, where each is largest.
-
-    buffer: capacity of a rank as a share of its halo rows; a buffer that the ranks of a host share
-    can move fewer rows.   asks_neighbors: of nodes of other hosts, as where each host has the
-    in-edges of its own parts alone.
+    rows_none: of remote rows with no buffer; rows: with the best filled on demand; sampling,
+    gradients: what else must; none, fewest: all of it, where each is largest.   buffer: capacity as
+    a share of halo rows; one a host can move fewer.   asks_neighbors: where a host lacks others'.
     """
     ranks = [trainers.play(rank) for rank in range(trainers.count)]
     steps, epochs = ranks[0].trace.facts.minibatches_per_epoch, trainers.run.epochs
     # The epochs that are timed begin with the second, if there is one.
     first, num_epochs = (steps if epochs > 1 else 0), max(epochs - 1, 1)
 
-    def an_epoch(name: str) -> Amounts:
-        """[P, ...]: of each rank."""
+    def an_epoch(name: str) -> Amounts:  # [P, ...]: of each rank
         return np.array([getattr(each, name)[first:].sum(axis=0) for each in ranks]) / num_epochs
 
     rows = an_epoch("owners")  # [P, P]: of a rank, by owner
@@ -212,8 +211,8 @@ def crossing(trainers: Trainers, buffer: float, asks_neighbors: bool = True) -> 
     # Each host sends and receives all but its own share, once to add up and once to spread.
     gradients = 2 * (1 - 1 / len(members)) * 4 * (trainers.num_parameters + 1) * steps
 
+    # kept [P]: the share of its rows that a rank fetches.
     def busiest(kept: Amounts | float, *rest: Amounts) -> float:
-        """kept [P]: the share of its rows that a rank fetches."""
         return _busiest(members @ (rows.T * kept).T @ members.T, 4 * trainers.num_features, *rest)
 
     rest = replies + gradients, requests + gradients

@@ -48,18 +48,22 @@ def take_in(
         num_classes = y.shape[1] if y.ndim == 2 else _count_classes(name, y)
     splits = {split: _mask(name, split, masks[split], len(x)) for split in SPLITS}
     check_finite(name, x)
+    src, dst = _ends(name, edge_index)
+    indptr, indices = in_edges(name, src, dst, len(x), undirected=undirected)
+    return Graph(
+        name=name, indptr=indptr, indices=indices, x=x, y=y, num_classes=num_classes, **splits
+    )
+
+
+def _ends(name: str, edge_index: Array) -> Array:
+    """Checked, in our byte order: a file's may be foreign, and numba reads only ours."""
     if edge_index.ndim != 2 or len(edge_index) != 2 or edge_index.dtype.kind not in "iu":
         raise ValueError(
             f"graph {name!r}: edge_index must be integers of shape (2, E), sources over "
             f"destinations, got {edge_index.dtype} {edge_index.shape}"
             + ("; transpose it" if edge_index.ndim == 2 and edge_index.shape[1] == 2 else "")
         )
-    # A file's byte order may be foreign, and numba reads only ours.
-    src, dst = edge_index.astype(edge_index.dtype.newbyteorder("="), copy=False)
-    indptr, indices = in_edges(name, src, dst, len(x), undirected=undirected)
-    return Graph(
-        name=name, indptr=indptr, indices=indices, x=x, y=y, num_classes=num_classes, **splits
-    )
+    return edge_index.astype(edge_index.dtype.newbyteorder("="), copy=False)
 
 
 def note(name: str, text: str) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 
 from minidist.host_buffer.links import Link
 from minidist.host_buffer.store import PRIOR, Follower, HostStore, Leader, Sharing
-from minidist.sampling.loader import ASKED_AHEAD, Loader
+from minidist.sampling.loader import Loader
+from minidist.sampling.pipeline import ASKED_AHEAD
 from minidist.store.feature_store import PeerStore
 from minidist.store.partition_book import Ids
 from minidist.store.shard import Shard

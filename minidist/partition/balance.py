@@ -149,10 +149,10 @@ def _best_gain(v, weights, part, links, loads, least, most):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def _refine(starts, adjacent, weights, part, links, loads, least, most, patience):  # type: ignore[no-untyped-def]
-    """One Fiduccia-Mattheyses pass; returns by how many edges the cut fell."""
+def _border(starts, weights, part, links, loads, least, most):  # type: ignore[no-untyped-def]
+    """(heap of (-gain, node) of those with neighbours in other parts, the gain in it of each)."""
     heap = [(np.int64(0), np.int64(0)) for _ in range(0)]
-    noted = np.full(len(part), NOWHERE)  # the last gain in the heap of each node
+    noted = np.full(len(part), NOWHERE)
     for v in np.arange(len(part)):
         if links[v, part[v]] < starts[v + 1] - starts[v]:
             gain, target = _best_gain(v, weights, part, links, loads, least, most)
@@ -160,6 +160,13 @@ def _refine(starts, adjacent, weights, part, links, loads, least, most, patience
                 heap.append((-np.int64(gain), v))
                 noted[v] = gain
     heapify(heap)
+    return heap, noted
+
+
+@njit(cache=True, nogil=True)
+def _refine(starts, adjacent, weights, part, links, loads, least, most, patience):  # type: ignore[no-untyped-def]
+    """One Fiduccia-Mattheyses pass; returns by how many edges the cut fell."""
+    heap, noted = _border(starts, weights, part, links, loads, least, most)
     locked = np.zeros(len(part), np.bool_)
     moved = [(np.int64(0), np.int64(0)) for _ in range(0)]
     total, best, num_kept = 0, 0, 0

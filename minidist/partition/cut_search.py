@@ -7,6 +7,7 @@ theirs as the cut allows.
 N nodes, P parts.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -41,23 +42,9 @@ def tighten(
 
     starts: assignments to correct; the cut of the first, METIS alone, is the yardstick.
     """
-    weights = node_loads(graph)
     most_cut = CUT_TOLERANCE * edge_cut(adjacency, starts[0])
-
-    def corrected(
-        steps: int, starts: Sequence[NDArray[np.int32]]
-    ) -> list[tuple[float, int, NDArray[np.int32]]]:
-        """(excess, cut, part) of each start, with the bound of the edges so many steps looser."""
-        tolerance = EDGE_TOLERANCE * LOOSER**steps
-        bounds = Bounds.of(graph, num_parts, tolerance)
-        results = []
-        for start in tqdm(starts, f"edges within {tolerance - 1:.0%}", disable=not progress):
-            part = balance(adjacency, weights, start, bounds)
-            excess = bounds.excess(part_loads(graph, part, num_parts))
-            results.append((excess, edge_cut(adjacency, part), part))
-        return results
-
-    tight = corrected(0, starts)
+    correct = functools.partial(_correct, graph, adjacency, num_parts, progress)
+    tight = correct(0, starts)
     ranked = sorted(range(len(starts)), key=lambda i: tight[i][:2])
     best = tight[ranked[0]]
     if best[1] <= most_cut:
@@ -69,15 +56,34 @@ def tighten(
     edges = part_loads(graph, starts[0], num_parts)[:, 1]
     ratio = edges.max() / max(1.0, edges.mean()) / EDGE_TOLERANCE
     too_tight, loose = 0, max(1, math.ceil(math.log(max(1.0, ratio)) / math.log(LOOSER)))
-    loosest = min(corrected(loose, starts), key=lambda result: result[:2])
+    loosest = min(correct(loose, starts), key=lambda result: result[:2])
     if loosest[1] > most_cut:
         return min(best, loosest, key=lambda result: result[1])[2]
     best = loosest
     while loose - too_tight > 1:
         middle = (too_tight + loose) // 2
-        found = min(corrected(middle, starts), key=lambda result: result[:2])
+        found = min(correct(middle, starts), key=lambda result: result[:2])
         if found[1] <= most_cut:
             loose, best = middle, found
         else:
             too_tight = middle
     return best[2]
+
+
+def _correct(
+    graph: Graph,
+    adjacency: Adjacency,
+    num_parts: int,
+    progress: bool,
+    steps: int,
+    starts: Sequence[NDArray[np.int32]],
+) -> list[tuple[float, int, NDArray[np.int32]]]:
+    """(excess, cut, part) of each start, with the bound of the edges so many steps looser."""
+    tolerance = EDGE_TOLERANCE * LOOSER**steps
+    bounds, weights = Bounds.of(graph, num_parts, tolerance), node_loads(graph)
+    results = []
+    for start in tqdm(starts, f"edges within {tolerance - 1:.0%}", disable=not progress):
+        part = balance(adjacency, weights, start, bounds)
+        excess = bounds.excess(part_loads(graph, part, num_parts))
+        results.append((excess, edge_cut(adjacency, part), part))
+    return results

@@ -65,13 +65,12 @@ def write_parts(
     progress: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> None:
-    """Write the partition directory (drawn in ``parts``) with node i in part ``assignment[i]``.
+    """Write the directory that ``store.partition_dir`` draws, node i in part ``assignment[i]``.
 
-    assignment: any integers [N]. source: of the graph (see ``data.datasets``). num_parts: one more
-    than the largest of them unless given. chunk_bytes: how much of the features or edges is copied
-    at a time.
-    Raises ValueError on a part without training nodes, on an ``out`` that is taken or cannot be
-    written, and on a disk that is too small; nothing is left behind then.
+    assignment: integers [N].   source: of the graph (see ``data.datasets``).   num_parts: one more
+    than the largest unless given.   chunk_bytes: of features or edges, copied at a time. Raises
+    ValueError on a part without training nodes, on an ``out`` that is taken or cannot be written,
+    and on a disk that is too small; nothing is left behind then.
     """
     out = Path(out)
     if num_parts is None:
@@ -80,38 +79,25 @@ def write_parts(
     check_writable(out, overwrite)
     _check_space(out, graph)
     part_writer = _PartWriter(graph, assignment, num_parts, halo_hops, chunk_bytes)
+    how = {"halo_hops": halo_hops, "method": method, "seed": seed, "statistics": statistics}
+    how["source"] = source or {"dataset": graph.name, "crc32": None, "seed": None}
     temporary = _beside(out, "tmp")
     temporary.mkdir()
     try:
-        files: dict[str, ArrayFile] = {}
-        for part in tqdm(range(num_parts), "writing parts", disable=not progress):
-            folder = temporary / f"part{part}"
-            folder.mkdir()
-            for name, file in part_writer.write(part, folder):
-                files[f"part{part}/{name}.npy"] = file
-            _sync(folder)
-        meta = {
-            "name": graph.name,
-            "num_nodes": graph.num_nodes,
-            "num_edges": graph.num_edges,
-            "num_features": graph.num_features,
-            "num_classes": graph.num_classes,
-            "multilabel": graph.multilabel,
-            "offsets": part_writer.offsets.tolist(),
-            "halo_hops": halo_hops,
-            "method": method,
-            "seed": seed,
-            "source": source or {"dataset": graph.name, "crc32": None, "seed": None},
-            "statistics": statistics,
-            "files": {name: vars(file) for name, file in files.items()},
-        }
-        write_manifest(temporary, meta)
+        files = part_writer.write_all(temporary, progress)
+        offsets = part_writer.offsets.tolist()
+        write_manifest(temporary, {**_facts(graph), **how, "offsets": offsets, "files": files})
         _sync(temporary)
         _publish(temporary, out, overwrite)
     except OSError as error:
         raise ValueError(f"--out {out}: writing failed: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _facts(graph: Graph) -> dict[str, Any]:
+    names = ("name", "num_nodes", "num_edges", "num_features", "num_classes", "multilabel")
+    return {name: getattr(graph, name) for name in names}
 
 
 class _PartWriter:
@@ -127,6 +113,17 @@ class _PartWriter:
         self.order = np.argsort(assignment, kind="stable").astype(id_type)  # new id -> original
         self.new_ids = np.empty(graph.num_nodes, id_type)  # original id -> new
         self.new_ids[self.order] = np.arange(graph.num_nodes, dtype=id_type)
+
+    def write_all(self, out: Path, progress: bool) -> dict[str, dict[str, Any]]:
+        """Write every part; what the manifest says of each file."""
+        files = {}
+        for part in tqdm(range(len(self.offsets) - 1), "writing parts", disable=not progress):
+            folder = out / f"part{part}"
+            folder.mkdir()
+            for name, file in self.write(part, folder):
+                files[f"part{part}/{name}.npy"] = vars(file)
+            _sync(folder)
+        return files
 
     def write(self, part: int, folder: Path) -> Iterator[tuple[str, ArrayFile]]:
         graph, first, last = self.graph, int(self.offsets[part]), int(self.offsets[part + 1])

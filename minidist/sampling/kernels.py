@@ -77,6 +77,41 @@ def count_neighbors(indptrs, tables, rows, fanout, counts):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
+def _draw_slots(  # type: ignore[no-untyped-def]
+    indptrs, indices, nodes, tables, rows, key, fanout, begin, end, slots, taken, stamp
+):
+    """Draw for nodes begin to end, and ask for the memory of what is drawn; returns the stamp."""
+    num_slots = 0
+    for i in range(begin, end):
+        if tables[i] < 0:
+            continue
+        indptr, sources = indptrs[tables[i]], indices[tables[i]]
+        first = indptr[rows[i]]
+        degree = indptr[rows[i] + 1] - first
+        if degree <= fanout:
+            for j in range(degree):
+                slots[num_slots + j] = first + j
+            if degree:
+                prefetch(sources, first)
+                prefetch(sources, first + degree - 1)
+            num_slots += degree
+            continue
+        counter = mix(np.uint64(key) + np.uint64(nodes[i]) * _U_GOLDEN)
+        stamp += 1
+        for j in range(fanout):
+            top = degree - fanout + j
+            # The high half times the range, shifted: biased by less than range / 2^32.
+            slot = np.int64(((mix(counter) >> _U32) * np.uint64(top + 1)) >> _U32)
+            counter += _U_GOLDEN
+            slot = top if taken[slot] == stamp else slot
+            taken[slot] = stamp
+            slots[num_slots + j] = first + slot
+            prefetch(sources, first + slot)
+        num_slots += fanout
+    return stamp
+
+
+@njit(cache=True, nogil=True)
 def draw_neighbors(  # type: ignore[no-untyped-def]
     indptrs, indices, nodes, tables, rows, key, fanout, starts, out, taken, stamp
 ):
@@ -91,34 +126,10 @@ def draw_neighbors(  # type: ignore[no-untyped-def]
     """
     slots = np.empty(_BLOCK * fanout, np.int64)
     for begin in range(0, len(nodes), _BLOCK):
-        end, num_slots = min(begin + _BLOCK, len(nodes)), 0
-        for i in range(begin, end):
-            if tables[i] < 0:
-                continue
-            indptr, sources = indptrs[tables[i]], indices[tables[i]]
-            first = indptr[rows[i]]
-            degree = indptr[rows[i] + 1] - first
-            if degree <= fanout:
-                for j in range(degree):
-                    slots[num_slots + j] = first + j
-                if degree:
-                    prefetch(sources, first)
-                    prefetch(sources, first + degree - 1)
-                num_slots += degree
-                continue
-            counter = mix(np.uint64(key) + np.uint64(nodes[i]) * _U_GOLDEN)
-            stamp += 1
-            for j in range(fanout):
-                top = degree - fanout + j
-                # The high half times the range, shifted: biased by less than range / 2^32.
-                slot = np.int64(((mix(counter) >> _U32) * np.uint64(top + 1)) >> _U32)
-                counter += _U_GOLDEN
-                slot = top if taken[slot] == stamp else slot
-                taken[slot] = stamp
-                slots[num_slots + j] = first + slot
-                prefetch(sources, first + slot)
-            num_slots += fanout
-        at = 0
+        end, at = min(begin + _BLOCK, len(nodes)), 0
+        stamp = _draw_slots(
+            indptrs, indices, nodes, tables, rows, key, fanout, begin, end, slots, taken, stamp
+        )
         for i in range(begin, end):
             if tables[i] < 0:
                 continue
@@ -183,6 +194,14 @@ def forget_nodes(places, node_ids):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _grown(values, size):  # type: ignore[no-untyped-def]
+    """The values at the front of a longer vector."""
+    longer = np.empty(size, np.int64)
+    longer[: len(values)] = values
+    return longer
+
+
+@njit(cache=True, nogil=True)
 def sample_at_hand(  # type: ignore[no-untyped-def]
     seeds, key, fanouts, offsets, table_of_part, far_ids, indptrs, indices, places, taken, stamp
 ):
@@ -208,10 +227,8 @@ def sample_at_hand(  # type: ignore[no-untyped-def]
         for i in range(len(indptr), len(starts)):
             starts[i] += starts[i - 1]
         drawn = starts[-1]
-        grown_sources = np.empty(drawn, np.int64)
-        grown_sources[:num_edges] = sources[:num_edges]
-        grown_ids = np.empty(num_nodes + drawn - num_edges + 1, np.int64)
-        grown_ids[:num_nodes] = node_ids[:num_nodes]
+        grown_sources = _grown(sources[:num_edges], drawn)
+        grown_ids = _grown(node_ids[:num_nodes], num_nodes + drawn - num_edges + 1)
         hop_key = np.int64(mix(np.uint64(key) + np.uint64(hop)))
         hop_starts = starts[len(indptr) - 1 :]
         stamp = draw_neighbors(

@@ -1,26 +1,19 @@
 """Loader: minibatches of one rank, prepared ahead of the training loop by bounded stages.
 
-    ahead = 0     sample 1, fetch 1, TRAIN 1, sample 2, fetch 2, TRAIN 2, ...       (one thread)
+ahead = 0     sample 1, fetch 1, TRAIN 1, sample 2, fetch 2, TRAIN 2, ...       (one thread)
 
-    ahead = 2     sample  1 2 3 4 ...         dealt to the rank's workers, put back in order
-                  fetch     1 2 3 ...         at most ``ahead`` minibatches in front of the next
-                  TRAIN       1 2 ...         stage; fetch asks for the rows of one more while
-                                              those of this one come
+ahead = 2     sample  1 2 3 4 ...         dealt to the rank's workers, put back in order
+              fetch     1 2 3 ...         at most ``ahead`` minibatches in front of the next
+              TRAIN       1 2 ...         stage; fetch asks for the rows of one more while
+                                          those of this one come
 
-    A buffer that looks W minibatches ahead (``FeatureStore.window``) sees each sample that much
-    earlier: it waits in the fetch stage.
-
-The stages run across epoch boundaries, so that short epochs overlap too.
+A buffer that looks W minibatches ahead (``FeatureStore.window``) sees each sample that much
+earlier: it waits in the fetch stage.
 """
 
-import math
-import queue
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +22,7 @@ from minidist.comm.world import World
 from minidist.moment import Moment
 from minidist.sampling.batch import MiniBatch, StageSeconds
 from minidist.sampling.neighbor_sampler import NeighborSampler, Sample, serve_neighbors
+from minidist.sampling.pipeline import ASKED_AHEAD, Pipeline, Run
 from minidist.sampling.sampler_pool import SamplerPool
 from minidist.sampling.seeds import SeedSchedule
 from minidist.store.device_lane import make_lane
@@ -41,178 +35,6 @@ from minidist.store.row_server import RowServer
 from minidist.store.worker_pool import WorkerPool
 from rudder.feature_store import FeatureStore
 
-# How often a stage that waits looks whether the others are still there.
-_LOOK_S = 0.1
-# How long leaving a run waits for its threads, which have nothing left to do by then.
-_JOIN_S = 2.0
-# How long leaving a run waits for a minibatch, and at least thrice the longest wait in the run.
-_LEAVE_S = 5.0
-# Minibatches whose rows the fetch stage asks for before those of the one before have come: links
-# would be idle from the last row of one to the first of the next.
-ASKED_AHEAD = 1
-
-
-@dataclass
-class _Failure:
-    error: BaseException
-
-
-@dataclass
-class _Stage:
-    """A thread that feeds a bounded queue from an iterator, until that ends or ``stop`` is set."""
-
-    name: str
-    source: Iterator[Any]
-    size: int
-    stop: threading.Event
-    output: "queue.Queue[Any]" = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.output = queue.Queue(self.size)
-        self.thread = threading.Thread(target=self._run, name=f"minidist-{self.name}", daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            for item in self.source:
-                self._put(item)
-                if self.stop.is_set():
-                    return
-            self._put(None)
-        except BaseException as error:
-            self._put(_Failure(error))
-
-    def _put(self, item: Any) -> None:
-        while not self.stop.is_set():
-            try:
-                self.output.put(item, timeout=_LOOK_S)
-                return
-            except queue.Full:
-                continue
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.within(math.inf)
-
-    def within(self, patience: float) -> Iterator[Any]:
-        """What comes, in order. Raises TimeoutError where nothing has for so many seconds."""
-        came = time.monotonic()
-        while not self.stop.is_set():
-            try:
-                item = self.output.get(timeout=_LOOK_S)
-            except queue.Empty:
-                if time.monotonic() - came > patience:
-                    raise TimeoutError(f"no minibatch of the {self.name} stage came") from None
-                continue
-            if item is None:
-                return
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
-            came = time.monotonic()
-
-
-class _Pipeline(Iterator[MiniBatch]):
-    """The stages of one run, and how far training is."""
-
-    def __init__(self, loader: "Loader", moments: Iterator[Moment]) -> None:
-        self._loader, self._taken, self._over = loader, 0, False
-        self._limit: int | None = None
-        self._longest_s = 0.0
-        self._stop = threading.Event()
-        self._began = time.perf_counter()
-        samples = loader.samples(self._up_to_limit(moments))
-        if loader.ahead == 0:
-            self._stages: list[_Stage] = []
-            self._source = loader.fetched(loader.foreseen(samples), 0)
-            return
-        sampling = _Stage("sample", samples, loader.ahead, self._stop)
-        fetched = loader.fetched(loader.foreseen(iter(sampling)), ASKED_AHEAD)
-        self._stages = [sampling, _Stage("fetch", fetched, loader.ahead, self._stop)]
-        self._source = iter(self._stages[-1])
-
-    def _up_to_limit(self, moments: Iterator[Moment]) -> Iterator[Moment]:
-        for count, moment in enumerate(moments):
-            if self._limit is not None and count >= self._limit:
-                return
-            yield moment
-
-    def __next__(self) -> MiniBatch:
-        if self._over:
-            self._loader.check_current(self)
-            raise StopIteration
-        if self._stages:
-            self._began = time.perf_counter()
-        try:
-            batch = next(self._source, None)
-        except BaseException as error:
-            self._end(error)
-            raise
-        if batch is None:
-            self._end()
-            raise StopIteration
-        self._taken += 1
-        self._loader.next_epoch = batch.moment.epoch + 1
-        batch.await_copies()
-        batch.seconds.wait = (
-            time.perf_counter() - self._began
-            if self._stages
-            else batch.seconds.sample + batch.seconds.fetch
-        )
-        self._longest_s = max(self._longest_s, batch.seconds.wait)
-        return batch
-
-    def close(self) -> None:
-        """See ``Run.close``."""
-        if self._over:
-            return
-        self._limit = self._taken + self._loader.lead
-        patience = max(_LEAVE_S, 3 * self._longest_s)
-        try:
-            for _ in self._stages[-1].within(patience) if self._stages else self._source:
-                pass
-        except BaseException as error:
-            self._end(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._end()
-
-    def _end(self, error: BaseException | None = None) -> None:
-        self._over = True
-        self._loader.failure = self._loader.failure or error
-        self._stop.set()
-        for stage in self._stages:
-            stage.thread.join(_JOIN_S)
-
-
-class Run(Iterator[MiniBatch]):
-    """The minibatches of some epochs, in order; each is on the world's device.
-
-    An error in a stage is raised here: PeerTimeout where a peer did not answer in time.
-    """
-
-    def __init__(self, pipeline: _Pipeline) -> None:
-        self._pipeline, self._thread = pipeline, threading.get_ident()
-
-    def __next__(self) -> MiniBatch:
-        return next(self._pipeline)
-
-    def close(self) -> None:
-        """Leave the run, as ``break`` does: the stages go on to ``Loader.lead`` minibatches more.
-
-        Those are dropped. So every row has come that a buffer's index says is there, and ranks
-        that leave at the same step have made the same exchanges, whatever the timing. A rank that
-        leaves alone, as by an exception, does not wait long for what others no longer send. An
-        error on the way is raised when the next run begins.
-        """
-        self._pipeline.close()
-
-    def __del__(self) -> None:
-        # The garbage collector may run in a thread that the stages need, such as one of theirs.
-        # Then the next run of the loader ends this one.
-        if threading.get_ident() == self._thread and not sys.is_finalizing():
-            self.close()
-
 
 def default_threads(num_cores: int) -> int:
     """Workers of a rank with so many cores: two thirds of them.
@@ -221,6 +43,12 @@ def default_threads(num_cores: int) -> int:
     and 4.2 with 15, which keep those three waiting for the interpreter's lock.
     """
     return max(1, 2 * num_cores // 3)
+
+
+def _peers(world: World, shards: HostShards, wire_type: str) -> PeerStore:
+    """The rows of other ranks: mapped, or by request."""
+    mapped = [None if peer is None else peer.x for peer in shards.mapped]
+    return PeerStore(world.transport, shards.own.book, mapped, wire_type=wire_type)
 
 
 class Loader:
@@ -247,7 +75,7 @@ class Loader:
         self._most_workers = most_workers
         self.next_epoch = 0
         self.failure: BaseException | None = None
-        self._pipeline: _Pipeline | None = None
+        self._pipeline: Pipeline | None = None
 
     @classmethod
     def open(
@@ -266,10 +94,9 @@ class Loader:
         """The loader of this rank; every rank of the world must open one.
 
         fanouts: neighbours drawn per hop.   batch_size: the most seeds of a rank in a step; None:
-        see ``SeedSchedule``.
-        sample_threads: workers that sample and gather; None: see ``default_threads``.
-        features: where own rows are gathered (see ``store.row_placement``).
-        Raises ValueError when no rank has training nodes, or for features this device lacks.
+        see ``SeedSchedule``.   sample_threads: None: see ``default_threads``.   features: where own
+        rows are gathered (see ``store.row_placement``). Raises ValueError when no rank has training
+        nodes, or for features this device lacks.
         """
         shards = parts if isinstance(parts, HostShards) else HostShards.open(parts, world)
         own, transport = shards.own, world.transport
@@ -277,36 +104,24 @@ class Loader:
         lane = make_lane(world.device, ahead + ASKED_AHEAD + 2)
         server = RowServer(transport, own.book, own.x)
         serve_neighbors(transport, own)
-        peers = PeerStore(
-            transport,
-            own.book,
-            [None if peer is None else peer.x for peer in shards.mapped],
-            wire_type=wire_type,
-        )
         placement = make_placement(features, np.asarray(own.x), own.first, lane, pool)
-        store = DistributedStore(own.book, world.rank, placement, peers)
+        store = DistributedStore(own.book, world.rank, placement, _peers(world, shards, wire_type))
         # Where ranks must make the same exchanges in one order, one worker samples.
         alone = transport.lockstep and any(shard is None for shard in shards.topology)
-        num_workers = 1 if alone else pool.num_threads
-        ranks = world.group.all_gather((len(own.train_ids), num_workers), "agreeing on the steps")
-        num_train = [count for count, _ in ranks]
+        ranks = world.group.all_gather(
+            (len(own.train_ids), 1 if alone else pool.num_threads), "agreeing on the steps"
+        )
+        num_train, num_workers = zip(*ranks, strict=True)
         if sum(num_train) == 0:
             raise ValueError(f"{own.name}: no part holds a training node")
         schedule = SeedSchedule(own.train_ids, num_train, world.rank, batch_size, seed)
+        how: dict[str, Any] = {"fanouts": fanouts, "seed": seed, "rank": world.rank}
         samplers = [
-            NeighborSampler(
-                own,
-                shards.topology,
-                fanouts=fanouts,
-                seed=seed,
-                rank=world.rank,
-                transport=transport,
-            )
-            for _ in range(num_workers)
+            NeighborSampler(own, shards.topology, transport=transport, **how)
+            for _ in range(num_workers[world.rank])
         ]
         sampling = SamplerPool(samplers, schedule, store.split, pool)
-        most_workers = max(workers for _, workers in ranks)
-        return cls(shards, store, server, sampling, schedule, ahead, most_workers)
+        return cls(shards, store, server, sampling, schedule, ahead, max(num_workers))
 
     def use(self, remote: FeatureStore) -> None:
         """Put a store in front of the owners' rows, such as a buffer; before the first run."""
@@ -336,10 +151,10 @@ class Loader:
         start = Moment(self.next_epoch, 0) if start is None else start
         self.next_epoch = start.epoch
         moments = self.schedule.moments(start.epoch + num_epochs, start)
-        self._pipeline = _Pipeline(self, moments)
+        self._pipeline = Pipeline(self, moments)
         return Run(self._pipeline)
 
-    def check_current(self, pipeline: _Pipeline) -> None:
+    def check_current(self, pipeline: Pipeline) -> None:
         """Raise RuntimeError where another run has begun since."""
         if pipeline is not self._pipeline:
             raise RuntimeError(

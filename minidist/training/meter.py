@@ -72,12 +72,8 @@ class Meter:
         """
         # Peers may still be asking for rows when we are done with ours.
         world.group.barrier("adding up the summary")
-        mine = (
-            self.epochs,
-            self.rows,
-            _rows_traffic(world.transport.traffic, self.before),
-            peak_memory_mb(),
-        )
+        traffic = _rows_traffic(world.transport.traffic, self.before)
+        mine = (self.epochs, self.rows, traffic, peak_memory_mb())
         ranks = world.group.all_gather(mine, "adding up the summary")
         summary: dict[str, Any] = {
             name: _median_of_slowest([epochs for epochs, _, _, _ in ranks], name)

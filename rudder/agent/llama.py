@@ -181,6 +181,15 @@ class _Sampler:
         self._api.llama_sampler_free(self._chain)
 
 
+def _check_template(path: Path, text: bytes) -> None:
+    try:
+        compile_template(text.decode(errors="replace"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: its chat template does not parse ({error}): get another model"
+        ) from None
+
+
 class LlamaEngine:
     """A loaded model.
 
@@ -199,12 +208,7 @@ class LlamaEngine:
         many_tokens: int = _MANY_TOKENS,
     ) -> None:
         fields = read_header(path)
-        try:
-            compile_template(fields.get("tokenizer.chat_template", b"").decode(errors="replace"))
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: its chat template does not parse ({error}): get another model"
-            ) from None
+        _check_template(path, fields.get("tokenizer.chat_template", b""))
         trained = fields.get("context_length")
         self.path, self._many_tokens = path, many_tokens
         self.context = min(context, trained) if isinstance(trained, int) else context
