@@ -135,7 +135,7 @@ def test_leaving_early_and_looping_again(
     run_in_threads(loop, 3, hosts=TWO_ONE)
 
 
-@pytest.mark.parametrize("fails", [0, 1])
+@pytest.mark.parametrize("fails", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_fails_ends_the_others_soon(
     power_law_graph: MakeGraph, tmp_path: Path, fails: int
 ) -> None:

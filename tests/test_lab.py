@@ -227,6 +227,7 @@ def test_a_signal_takes_down_hosts_that_a_benchmark_has(number: int, folder: Pat
 
 @needs_hosts
 @needs_slurm
+@pytest.mark.slow
 def test_a_signal_ends_srun_and_its_daemons(folder: Path, tmp_path: Path) -> None:
     marker = tmp_path / "waiting"
     lab = start_waiting(marker, "--slurm")
