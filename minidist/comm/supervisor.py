@@ -30,7 +30,7 @@ from rudder.cli.flags import rank_of_launcher
 # comes while it deletes an object: it is said again, and then no more is asked for.
 _AGAIN_S, _INTERRUPTS = 1.0, 4
 _READ_S = 1.0
-# At the first rank's end MPICH's mpiexec kills the others. It ends with 9 and not with 130 where one
+# At the first rank's end MPICH's mpiexec kills the others. It ends with 9 and not 130 where one
 # of them is rank 0, and at times where not: so the others wait to be killed.
 _AFTER_RANK_0_S = 4.0
 
