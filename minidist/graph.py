@@ -151,9 +151,9 @@ def in_edges(
         touched = np.diff(indptr) > 0
         touched[indices] = True
         isolated = "isolated nodes kept: they are classified from their own features"
-        counts = {isolated: int(num_nodes - touched.sum()), "self loops dropped": num_loops}
-        counts["duplicate edges dropped"] = 0 if undirected else num_duplicates
-        for what, count in counts.items():
+        num_duplicates = 0 if undirected else num_duplicates
+        counts = {"self loops dropped": num_loops, "duplicate edges dropped": num_duplicates}
+        for what, count in {**counts, isolated: int(num_nodes - touched.sum())}.items():
             if count:
                 warnings.warn(f"graph {name!r}: {count} {what}", UserWarning, stacklevel=2)
     return indptr, indices
