@@ -1,6 +1,7 @@
 """The suite of faults: a short form of it, and that it tells a bad ending from a good one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,9 @@ def test_bad_endings_are_told() -> None:
     assert judge(fault, "bare", 2, "x.npy is damaged", "") == ""
     assert judge(fault, "torchrun", 1, "x.npy is damaged", "") == ""
     assert "exit code 0" in judge(fault, "bare", 0, "x.npy is damaged", "")
+    assert "exit code 137" in judge(fault, "srun", 137, "x.npy is damaged", "")
+    assert judge(replace(fault, alone=True), "srun", 137, "x.npy is damaged", "") == ""
+    assert "exit code 0" in judge(replace(fault, alone=True), "srun", 0, "x.npy is damaged", "")
     assert "nothing said" in judge(fault, "bare", 2, "an error", "")
     assert "left behind" in judge(fault, "bare", 2, "x.npy", "mpich_shar_tmp")
     assert "did not end" in judge(fault, "bare", None, "", "")

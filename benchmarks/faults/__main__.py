@@ -176,7 +176,7 @@ def judge(fault: Fault, launcher: str, code: int | None, output: str, left: str)
         expected = 1  # mpirun's, which passes both on as SIGTERM
     if launcher == "mpiexec" and expected == catalogue.CTRL_C and code == 9:
         expected = 9  # MPICH's, at times, where it kills a rank that ends later than another
-    if launcher == "srun" and expected and code in (137, 143):
+    if launcher == "srun" and fault.alone and code in (137, 143):
         expected = code  # the highest of its tasks', and -K1 killed those that met no error
     if code != expected if expected is not None else code == 0:
         return f"exit code {code}, expected {'any other' if expected is None else expected}"

@@ -43,6 +43,7 @@ class Fault:
     strike: str = ""
     launchers: str = EVERY
     leaves: bool = False
+    alone: bool = False
 
 
 def _faults(told: dict[str, Any]) -> Iterator[Fault]:

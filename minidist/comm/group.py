@@ -18,17 +18,6 @@ from minidist.moment import OUTSIDE, Moment
 T = TypeVar("T")
 
 
-def mark_everybodys(error: Exception) -> Exception:
-    """Mark an error of rank 0 that ``Group.first`` raises on every rank."""
-    error.__dict__["is_everybodys"] = True
-    return error
-
-
-def everybodys(error: BaseException) -> bool:
-    """Whether every rank raises this error, so that one need say it."""
-    return "is_everybodys" in error.__dict__
-
-
 class Group(ABC):
     """The collective side of a world of P ranks."""
 
@@ -126,7 +115,7 @@ class LocalGroup(Group):
             try:
                 outcome = (work(), None)
             except Exception as error:
-                outcome = (None, mark_everybodys(error))
+                outcome = (None, error)
         forever = threading.TIMEOUT_MAX
         outcome = self._hall.meet(self.rank, outcome, operation, OUTSIDE, forever)[0]
         if outcome[1] is not None:

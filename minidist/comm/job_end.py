@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from minidist.comm.group import everybodys
 from minidist.comm.launch import by_srun, wait_for_readers
 from minidist.comm.resources import local_ranks
 from minidist.comm.signals import INTERRUPTED, TERMINATED, was_interrupted
+from minidist.comm.torch_group import EVERYBODYS
 from minidist.comm.transport.base import PeerTimeout
 from minidist.comm.transport.mpi import unlink_segments
 from rudder.cli.whole_file import NotWritten
@@ -41,7 +41,8 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
     # What is wrong before ranks have met, each of a host finds: its first one says so. What rank 0
     # found for all of them, it says.
     told = not local_pids and mpi is None and is_about_input(error) and local_ranks()[0] > 0
-    told |= rank > 0 and everybodys(error)
+    is_everybodys = EVERYBODYS in error.__dict__
+    told |= rank > 0 and is_everybodys
     # Whoever read what we print may be gone, and files may be out: the job must end all the same.
     with suppress(OSError):
         if not told:
@@ -53,7 +54,7 @@ def end_job(error: BaseException, rank: int, mpi: Any, local_pids: Sequence[int]
         _kill_stopped(local_pids)
     # Of an abort srun makes 137, or 0 where it then waits in vain for a task. So our code counts,
     # and -K1 ends the others. It kills: ranks that end by one error do so together.
-    if by_srun() and everybodys(error):
+    if by_srun() and is_everybodys:
         time.sleep(max(0.0, together - time.monotonic()))
     # A signal that ends the job has reached every rank.
     if mpi is not None and not by_srun() and code not in (INTERRUPTED, TERMINATED):

@@ -42,8 +42,15 @@ def launcher() -> str | None:
 
 
 def by_srun() -> bool:
-    """Whether this is one of several tasks of Slurm; the shell of salloc is a single one."""
-    return "SLURM_STEP_ID" in os.environ and expected_size() > 1
+    """Whether this is one of several tasks of Slurm, whose shells are a step of one task.
+
+    mpiexec may run in such a shell, and leaves its variables to the ranks.
+    """
+    return "SLURM_STEP_ID" in os.environ and expected_size() > 1 and not _by_mpiexec()
+
+
+def _by_mpiexec() -> bool:
+    return "MPI_LOCALRANKID" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ
 
 
 def _in_interactive_shell() -> bool:
@@ -51,10 +58,9 @@ def _in_interactive_shell() -> bool:
 
     That is a step of one task, and what is typed there was started by no launcher.
     """
-    by_mpiexec = "MPI_LOCALRANKID" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     alone = expected_size() == 1
-    return "SLURM_PTY_PORT" in os.environ and alone and not by_mpiexec and not by_torchrun
+    return "SLURM_PTY_PORT" in os.environ and alone and not _by_mpiexec() and not by_torchrun
 
 
 def expected_size() -> int:

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]
 
-from minidist.comm.group import Group, mark_everybodys
+from minidist.comm.group import Group
 from minidist.comm.heartbeat import Heartbeats
 from minidist.comm.transport.base import PeerTimeout
 from minidist.moment import OUTSIDE, Moment
@@ -19,6 +19,8 @@ T = TypeVar("T")
 _CHANNEL = "group"
 # Between looks at what may take long: first() and, within a step, NCCL.
 _LONG_NAP_S, _NAP_S = 5e-3, 5e-5
+# Marks, in its __dict__, an error of rank 0 that ``TorchGroup.first`` raises on every rank.
+EVERYBODYS = "is_everybodys"
 # Sums of so many bytes over all ranks take one turn: bytes take less time than a turn.
 _SMALL_BYTES = 1 << 20
 # first() has no deadline of its own: its waiting ranks watch that rank 0's process is alive.
@@ -144,7 +146,8 @@ class TorchGroup(Group):
             try:
                 outcome = (work(), None)
             except Exception as error:
-                outcome = (None, mark_everybodys(error))
+                error.__dict__[EVERYBODYS] = True
+                outcome = (None, error)
         self._guard(lambda: self._await_first(operation), operation)
         box = [outcome]
         self._guard(lambda: dist.broadcast_object_list(box, 0, self._objects), operation)

@@ -43,7 +43,7 @@ def tighten(
     starts: assignments to correct; the cut of the first, METIS alone, is the yardstick.
     """
     most_cut = CUT_TOLERANCE * edge_cut(adjacency, starts[0])
-    correct = functools.partial(_correct, graph, adjacency, num_parts, progress)
+    correct = functools.partial(_correct, graph, adjacency, node_loads(graph), num_parts, progress)
     tight = correct(0, starts)
     ranked = sorted(range(len(starts)), key=lambda i: tight[i][:2])
     best = tight[ranked[0]]
@@ -73,6 +73,7 @@ def tighten(
 def _correct(
     graph: Graph,
     adjacency: Adjacency,
+    weights: NDArray[np.int64],
     num_parts: int,
     progress: bool,
     steps: int,
@@ -80,7 +81,7 @@ def _correct(
 ) -> list[tuple[float, int, NDArray[np.int32]]]:
     """(excess, cut, part) of each start, with the bound of the edges so many steps looser."""
     tolerance = EDGE_TOLERANCE * LOOSER**steps
-    bounds, weights = Bounds.of(graph, num_parts, tolerance), node_loads(graph)
+    bounds = Bounds.of(graph, num_parts, tolerance)
     results = []
     for start in tqdm(starts, f"edges within {tolerance - 1:.0%}", disable=not progress):
         part = balance(adjacency, weights, start, bounds)

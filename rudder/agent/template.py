@@ -55,9 +55,8 @@ class ChatTemplate:
     def __init__(self, source: str | None, begin: str = "", end: str = "") -> None:
         self._special = {"bos_token": begin, "eos_token": end}
         self.own = source is not None and self._suits(source)
-        self.thinks = self.own and THINK_CLOSE in (source or "")
         if not self.own:
-            self._template, self._merge = compile_template(_PLAIN), False
+            self._template, self._merge, self.thinks = compile_template(_PLAIN), False, False
 
     def _suits(self, source: str) -> bool:
         """Take a template up; whether the state comes through it."""

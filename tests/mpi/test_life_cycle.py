@@ -181,6 +181,8 @@ def test_leftover_variables_are_no_launcher() -> None:
     program = "from minidist.comm.launch import launcher; print(launcher())"
     torch = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "n", "MASTER_PORT": "1"}
     assert run([*mpiexec(2), "-c", program], torch).split() == ["mpi"] * 2
+    srun = "from minidist.comm.launch import by_srun, launcher; print(launcher(), by_srun())"
+    assert run([*mpiexec(2), "-c", srun], {"SLURM_STEP_ID": "0"}).split() == ["mpi", "False"] * 2
     assert run([PYTHON, "-c", program], torch).split() == ["torchrun"]
 
 
