@@ -155,8 +155,15 @@ def test_history_gives_way_to_the_context(tmp_path: Path) -> None:
     seed = next(s for s in range(99) if len(random_context(s).outcomes) > 10)
     agent.decide(seed)
     roomy.decide(seed)
+    kept, whole = (
+        [line for line in each.log[0]["prompt"].splitlines() if " ago " in line or "mean" in line]
+        for each in (agent, roomy)
+    )
     assert roomy.log[0]["prompt"].count(" ago ") == 6
     assert agent.log[0]["prompt"].count(" ago ") < 6
+    # The oldest go first, and the means know of all.
+    assert kept == whole[len(whole) - len(kept) :]
+    assert any("mean of" in line for line in kept)
     assert agent.log[0]["prompt_tokens"] + agent.log[0]["tokens"] <= 3300
 
 
