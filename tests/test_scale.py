@@ -11,18 +11,8 @@ import pytest
 
 from benchmarks.command import Row
 from benchmarks.scale.__main__ import ScaleConfig
-from benchmarks.scale.model import (
-    Costs,
-    RealRuns,
-    Work,
-    estimate,
-    extrapolated,
-    line,
-    sampling_errors,
-    scale_of,
-    split,
-    worst,
-)
+from benchmarks.scale.calibration import RealRuns, extrapolated, line, sampling_errors
+from benchmarks.scale.model import Costs, Work, estimate, scale_of, split, worst
 from benchmarks.trainers import Trainers
 from minidist.comm.rank_threads import run_in_threads
 from minidist.comm.transport.base import Op

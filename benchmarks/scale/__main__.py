@@ -130,6 +130,6 @@ def draw(found: Row) -> str:
 if __name__ == "__main__":
     config = parse(ScaleConfig, __doc__)
     # Imported late: who asks for help does not wait for PyTorch.
-    from benchmarks.scale.model import measure
+    from benchmarks.scale.calibration import measure
 
     answer(config, measure, tables, draw)
