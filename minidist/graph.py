@@ -150,13 +150,18 @@ def in_edges(
     if warn:
         touched = np.diff(indptr) > 0
         touched[indices] = True
-        isolated = "isolated nodes kept: they are classified from their own features"
-        num_duplicates = 0 if undirected else num_duplicates
-        counts = {"self loops dropped": num_loops, "duplicate edges dropped": num_duplicates}
-        for what, count in {**counts, isolated: int(num_nodes - touched.sum())}.items():
-            if count:
-                warnings.warn(f"graph {name!r}: {count} {what}", UserWarning, stacklevel=2)
+        num_isolated = int(num_nodes - touched.sum())
+        _warn(name, num_loops, "self loops dropped")
+        _warn(name, 0 if undirected else num_duplicates, "duplicate edges dropped")
+        _warn(
+            name, num_isolated, "isolated nodes kept: they are classified from their own features"
+        )
     return indptr, indices
+
+
+def _warn(name: str, count: int, what: str) -> None:
+    if count:
+        warnings.warn(f"graph {name!r}: {count} {what}", UserWarning, stacklevel=3)
 
 
 @njit(cache=True, nogil=True)
