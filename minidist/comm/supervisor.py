@@ -31,7 +31,8 @@ from rudder.cli.flags import rank_of_launcher
 _AGAIN_S, _INTERRUPTS = 1.0, 4
 _READ_S = 1.0
 # At the first rank's end MPICH's mpiexec kills the others. It ends with 9 and not 130 where one
-# of them is rank 0, and at times where not: so the others wait to be killed.
+# of them is rank 0, and at times where not: so the others wait to be killed. Out of its reach they
+# cannot go, as each leads a session of its own.
 _AFTER_RANK_0_S = 4.0
 
 
